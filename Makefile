@@ -1,0 +1,49 @@
+# Makefile: builds everything out of tree. `make help` lists the targets.
+MAKEFLAGS += --no-builtin-rules
+.DEFAULT_GOAL := all
+
+SAN ?=
+CC = gcc
+BUILD ?= build$(if $(SAN),-$(SAN))$(if $(findstring clang,$(CC)),-clang)
+PREFIX ?= /usr/local
+DESTDIR ?=
+VENV := build/venv
+VERSION := 0.1.0
+
+include mk/flags.mk
+include mk/rooms.mk
+include mk/tests.mk
+include mk/install.mk
+
+.PHONY: all help deps demo format lint clean rooms
+## all            build the programs, libwinnow.a and libwinnow.so
+all: $(PROGRAMS) $(BUILD)/libwinnow.a $(BUILD)/libwinnow.so
+
+## help           this list
+help:
+	@echo "make TARGET [V=1] [CC=clang] [SAN=address|undefined|thread] [BUILD=folder]"; echo
+	@sed -n 's/^## /  /p' $(MAKEFILE_LIST)
+
+## deps           install what is needed on Debian 12 (apt, and the test clients into build/venv); quick when it is there
+deps:
+	@tools/deps.sh
+
+## demo           the whole story on loopback: serve, upload, train, prove, swap (ONCE=1: stop at the end; DATA=path)
+demo: deps
+	@$(MAKE) --no-print-directory all
+	@demo/demo.sh
+
+## format         clang-format over all sources
+format:
+	clang-format -i $(shell git ls-files '*.c' '*.h')
+
+## lint           room rules, clang-tidy, shellcheck where installed
+lint: rooms
+	@tools/lint.sh $(BUILD)
+
+## rooms          check that includes follow DESIGN's table of who may use whom
+rooms:
+	@python3 tools/check-rooms.py
+
+clean:
+	rm -rf build build-*

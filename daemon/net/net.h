@@ -1,0 +1,175 @@
+/* net.h: bytes in, exchanges out: listeners, event loops, HTTP/1.1 and HTTP/2 on one port, limits, drain.
+ *
+ * An exchange is one request and its response, whatever the protocol: handlers never know which it was. It lives on the
+ * event loop that owns its connection; every function here except wn_loop_post() and wn_net_drain() must be called on
+ * that loop's thread. Other threads hold a wn_xid, post a message to the loop, and look the exchange up there: the
+ * client may have gone, ids never dangle.
+ *
+ *   accept -> sniff -> (HTTP/1.1 | HTTP/2) -> exchange -> handler.on_head
+ *                                                          -> wn_exchange_collect() or wn_exchange_stream()
+ *                                                          -> on_end -> … -> wn_exchange_reply() */
+#ifndef WN_NET_H
+#define WN_NET_H
+
+#include <sys/socket.h>
+#include "base/base.h"
+
+struct wn_net;      /* listeners and loops of this process */
+struct wn_loop;     /* one event base and its thread */
+struct wn_exchange; /* one request and its response */
+
+/** Names an exchange from any thread. */
+struct wn_xid {
+    struct wn_loop *loop;
+    uint64_t conn;
+    uint64_t stream;
+};
+
+/** A message to a loop; embed it and use WN_CONTAINER_OF. The loop calls `run` on its thread, once. */
+struct wn_msg {
+    struct wn_msg *next;
+    void (*run)(struct wn_loop *loop, struct wn_msg *msg);
+};
+
+struct wn_header {
+    const char *name; /* lower case */
+    size_t name_len;
+    const char *value;
+    size_t value_len;
+};
+
+/** What an application does with exchanges. Called on loop threads; must not block. */
+struct wn_handler {
+    /** The head is there. Must call wn_exchange_collect() or wn_exchange_stream(), or reply at once (the rest of the
+     *  body is then discarded within limits). */
+    void (*on_head)(struct wn_exchange *x, void *arg);
+    /** The collected body is complete (see wn_exchange_body()). Not called for streamed bodies. */
+    void (*on_end)(struct wn_exchange *x, void *arg);
+    /** The client went away (reset, closed, timed out) before the response was complete. Cancel the work; `x` is
+     *  freed after the call. Called exactly once per exchange that did not complete, if on_head was called. */
+    void (*on_gone)(struct wn_exchange *x, void *arg);
+    /** A complete response left (or was handed to the socket): status, bytes, duration for the access log. May be NULL. */
+    void (*on_done)(struct wn_exchange *x, void *arg);
+    void *arg;
+};
+
+/** Receiver of a streamed body. Return value of `data`: bytes already consumed; the rest is given back to flow control
+ *  later by wn_exchange_consumed(), so an upload is read only as fast as the disk takes it. */
+struct wn_body_sink {
+    size_t (*data)(struct wn_exchange *x, const void *bytes, size_t n, void *arg);
+    void (*end)(struct wn_exchange *x, void *arg);
+    void *arg;
+};
+
+/** Limits and timeouts; the config room fills it (serving.md 5.2 suggests the values). */
+struct wn_net_opts {
+    unsigned loops;                 /* event loop threads; 0 = 1 per 2 CPUs, at least 1 */
+    unsigned max_connections;       /* 10 000 */
+    unsigned max_streams;           /* per connection, 128 */
+    size_t max_header_bytes;        /* 16 KiB, names + values */
+    unsigned max_headers;           /* 100 */
+    size_t max_buffered;            /* collected request bytes over all connections, 1 GiB */
+    uint64_t header_timeout_us;     /* 10 s */
+    uint64_t body_timeout_us;       /* without progress, 30 s */
+    uint64_t write_timeout_us;      /* without progress, 30 s */
+    uint64_t idle_timeout_us;       /* 300 s */
+};
+
+/** Start loops (threads); nothing is accepted yet. */
+WINNOW_MUST_USE enum winnow_status wn_net_new(const struct wn_net_opts *opts, const struct wn_handler *handler,
+                                              struct wn_net **ret_net, struct winnow_err *err);
+/** Listen on "host:port" ("127.0.0.1:8000", "[::1]:0"); port 0 chooses one, `ret_port` tells. */
+WINNOW_MUST_USE enum winnow_status wn_net_listen(struct wn_net *net, const char *address, uint16_t *ret_port,
+                                                 struct winnow_err *err);
+/** Listen on an inherited socket (systemd). */
+WINNOW_MUST_USE enum winnow_status wn_net_listen_fd(struct wn_net *net, int fd, struct winnow_err *err);
+/** Change limits of a running net (reload). Any thread. */
+void wn_net_configure(struct wn_net *net, const struct wn_net_opts *opts);
+/** Graceful end: stop accepting, GOAWAY (shutdown notice, then last id) / Connection: close, finish exchanges, close;
+ *  what is left after `grace_us` is cut. `done` (may be NULL) is called on a loop thread when the last connection is
+ *  gone. Any thread. */
+void wn_net_drain(struct wn_net *net, uint64_t grace_us, void (*done)(void *arg), void *arg);
+/** Stop and join the loops, close everything. NULL is fine. */
+void wn_net_free(struct wn_net *net);
+
+/** Counters for /metrics and status lines; any thread. */
+struct wn_net_stats {
+    uint64_t connections_open, connections_total, connections_refused;
+    uint64_t exchanges_open, exchanges_total, exchanges_gone;
+    uint64_t protocol_errors, limits_hit, bytes_in, bytes_out;
+};
+void wn_net_stats(struct wn_net *net, struct wn_net_stats *ret);
+/** True when every loop thread has turned in the last `within_us`; for the watchdog. Any thread. */
+bool wn_net_alive(struct wn_net *net, uint64_t within_us);
+
+/* ---- loops ---- */
+/** Hand `msg` to the loop. Any thread. The loop is woken only when its mailbox was empty. */
+void wn_loop_post(struct wn_loop *loop, struct wn_msg *msg);
+unsigned wn_net_n_loops(const struct wn_net *net);
+struct wn_loop *wn_net_loop(struct wn_net *net, unsigned i);
+/** Exchange named by id, or NULL when it is gone. On its loop. */
+struct wn_exchange *wn_loop_find(struct wn_loop *loop, struct wn_xid id);
+/** A timer of this loop: exact to a millisecond; `run` may free the timer. On its loop. */
+struct wn_timer;
+struct wn_timer *wn_timer_new(struct wn_loop *loop, uint64_t after_us, void (*run)(struct wn_timer *t, void *arg),
+                              void *arg);
+void wn_timer_free(struct wn_timer *t); /* NULL is fine */
+
+/* ---- the request ---- */
+struct wn_xid wn_exchange_id(const struct wn_exchange *x);
+struct wn_loop *wn_exchange_loop(const struct wn_exchange *x);
+const char *wn_exchange_method(const struct wn_exchange *x);
+/** Path without the query, percent-encoding as received; and the query without '?', "" when there is none. */
+const char *wn_exchange_path(const struct wn_exchange *x);
+const char *wn_exchange_query(const struct wn_exchange *x);
+/** Header by lower-case name, or NULL; the first of several. Pseudo-headers other than :authority are not here. */
+const struct wn_header *wn_exchange_header(const struct wn_exchange *x, const char *name);
+/** i-th header, or NULL past the end. */
+const struct wn_header *wn_exchange_header_at(const struct wn_exchange *x, size_t i);
+/** "HTTP/1.1", "HTTP/2". */
+const char *wn_exchange_protocol(const struct wn_exchange *x);
+/** "127.0.0.1:53122". */
+const char *wn_exchange_peer(const struct wn_exchange *x);
+/** Content-Length, or -1 when it was not given. */
+int64_t wn_exchange_content_length(const struct wn_exchange *x);
+/** When the head arrived, wn_now_ns(). */
+uint64_t wn_exchange_start_ns(const struct wn_exchange *x);
+/** A pointer of the application's, NULL at first. */
+void *wn_exchange_data(const struct wn_exchange *x);
+void wn_exchange_set_data(struct wn_exchange *x, void *data);
+
+/** Collect the body in one piece of at most `max` bytes; a longer one is answered 413 (gRPC: RESOURCE_EXHAUSTED) by net
+ *  and ends in on_gone. Buffered bytes over all connections are bounded (503 past that). */
+void wn_exchange_collect(struct wn_exchange *x, size_t max);
+/** Hand the body to `sink` as it comes. Content-Length over `max` (0 = no limit) is answered 413 at once, a longer
+ *  chunked body when it gets there. */
+void wn_exchange_stream(struct wn_exchange *x, const struct wn_body_sink *sink, uint64_t max);
+/** Give `n` bytes back to flow control. */
+void wn_exchange_consumed(struct wn_exchange *x, size_t n);
+/** The collected body; valid until the exchange ends. */
+const void *wn_exchange_body(const struct wn_exchange *x, size_t *ret_n);
+/** Take the collected body's memory (malloc'ed, the caller frees); NULL when empty. */
+void *wn_exchange_take_body(struct wn_exchange *x, size_t *ret_n);
+
+/* ---- the response ---- */
+/** Bytes to send; `release` (may be NULL: they are copied) is called on the loop when they are no longer needed. */
+struct wn_bytes {
+    const void *p;
+    size_t n;
+    void (*release)(void *arg);
+    void *arg;
+};
+/** Complete response. Names lower case; content-length is added. For HEAD and 204/304 the body is not sent. */
+void wn_exchange_reply(struct wn_exchange *x, int status, const struct wn_header *headers, size_t n_headers,
+                       struct wn_bytes body);
+/** Response in pieces: head, any number of writes, then the end with trailers (HTTP/1.1: chunked; trailers are sent
+ *  only where the client's TE allows them). wn_exchange_queued() tells what the peer has not taken yet. */
+void wn_exchange_start(struct wn_exchange *x, int status, const struct wn_header *headers, size_t n_headers);
+void wn_exchange_write(struct wn_exchange *x, struct wn_bytes bytes);
+void wn_exchange_finish(struct wn_exchange *x, const struct wn_header *trailers, size_t n_trailers);
+size_t wn_exchange_queued(const struct wn_exchange *x);
+/** Status and body bytes sent so far; for on_done. */
+int wn_exchange_status(const struct wn_exchange *x);
+uint64_t wn_exchange_sent(const struct wn_exchange *x);
+
+#endif

@@ -1,0 +1,181 @@
+/* winnow.h: libwinnow's public API: ONNX in, tensors out, on CPUs.
+ *
+ *     winnow_model *model;  winnow_scratch *scratch;  struct winnow_err err;
+ *     winnow_model_load("resnet.onnx", NULL, &model, &err);
+ *     winnow_scratch_new(model, NULL, &scratch, &err);
+ *     winnow_run(model, scratch, inputs, n_inputs, outputs, n_outputs, &err);
+ *
+ * Every function is thread-safe on distinct objects; a model is immutable and may be shared by any number of threads,
+ * a scratch belongs to one run at a time. Functions that can fail return enum winnow_status and fill `err` on failure
+ * only (err may be NULL). The API is versioned by WINNOW_API_VERSION; names not starting with winnow_ are not exported. */
+#ifndef WINNOW_H
+#define WINNOW_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include "winnow/status.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define WINNOW_API_VERSION 1
+#define WINNOW_MAX_RANK 8
+
+/** Element types; the values are ONNX's TensorProto.DataType (onnx.proto3). */
+enum winnow_dtype {
+    WINNOW_UNDEFINED = 0,
+    WINNOW_F32 = 1,
+    WINNOW_U8 = 2,
+    WINNOW_I8 = 3,
+    WINNOW_U16 = 4,
+    WINNOW_I16 = 5,
+    WINNOW_I32 = 6,
+    WINNOW_I64 = 7,
+    WINNOW_STRING = 8,
+    WINNOW_BOOL = 9,
+    WINNOW_F16 = 10,
+    WINNOW_F64 = 11,
+    WINNOW_U32 = 12,
+    WINNOW_U64 = 13,
+    WINNOW_BF16 = 16,
+};
+
+/** One element of a WINNOW_STRING tensor: bytes owned by whoever owns the tensor, not NUL-terminated. */
+struct winnow_str {
+    const char *p;
+    size_t n;
+};
+
+/** Bytes of one element (sizeof(struct winnow_str) for strings, 0 for an unknown type). */
+WINNOW_API size_t winnow_dtype_size(enum winnow_dtype dtype);
+/** "f32", "u8", …; never NULL. */
+WINNOW_API const char *winnow_dtype_name(enum winnow_dtype dtype);
+
+/** A view of row-major memory without gaps; owns nothing. Native byte order. */
+struct winnow_tensor {
+    enum winnow_dtype dtype;
+    unsigned rank;                  /* 0 = scalar */
+    int64_t shape[WINNOW_MAX_RANK]; /* outermost first; [rank] used */
+    void *data;                     /* inputs may point at read-only memory */
+    size_t bytes;                   /* size of data in bytes; for outputs with data: room on entry, size on return */
+};
+
+/** One ONNX model compiled for this CPU. Immutable. */
+typedef struct winnow_model winnow_model;
+/** The memory one run needs, and the plan for the shapes it was last used with. One run at a time. */
+typedef struct winnow_scratch winnow_scratch;
+/** Threads that work on one run together. One run at a time. */
+typedef struct winnow_pool winnow_pool;
+
+/** Limits and choices for loading. Zero means the default. */
+struct winnow_load_opts {
+    size_t max_file_bytes;   /* default 2 GiB */
+    size_t max_memory_bytes; /* activations of one run, per scratch; default 4 GiB */
+    bool reference;          /* run every operator by its plain-C reference (slow; the oracle `winnow compare` uses) */
+};
+
+/** Load and compile the ONNX file at `path`. The file is read once and may be replaced afterwards.
+ *  Source: ONNX IR and Operators specifications (onnx/onnx docs/IR.md, docs/Operators.md).
+ *  @param opts       may be NULL
+ *  @param ret_model  set on success only; one reference, give it back with winnow_model_unref()
+ *  @return WINNOW_OK, E_NOT_FOUND (no such file), E_MALFORMED (not ONNX, or breaks the spec), E_UNSUPPORTED (valid, but
+ *          an operator or type we lack; err names node, operator and reason), E_TOO_LARGE, E_NOMEM, E_IO */
+WINNOW_API WINNOW_MUST_USE enum winnow_status winnow_model_load(const char *path, const struct winnow_load_opts *opts,
+                                                                winnow_model **ret_model, struct winnow_err *err);
+/** The same from memory; `bytes` is not used after the call returns. `name` appears in messages. */
+WINNOW_API WINNOW_MUST_USE enum winnow_status winnow_model_load_memory(const void *bytes, size_t n, const char *name,
+                                                                       const struct winnow_load_opts *opts,
+                                                                       winnow_model **ret_model,
+                                                                       struct winnow_err *err);
+WINNOW_API winnow_model *winnow_model_ref(winnow_model *model);
+/** Drop a reference; NULL is fine. Returns NULL. */
+WINNOW_API winnow_model *winnow_model_unref(winnow_model *model);
+
+/** A model's input or output as the file declares it. Strings live as long as the model. */
+struct winnow_io {
+    const char *name;
+    enum winnow_dtype dtype;
+    unsigned rank;
+    int64_t shape[WINNOW_MAX_RANK];        /* -1 = dynamic */
+    const char *dim_name[WINNOW_MAX_RANK]; /* name of a dynamic dimension, or NULL */
+};
+WINNOW_API unsigned winnow_model_n_inputs(const winnow_model *model);
+WINNOW_API unsigned winnow_model_n_outputs(const winnow_model *model);
+/** i below the count. */
+WINNOW_API const struct winnow_io *winnow_model_input(const winnow_model *model, unsigned i);
+WINNOW_API const struct winnow_io *winnow_model_output(const winnow_model *model, unsigned i);
+/** Value of an entry of the file's metadata_props, or NULL. */
+WINNOW_API const char *winnow_model_metadata(const winnow_model *model, const char *key);
+/** True when the first dimension of every input and output is a dynamic batch and it was proved that each output row
+ *  depends on its own input row only, so that requests may be merged. `why` (may be NULL) is set to the reason when
+ *  false; it lives as long as the model. */
+WINNOW_API bool winnow_model_rows_independent(const winnow_model *model, const char **why);
+/** Bytes of packed weights this model keeps. */
+WINNOW_API size_t winnow_model_weight_bytes(const winnow_model *model);
+
+/** A pool of `threads` (the caller included); 0 = the CPUs this process may use (affinity and cgroup quota). */
+WINNOW_API WINNOW_MUST_USE enum winnow_status winnow_pool_new(unsigned threads, winnow_pool **ret_pool,
+                                                              struct winnow_err *err);
+WINNOW_API unsigned winnow_pool_threads(const winnow_pool *pool);
+/** Stops and joins the threads. NULL is fine. No run may be using it. */
+WINNOW_API void winnow_pool_free(winnow_pool *pool);
+
+/** Scratch for runs of `model` (which it keeps a reference to) on `pool` (NULL: the calling thread alone; else it must
+ *  outlive the scratch). */
+WINNOW_API WINNOW_MUST_USE enum winnow_status winnow_scratch_new(winnow_model *model, winnow_pool *pool,
+                                                                 winnow_scratch **ret_scratch, struct winnow_err *err);
+WINNOW_API void winnow_scratch_free(winnow_scratch *scratch);
+/** Plan and allocate for inputs of these dtypes and shapes (data is not looked at); later runs at these shapes, or at
+ *  fewer rows of a model with independent rows, allocate nothing and take no lock.
+ *  @return as winnow_run(), plus E_TOO_LARGE when the plan needs more than max_memory_bytes */
+WINNOW_API WINNOW_MUST_USE enum winnow_status winnow_scratch_reserve(winnow_scratch *scratch,
+                                                                     const struct winnow_tensor *inputs,
+                                                                     unsigned n_inputs, struct winnow_err *err);
+/** Bytes this scratch has allocated. */
+WINNOW_API size_t winnow_scratch_bytes(const winnow_scratch *scratch);
+
+/** Run once.
+ *  @param inputs   [n_inputs] in the model's order, dtypes as declared, shapes matching the declared ones
+ *  @param outputs  [n_outputs] in the model's order. dtype, rank and shape are set. Where data is NULL on entry it is set
+ *                  to memory of the scratch, valid until its next run; otherwise `bytes` must be large enough.
+ *  @return WINNOW_OK; E_MALFORMED (count, dtype, rank or extent; err names the input), E_UNSUPPORTED (a shape that an
+ *          operator cannot take; err names the node), E_TOO_LARGE, E_NOMEM; the outputs are then undefined */
+WINNOW_API WINNOW_MUST_USE enum winnow_status winnow_run(const winnow_model *model, winnow_scratch *scratch,
+                                                         const struct winnow_tensor *inputs, unsigned n_inputs,
+                                                         struct winnow_tensor *outputs, unsigned n_outputs,
+                                                         struct winnow_err *err);
+
+/* ---- looking inside: what `winnow analyze` prints ---- */
+
+/** One step of the plan for the shapes the scratch was last used with. Strings live until its next plan. */
+struct winnow_step {
+    const char *name;   /* node name in the file (of the last fused node) */
+    const char *op;     /* "Conv", "QConv+Add+Relu", … */
+    const char *kernel; /* "q8_spmm_b4_4x64__avx2", "ref:Softmax" */
+    const char *why;    /* why this kernel: predicted costs of the candidates, one line; "" when there was no choice */
+    const char *pattern; /* "dense", "unstructured", "1x4"; "" for steps without weights */
+    unsigned rank;
+    int64_t shape[WINNOW_MAX_RANK]; /* of its first output */
+    double sparsity;                /* share of zero weights, 0 … 1; 0 for steps without weights */
+    uint64_t macs;                  /* dense multiply-accumulates of one run; 0 where it does not apply */
+    size_t weight_bytes;            /* packed weights it reads */
+    uint64_t ns;                    /* time spent in it since profiling was switched on, per run; 0 when off */
+};
+WINNOW_API unsigned winnow_scratch_n_steps(const winnow_scratch *scratch);
+WINNOW_API void winnow_scratch_step(const winnow_scratch *scratch, unsigned i, struct winnow_step *ret_step);
+/** Switch per-step timing on (counters restart) or off. Costs two clock reads per step. */
+WINNOW_API void winnow_scratch_profile(winnow_scratch *scratch, bool on);
+
+/** Instruction set in use: "avx512vnni", "avx2" or "scalar". WINNOW_CPU in the environment lowers it. */
+WINNOW_API const char *winnow_cpu_isa(void);
+/** Name and relevant flags of this CPU, one line. */
+WINNOW_API const char *winnow_cpu_name(void);
+/** Library version, e.g. "0.1.0". */
+WINNOW_API const char *winnow_version(void);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,107 @@
+/* cpu.c: which instruction set the kernels use: chosen once from CPUID, lowered by WINNOW_CPU=scalar|avx2|avx512vnni. */
+#include "engine/kernels/kernels.h"
+
+#include <cpuid.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "winnow/winnow.h"
+
+static enum wn_isa chosen;
+static pthread_once_t chosen_once = PTHREAD_ONCE_INIT;
+
+static const char *const names[WN_ISA_COUNT] = { "scalar", "avx2", "avx512vnni" };
+
+const char *wn_isa_name(enum wn_isa isa)
+{
+    return isa < WN_ISA_COUNT ? names[isa] : "?";
+}
+
+bool wn_cpu_has(enum wn_isa isa)
+{
+#ifdef WN_SIMDE
+    return isa < WN_ISA_COUNT; /* the test build runs every ISA through SIMDe */
+#else
+    __builtin_cpu_init();
+    bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+    switch (isa) {
+    case WN_ISA_scalar:
+        return true;
+    case WN_ISA_avx2:
+        return avx2;
+    case WN_ISA_avx512vnni:
+        return avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+               __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
+               __builtin_cpu_supports("avx512vnni");
+    default:
+        return false;
+    }
+#endif
+}
+
+static void choose(void)
+{
+    for (unsigned i = 0; i < WN_ISA_COUNT; i++)
+        if (wn_cpu_has((enum wn_isa)i))
+            chosen = (enum wn_isa)i;
+    const char *want = getenv("WINNOW_CPU");
+    if (!want || !*want)
+        return;
+    for (unsigned i = 0; i < WN_ISA_COUNT; i++)
+        if (strcmp(want, names[i]) == 0) {
+            if (i <= (unsigned)chosen)
+                chosen = (enum wn_isa)i;
+            else
+                fprintf(stderr, "winnow: WINNOW_CPU=%s is not supported by this CPU, using %s\n", want, names[chosen]);
+            return;
+        }
+    fprintf(stderr, "winnow: WINNOW_CPU=%s is not one of scalar, avx2, avx512vnni; ignored\n", want);
+}
+
+enum wn_isa wn_cpu_isa(void)
+{
+    pthread_once(&chosen_once, choose);
+    return chosen;
+}
+
+void wn_cpu_force(enum wn_isa isa)
+{
+    pthread_once(&chosen_once, choose);
+    chosen = isa;
+}
+
+const char *winnow_cpu_isa(void)
+{
+    return wn_isa_name(wn_cpu_isa());
+}
+
+static char cpu_line[160];
+static pthread_once_t cpu_line_once = PTHREAD_ONCE_INIT;
+
+static void read_cpu_line(void)
+{
+    unsigned r[12] = { 0 }, max = 0, b, c, d;
+    if (__get_cpuid(0x80000000u, &max, &b, &c, &d) && max >= 0x80000004u)
+        for (unsigned i = 0; i < 3; i++)
+            __get_cpuid(0x80000002u + i, &r[4 * i], &r[4 * i + 1], &r[4 * i + 2], &r[4 * i + 3]);
+    char brand[49];
+    memcpy(brand, r, 48);
+    brand[48] = '\0';
+    char *name = brand + strspn(brand, " ");
+    for (size_t n = strlen(name); n && name[n - 1] == ' '; n--)
+        name[n - 1] = '\0';
+    unsigned a = 0;
+    __get_cpuid(1, &a, &b, &c, &d);
+    unsigned family = ((a >> 8) & 15) + ((a >> 20) & 255), model = ((a >> 4) & 15) | ((a >> 12) & 0xf0);
+    snprintf(cpu_line, sizeof cpu_line, "%s (family %u model %u;%s%s%s%s%s)", *name ? name : "unknown CPU", family, model,
+             wn_cpu_has(WN_ISA_avx2) ? " avx2 fma f16c" : "", __builtin_cpu_supports("avx512f") ? " avx512f" : "",
+             __builtin_cpu_supports("avx512bw") ? " avx512bw" : "", __builtin_cpu_supports("avx512vnni") ? " avx512vnni" : "",
+             wn_cpu_isa() == WN_ISA_scalar ? " using scalar" : "");
+}
+
+const char *winnow_cpu_name(void)
+{
+    pthread_once(&cpu_line_once, read_cpu_line);
+    return cpu_line;
+}

@@ -1,0 +1,89 @@
+/* kernels.h: what all kernel families share: planes, columns, epilogues, instruction sets.
+ *
+ * LAYOUT  Inside a plan, an image's channel is a plane: rows of `pitch` elements, where the padding to the right of one
+ *   row is the padding to the left of the next. Element (y, x) is at origin + y * pitch + x. The columns of a kernel
+ *   are the run of elements from (0,0) to the end of the last row, so that a stride-1 convolution's tap (dy, dx) is the
+ *   constant offset dy * pitch + dx and a k x k convolution is a matrix product over columns. Three element forms:
+ *     f32    [C][plane] float
+ *     quad   [ceil(C/4)][plane][4] u8: four channels side by side; channels past C hold the zero point
+ *     plane  [C][plane] u8
+ *   Tokens of a transformer are columns of an image with h = 1.
+ * PADDING  Everything around an image that a consumer reads holds 0 (f32) or the zero point (u8). Producers keep it so:
+ *   the columns that are no pixels (row ends, and the tail up to a multiple of WN_COLS) are written as the pad value
+ *   when `mask` is given, and may be garbage when it is NULL. The margins above and below are filled once by the plan.
+ * COLUMNS  n is a multiple of WN_COLS. Kernels write exactly the n columns; they may read up to WN_OVERREAD bytes past
+ *   the last element they need. Addresses of column 0 are 64-byte aligned; offsets need not be.
+ * WEIGHTS  are packed once per model, whatever the shapes: streams hold k indices. For a concrete shape they are linked:
+ *   off[] = byte offset of every stored k from column 0 of channel 0 (koff[k] of the geometry). Offsets are signed.
+ * EXACT    every int8 kernel equals its scalar reference bit for bit on every ISA; -ffp-contract=off everywhere. */
+#ifndef WN_KERNELS_H
+#define WN_KERNELS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include "base/base.h"
+
+#define WN_COLS 16u
+#define WN_OVERREAD 128u /* bytes */
+
+/** Instruction sets with kernels, slowest first. A kernel of one may be used on all later ones. */
+enum wn_isa { WN_ISA_scalar, WN_ISA_avx2, WN_ISA_avx512vnni, WN_ISA_COUNT };
+/** The best one this CPU has, at most what WINNOW_CPU allows. Decided once; any thread. */
+enum wn_isa wn_cpu_isa(void);
+/** True when this CPU can run `isa` (whatever WINNOW_CPU says). */
+bool wn_cpu_has(enum wn_isa isa);
+const char *wn_isa_name(enum wn_isa isa);
+/** For tests and benchmarks: use `isa` from now on (must be supported); affects later wn_<family>_init() calls. */
+void wn_cpu_force(enum wn_isa isa);
+
+/** One channel's plane. Extents and offsets in elements (f32: 4 bytes, quad: 4 bytes, plane form: 1 byte). */
+struct wn_plane {
+    int32_t h, w, pitch;
+    size_t origin; /* of element (0,0) from the start of the plane; a multiple of 64 elements */
+    size_t stride; /* from one plane to the next; a multiple of 64 elements */
+    size_t cols;   /* (h - 1) * pitch + w rounded up to WN_COLS */
+};
+
+/** Activations in and out of the f32 families. y may be r (in place), never x. */
+struct wn_f32_args {
+    const float *x; /* column 0 of channel 0 */
+    size_t n;       /* columns, a multiple of WN_COLS */
+    float *y;       /* column 0 of row 0 */
+    size_t y_stride; /* floats between rows of y (and of r) */
+    const float *bias;    /* [rows] or NULL */
+    const float *r;       /* residual added before the clamp, laid out as y; or NULL */
+    const uint32_t *mask; /* [n] ~0u keeps, 0 writes 0.0f; or NULL */
+    float lo, hi;         /* clamp; -INFINITY, INFINITY for none. NaN passes through */
+};
+
+enum wn_q8_out { WN_OUT_QUAD, WN_OUT_PLANE, WN_OUT_F32 };
+
+/** Activations in and out of the int8 families, and the epilogue of fused.h:
+ *    acc = bias[o] + sum(w * x) - w_zp[o] * colsum[c]         (bias already holds the zero-point terms)
+ *    u8 : f = (float)acc * mul[o] (+ (float)(r - r_zp) * r_mul);  y = clamp(rne(f) + y_zp, q_lo, q_hi), pad = y_zp
+ *    f32: f = (float)acc * mul[o] (+ r);                          y = clamp(f, lo, hi),                 pad = 0
+ *  rne to int32 saturates out-of-range floats the way clamping before rounding does. */
+struct wn_q8_args {
+    const uint8_t *x; /* column 0 of channel (or quad) 0 */
+    size_t n;
+    void *y;
+    size_t y_stride; /* bytes between planes of y: per output row (plane, f32), per four rows (quad) */
+    enum wn_q8_out out;
+    const int32_t *bias;   /* [rows] */
+    const float *mul;      /* [rows] */
+    const int32_t *w_zp;   /* [rows] or NULL */
+    const int32_t *colsum; /* [n], with w_zp */
+    const void *r;         /* residual laid out as y (u8 or f32), or NULL; may be y itself */
+    float r_mul;
+    int32_t r_zp, y_zp, q_lo, q_hi;
+    float lo, hi;
+    const uint32_t *mask; /* [n] ~0u keeps, 0 writes the pad value; or NULL */
+};
+
+/* Families, each in its folder with a header, a .def, pack.c, scalar.c, one file per ISA and dispatch.c:
+ *   f32_gemm  dense      f32_spmm  unstructured           f32_dw  depthwise
+ *   q8_gemm   dense      q8_spmm_b4  1x4 blocks           q8_spmm  unstructured      q8_dw  depthwise      q8_stem
+ *   move      layout changes, quantize/dequantize, stride phases;  pool  max/average;  eltwise  add, activations     */
+
+#endif

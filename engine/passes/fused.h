@@ -1,0 +1,62 @@
+/* fused.h: the operators that passes make (domain "wn") and plans have kernels for.
+ *
+ * After wn_passes_run() every convolution and every matrix product with constant weights is one of these, with
+ * everything fused that fits its epilogue; quantization in any spelling has become one int8 form:
+ *
+ *   Activations are u8 with one scale and zero point per tensor (s8 ones are shifted by 128 into u8).
+ *   Weights are s8; w_zp[o] is what remains of a zero point that is not "zero means zero": the real weight is
+ *   w_scale[o] * (w[o][k] - w_zp[o]).  u8 weights are shifted by 128 into s8 first, so |w_zp| <= 255 fits.
+ *   acc[o]  = bias[o] + sum over k of (w[o][k] - w_zp[o]) * (x[k] - x_zp)                        exact, 32 bits
+ *   f       = (float)acc[o] * mul[o]  (+ (float)(r - r_zp) * r_mul)                              f32, no contraction
+ *   y u8    = clamp(rne(f) + y_zp, q_lo, q_hi)      with mul[o] = x_scale * w_scale[o] / y_scale (rounded once from
+ *             double), r_mul = r_scale / y_scale; q_lo/q_hi carry the activation (Relu: q_lo = y_zp).
+ *   y f32   = clamp(f, lo, hi)                      with mul[o] = x_scale * w_scale[o], r f32 added where given.
+ *  rne: round half to even, as ONNX QuantizeLinear. */
+#ifndef WN_FUSED_H
+#define WN_FUSED_H
+
+#include "engine/graph/graph.h"
+
+/** Geometry of a 2-D convolution (1-D is 1 x n). Sources: ONNX Conv. */
+struct wn_conv_geom {
+    int64_t kh, kw, stride_h, stride_w, dil_h, dil_w;
+    int64_t pad_t, pad_l, pad_b, pad_r; /* auto_pad resolved where it does not depend on the input's extent */
+    int64_t groups;
+    int auto_pad; /* 0 none, 1 SAME_UPPER, 2 SAME_LOWER: pads follow from the concrete input */
+};
+
+/** node->fused of "wn.Conv" (f32) : in = X, W (O, I/g, kh, kw) f32 const, B (O) f32 const or omitted, R or omitted;
+ *  "wn.Linear" (f32): in = X (..., K), W (N, K) f32 const (already transposed), B (N) or omitted, R or omitted;
+ *  y = clamp(conv(x) + b + r, lo, hi). R has exactly the output's shape. */
+struct wn_fused_f32 {
+    struct wn_conv_geom geom; /* Linear: unused */
+    float lo, hi;             /* -INFINITY / INFINITY when there is no activation */
+};
+
+/** node->fused of "wn.QConv": in = X u8, W s8 const (O, I/g, kh, kw), B i32 const (O) or omitted, R or omitted;
+ *  "wn.QLinear": in = X u8 (..., K), W s8 const (N, K), B, R likewise. The output's dtype (u8 or f32) is its value's. */
+struct wn_fused_q8 {
+    struct wn_conv_geom geom; /* QLinear: unused */
+    const float *mul;         /* [O] */
+    const int32_t *w_zp;      /* [O], or NULL when all are zero */
+    int32_t x_zp, y_zp, q_lo, q_hi;
+    float lo, hi;   /* f32 output: activation */
+    float r_mul;    /* R is u8 when y is u8; f32 when y is f32 (r_mul, r_zp unused) */
+    int32_t r_zp;
+};
+
+/** node->fused of "wn.QAdd": in = A u8, B u8; y = clamp(rne((a - a_zp) * a_mul + (b - b_zp) * b_mul) + y_zp, q_lo, q_hi),
+ *  a_mul = a_scale / y_scale. Shapes equal.
+ *  "wn.QGlobalAveragePool", "wn.QAveragePool": in = A u8; y = clamp(rne((sum(a) - n * a_zp) * (a_mul / n)) + y_zp, …);
+ *  a MaxPool, Relu6-free Reshape, Flatten, Transpose on u8 stays the plain operator.
+ *  "wn.Quantize": in = X f32; y u8 = clamp(rne(x / a_mul) + y_zp, q_lo, q_hi)          (a_mul = the scale)
+ *  "wn.Dequantize": in = X u8; y f32 = (x - a_zp) * a_mul
+ *  "wn.Requantize": in = A u8; y = clamp(rne((a - a_zp) * a_mul) + y_zp, q_lo, q_hi) */
+struct wn_fused_qelt {
+    struct wn_conv_geom geom; /* QAveragePool only */
+    float a_mul, b_mul;
+    int32_t a_zp, b_zp, y_zp, q_lo, q_hi;
+    bool count_include_pad; /* QAveragePool */
+};
+
+#endif

@@ -1,0 +1,27 @@
+# flags.mk: compilers, warnings, sanitizers, libraries.
+Q := $(if $(V),,@)
+say = $(if $(V),,@printf '  %-7s %s\n' '$(1)' '$(2)';)
+
+CSTD := -std=gnu11 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64
+WARN := -Wall -Wextra -Werror -Wvla -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wwrite-strings \
+        -Wno-unused-parameter
+OPT  ?= -O2 -g
+CODE := -fPIC -fvisibility=hidden -fno-strict-aliasing -ffp-contract=off -fno-math-errno -fno-trapping-math \
+        -ffunction-sections -fdata-sections -pthread -fno-common
+HARD := -D_FORTIFY_SOURCE=2 -fstack-protector-strong
+ifneq ($(SAN),)
+HARD := -fsanitize=$(SAN) -fno-omit-frame-pointer $(if $(findstring undefined,$(SAN)),-fno-sanitize-recover=all) \
+        $(if $(findstring address,$(SAN)),-fsanitize=undefined -fno-sanitize-recover=all)
+OPT  := -O1 -g
+endif
+GEN  := $(BUILD)/gen
+INC  := -I. -Ibase/include -Iengine/include -I$(GEN)
+CFLAGS_ALL = $(CSTD) $(WARN) $(OPT) $(CODE) $(HARD) $(INC) -DWN_VERSION='"$(VERSION)"' $(CFLAGS)
+LDFLAGS_ALL = $(HARD) -pthread -Wl,--gc-sections -Wl,-z,relro,-z,now $(LDFLAGS)
+
+pkg-cflags = $(shell pkg-config --cflags $(1) 2>/dev/null)
+pkg-libs   = $(shell pkg-config --libs $(1) 2>/dev/null)
+
+# One ISA per file: the last word of a kernel file's name decides its flags.
+ISA_avx2       := -mavx2 -mfma -mf16c
+ISA_avx512vnni := -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mprefer-vector-width=512

@@ -1,0 +1,5 @@
+# install.mk: files that a distribution ships.
+.PHONY: install
+## install        DESTDIR= PREFIX=: programs, libwinnow, headers, pkg-config, man pages, units
+install: all
+	DESTDIR='$(DESTDIR)' PREFIX='$(PREFIX)' BUILD='$(BUILD)' VERSION='$(VERSION)' tools/install.sh

@@ -1,0 +1,86 @@
+# tests.mk: unit tests mirror the sources (one criterion program per room), kernel checks, gradient checks, fuzz replay,
+# and tests of the whole that drive real programs.
+UNIT_ROOMS := base engine pipeline config sparsify daemon cli
+USES_base     := base
+USES_engine   := engine base
+USES_pipeline := pipeline base
+USES_config   := config base
+USES_sparsify := sparsify pipeline engine base
+USES_daemon   := daemon config pipeline engine base
+USES_cli      := pipeline engine base
+UNIT_SRC = $(call rwildcard,tests/unit/$(1),*.c)
+UNITS := $(foreach r,$(UNIT_ROOMS),$(if $(call UNIT_SRC,$(r)),$(BUILD)/tests/unit-$(r)))
+
+define unit_rule
+$(BUILD)/tests/unit-$(1): $$(call obj,$$(call UNIT_SRC,$(1))) $$(call A,$(USES_$(1)))
+	@mkdir -p $$(@D)
+	$$(call link,$$(call obj,$$(call UNIT_SRC,$(1))),$(USES_$(1)),$$(if $$(filter cli,$(1)),$(LIBS_cli)) -lcriterion)
+endef
+$(foreach r,$(UNIT_ROOMS),$(if $(call UNIT_SRC,$(r)),$(eval $(call unit_rule,$(r)))))
+
+# Kernel checks: natively, and every AVX-512 kernel again through SIMDe.
+CHECKKERN_SRC := $(call rwildcard,tests/checkkern,*.c)
+$(BUILD)/tests/checkkern: $(call obj,$(CHECKKERN_SRC)) $(call A,engine base)
+	@mkdir -p $(@D)
+	$(call link,$(call obj,$(CHECKKERN_SRC)),engine base)
+KERNEL_SRC := $(call rwildcard,engine/kernels,*.c)
+SIMDE_OBJ := $(KERNEL_SRC:%.c=$(BUILD)/simde/%.o) $(CHECKKERN_SRC:%.c=$(BUILD)/simde/%.o)
+$(BUILD)/simde/%.o: %.c
+	@mkdir -p $(@D)
+	$(call say,SIMDE,$<)$(CC) $(CFLAGS_ALL) -DWN_SIMDE -Wno-psabi $(if $(findstring avx,$<),-mavx2 -mfma -mf16c) -MMD -MP -c $< -o $@
+$(BUILD)/tests/checkkern-simde: $(SIMDE_OBJ) $(call A,base)
+	@mkdir -p $(@D)
+	$(call link,$(SIMDE_OBJ),base)
+-include $(call rwildcard,$(BUILD)/simde,*.d)
+
+# Gradient checks.
+GRAD_SRC := $(call rwildcard,tests/grad,*.c)
+$(BUILD)/tests/grad: $(call obj,$(GRAD_SRC)) $(call A,sparsify pipeline engine base)
+	@mkdir -p $(@D)
+	$(call link,$(call obj,$(GRAD_SRC)),sparsify pipeline engine base)
+
+# Fuzzers: tests/fuzz/NAME.c holds LLVMFuzzerTestOneInput; replay runs the corpus in tests/fuzz/corpus/NAME under any
+# compiler, fuzz-NAME explores with libFuzzer (clang).
+FUZZERS := $(basename $(notdir $(wildcard tests/fuzz/fuzz_*.c)))
+FUZZ_LIBS := daemon config sparsify pipeline engine base
+$(BUILD)/tests/replay-%: $(BUILD)/obj/tests/fuzz/fuzz_%.o $(BUILD)/obj/tests/fuzz/replay.o $(call A,$(FUZZ_LIBS))
+	@mkdir -p $(@D)
+	$(call link,$< $(BUILD)/obj/tests/fuzz/replay.o,$(FUZZ_LIBS))
+REPLAYS := $(FUZZERS:fuzz_%=$(BUILD)/tests/replay-%)
+## fuzz-NAME      explore one parser with libFuzzer for SECONDS=60 (needs clang)
+fuzz-%:
+	@$(MAKE) --no-print-directory CC=clang BUILD=build-fuzz SAN=address CFLAGS='-fsanitize=fuzzer-no-link' build-fuzz/tests/libfuzz-$*
+	@mkdir -p build-fuzz/corpus/$*
+	build-fuzz/tests/libfuzz-$* -max_total_time=$(or $(SECONDS),60) -timeout=10 -rss_limit_mb=2048 build-fuzz/corpus/$* $(wildcard tests/fuzz/corpus/$*)
+$(BUILD)/tests/libfuzz-%: $(BUILD)/obj/tests/fuzz/fuzz_%.o $(call A,$(FUZZ_LIBS))
+	@mkdir -p $(@D)
+	$(call link,-fsanitize=fuzzer $<,$(FUZZ_LIBS))
+
+.PHONY: test check-unit check-kernels check-grad check-daemon check-hostile bench bench-kernels tests-build
+tests-build: $(UNITS) $(if $(CHECKKERN_SRC),$(BUILD)/tests/checkkern $(BUILD)/tests/checkkern-simde) \
+             $(if $(GRAD_SRC),$(BUILD)/tests/grad) $(REPLAYS)
+## test           everything but the long tests; one line of counts at the end
+test: deps
+	@$(MAKE) --no-print-directory all tests-build
+	@BUILD='$(BUILD)' python3 tests/run.py all
+## check-unit     unit tests of every room
+check-unit: $(UNITS)
+	@BUILD='$(BUILD)' python3 tests/run.py unit
+## check-kernels  every kernel against its scalar reference (SEED=n, K='pattern')
+check-kernels: $(BUILD)/tests/checkkern $(BUILD)/tests/checkkern-simde
+	@BUILD='$(BUILD)' python3 tests/run.py kernels
+## check-grad     every gradient rule by finite differences
+check-grad: $(BUILD)/tests/grad
+	@BUILD='$(BUILD)' python3 tests/run.py grad
+## check-hostile  corpus replay of every fuzz target, and hostile model files
+check-hostile: $(REPLAYS)
+	@BUILD='$(BUILD)' python3 tests/run.py hostile
+## check-daemon   a real winnowd on loopback with real clients
+check-daemon: all
+	@BUILD='$(BUILD)' python3 tests/run.py daemon
+## bench          winnow beside its peers, interleaved; prints ratios with the CPU's name
+bench: all
+	@BUILD='$(BUILD)' $(VENV)/bin/python tests/bench/bench.py
+## bench-kernels  every kernel against its scalar reference, timed
+bench-kernels: $(BUILD)/tests/checkkern
+	$(BUILD)/tests/checkkern --bench

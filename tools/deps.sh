@@ -1,0 +1,34 @@
+#!/bin/sh
+# Installs what winnow builds and tests with, on Debian 12. Does nothing, quickly, when everything is there.
+set -eu
+cd "$(dirname "$0")/.."
+
+PACKAGES="build-essential pkg-config clang llvm libclang-rt-14-dev libevent-dev libnghttp2-dev libprotobuf-c-dev
+ protobuf-c-compiler protobuf-compiler libjansson-dev libyaml-dev libcriterion-dev libsqlite3-dev libssl-dev
+ libturbojpeg0-dev libspng-dev libstb-dev node-llhttp libarchive-dev libseccomp-dev libsystemd-dev
+ libcurl4-openssl-dev libdnnl-dev libsimde-dev libmuparser-dev libonnx-dev libonnx-testdata libxxhash-dev uuid-dev
+ zlib1g-dev libfreetype-dev nghttp2-client curl jq python3 python3-venv strace systemd xxd git
+ fonts-dejavu-core fonts-dejavu-extra fonts-liberation fonts-freefont-ttf fonts-lato fonts-roboto-unhinted"
+PYTHON_PACKAGES="tritonclient[http,grpc]==2.57.0 numpy<2.3 onnxruntime==1.22.1 openai==1.99.9"
+
+missing=""
+for p in $PACKAGES; do
+    dpkg-query -W -f '${Status}' "$p" 2>/dev/null | grep -q 'install ok installed' || missing="$missing $p"
+done
+if [ -n "$missing" ]; then
+    sudo=""
+    [ "$(id -u)" = 0 ] || sudo="sudo"
+    echo "installing:$missing"
+    # shellcheck disable=SC2086
+    $sudo apt-get update -qq && $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >/dev/null
+fi
+
+want=$(printf '%s\n' "$PYTHON_PACKAGES" | sha256sum | cut -c1-16)
+if [ "$(cat build/venv/.deps 2>/dev/null || true)" != "$want" ]; then
+    echo "setting up the test clients in build/venv"
+    mkdir -p build
+    /usr/bin/python3 -m venv --clear build/venv
+    # shellcheck disable=SC2086
+    build/venv/bin/pip install -q --disable-pip-version-check $PYTHON_PACKAGES
+    echo "$want" > build/venv/.deps
+fi
