@@ -1,0 +1,154 @@
+/* q8_epilogue_avx2.h: q8_epilogue.h, 16 columns at a time. Include from avx2.c files only.
+ *
+ * A row's two accumulator vectors (columns c..c+7, c+8..c+15) become one vector of 16 words by wn_q8_avx2_words(), in
+ * "packs order": columns 0-3, 8-11 | 4-7, 12-15. Four rows of words become quads, one row becomes plane bytes.
+ *
+ *     struct wn_q8_avx2 e = wn_q8_avx2_begin(args);          (a local: the constants then live in registers)
+ *     quad:  w[i] = wn_q8_avx2_words(&e, o + i, c, a0, a1) for four rows; wn_q8_avx2_put_quad(&e, o, nrows, c, w0..w3)
+ *     plane: wn_q8_avx2_put_plane(&e, o, c, wn_q8_avx2_words(&e, o, c, a0, a1))
+ *     f32:   wn_q8_avx2_put_f32(&e, o, c, a0, a1) */
+#ifndef WN_Q8_EPILOGUE_AVX2_H
+#define WN_Q8_EPILOGUE_AVX2_H
+
+#include <immintrin.h>
+#include "engine/kernels/q8_epilogue.h"
+
+struct wn_q8_avx2 {
+    const struct wn_q8_args *a;
+    const int32_t *w_zp;
+    const uint8_t *r;
+    const uint32_t *mask;
+    uint8_t *y;
+    size_t y_stride;
+    enum wn_q8_out out;
+    __m256 r_mul, cut, lo, hi;
+    __m256i r_zp, y_zp /* words */, q_lo, q_hi, pad /* bytes */;
+};
+
+WN_Q8_INLINE struct wn_q8_avx2 wn_q8_avx2_begin(const struct wn_q8_args *a)
+{
+    return (struct wn_q8_avx2){ .a = a,
+                                .w_zp = a->w_zp,
+                                .r = a->r,
+                                .mask = a->mask,
+                                .y = a->y,
+                                .y_stride = a->y_stride,
+                                .out = a->out,
+                                .r_mul = _mm256_set1_ps(a->r_mul),
+                                .cut = _mm256_set1_ps(WN_Q8_CUT),
+                                .lo = _mm256_set1_ps(a->lo),
+                                .hi = _mm256_set1_ps(a->hi),
+                                .r_zp = _mm256_set1_epi32(a->r_zp),
+                                .y_zp = _mm256_set1_epi16((short)a->y_zp),
+                                .q_lo = _mm256_set1_epi8((char)a->q_lo),
+                                .q_hi = _mm256_set1_epi8((char)a->q_hi),
+                                .pad = _mm256_set1_epi8((char)a->y_zp) };
+}
+
+/** rne as wn_q8_rne(): below -2^31 the conversion itself gives the lowest integer, which packs then saturates. */
+WN_Q8_INLINE __m256i wn_q8_avx2_rne(const struct wn_q8_avx2 *e, __m256 f)
+{
+    return _mm256_cvtps_epi32(_mm256_min_ps(f, e->cut));
+}
+
+/** (float)(acc - w_zp * colsum) * mul of row o, columns c..c+7. */
+WN_Q8_INLINE __m256 wn_q8_avx2_scale(const struct wn_q8_avx2 *e, size_t o, size_t c, __m256i acc)
+{
+    if (e->w_zp)
+        acc = _mm256_sub_epi32(acc, _mm256_mullo_epi32(_mm256_set1_epi32(e->w_zp[o]),
+                                                       _mm256_loadu_si256((const __m256i *)(e->a->colsum + c))));
+    return _mm256_mul_ps(_mm256_cvtepi32_ps(acc), _mm256_set1_ps(e->a->mul[o]));
+}
+
+/** The residual of row o, columns c..c+7, scaled: quad form picks byte o % 4 of each dword. */
+WN_Q8_INLINE __m256 wn_q8_avx2_residual(const struct wn_q8_avx2 *e, size_t o, size_t c)
+{
+    __m256i r;
+    if (e->out == WN_OUT_QUAD) {
+        const int none = (int)0x80808000;
+        const __m256i pick =
+            _mm256_setr_epi32(none, none + 4, none + 8, none + 12, none, none + 4, none + 8, none + 12);
+        r = _mm256_loadu_si256((const __m256i *)(e->r + o / 4 * e->y_stride + 4 * c));
+        r = _mm256_shuffle_epi8(r, _mm256_add_epi32(pick, _mm256_set1_epi32((int)(o & 3))));
+    } else {
+        r = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(e->r + o * e->y_stride + c)));
+    }
+    return _mm256_mul_ps(_mm256_cvtepi32_ps(_mm256_sub_epi32(r, e->r_zp)), e->r_mul);
+}
+
+/** Row o, columns c..c+15: rounded, with the zero point, as words in packs order. */
+WN_Q8_INLINE __m256i wn_q8_avx2_words(const struct wn_q8_avx2 *e, size_t o, size_t c, __m256i a0, __m256i a1)
+{
+    __m256 f0 = wn_q8_avx2_scale(e, o, c, a0), f1 = wn_q8_avx2_scale(e, o, c + 8, a1);
+    if (e->r) {
+        f0 = _mm256_add_ps(f0, wn_q8_avx2_residual(e, o, c));
+        f1 = _mm256_add_ps(f1, wn_q8_avx2_residual(e, o, c + 8));
+    }
+    return _mm256_adds_epi16(_mm256_packs_epi32(wn_q8_avx2_rne(e, f0), wn_q8_avx2_rne(e, f1)), e->y_zp);
+}
+
+WN_Q8_INLINE __m256i wn_q8_avx2_clamp(const struct wn_q8_avx2 *e, __m256i bytes)
+{
+    return _mm256_min_epu8(_mm256_max_epu8(bytes, e->q_lo), e->q_hi);
+}
+
+/** Eight finished quads of columns c..c+7; `live` has ~0 in the bytes of real rows. */
+WN_Q8_INLINE void wn_q8_avx2_store_quads(const struct wn_q8_avx2 *e, size_t o, size_t c, __m256i q, __m256i live)
+{
+    if (e->mask)
+        live = _mm256_and_si256(live, _mm256_loadu_si256((const __m256i *)(e->mask + c)));
+    q = _mm256_blendv_epi8(e->pad, q, live);
+    _mm256_storeu_si256((__m256i *)(e->y + o / 4 * e->y_stride + 4 * c), q);
+}
+
+/** Rows o..o+3 (o a multiple of 4), columns c..c+15 of the quad form. Rows from `nrows` (1..4) on are padding. */
+WN_Q8_INLINE void wn_q8_avx2_put_quad(const struct wn_q8_avx2 *e, size_t o, size_t nrows, size_t c, __m256i w0,
+                                      __m256i w1, __m256i w2, __m256i w3)
+{
+    const __m256i transpose = _mm256_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15, 0, 4, 8, 12, 1, 5,
+                                               9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    __m256 t01 = _mm256_castsi256_ps(wn_q8_avx2_clamp(e, _mm256_packus_epi16(w0, w1)));
+    __m256 t23 = _mm256_castsi256_ps(wn_q8_avx2_clamp(e, _mm256_packus_epi16(w2, w3)));
+    __m256i q0 = _mm256_castps_si256(_mm256_shuffle_ps(t01, t23, 0x88));
+    __m256i q1 = _mm256_castps_si256(_mm256_shuffle_ps(t01, t23, 0xdd));
+    __m256i live = _mm256_set1_epi32((int)(0xffffffffu >> (32 - 8 * nrows)));
+    wn_q8_avx2_store_quads(e, o, c, _mm256_shuffle_epi8(q0, transpose), live);
+    wn_q8_avx2_store_quads(e, o, c + 8, _mm256_shuffle_epi8(q1, transpose), live);
+}
+
+/** Row o, columns c..c+15 of the plane form. */
+WN_Q8_INLINE void wn_q8_avx2_put_plane(const struct wn_q8_avx2 *e, size_t o, size_t c, __m256i w)
+{
+    __m256i b = wn_q8_avx2_clamp(e, _mm256_packus_epi16(w, w)); /* dwords: 0-3, 8-11, .. | 4-7, 12-15, .. */
+    __m128i y = _mm_unpacklo_epi32(_mm256_castsi256_si128(b), _mm256_extracti128_si256(b, 1));
+    if (e->mask) {
+        __m256i m = _mm256_packs_epi32(_mm256_loadu_si256((const __m256i *)(e->mask + c)),
+                                       _mm256_loadu_si256((const __m256i *)(e->mask + c + 8)));
+        m = _mm256_packs_epi16(m, m);
+        __m128i live = _mm_unpacklo_epi32(_mm256_castsi256_si128(m), _mm256_extracti128_si256(m, 1));
+        y = _mm_blendv_epi8(_mm256_castsi256_si128(e->pad), y, live);
+    }
+    _mm_storeu_si128((__m128i *)(e->y + o * e->y_stride + c), y);
+}
+
+/** Row o, columns c..c+7 of the f32 form. */
+WN_Q8_INLINE void wn_q8_avx2_put_f32x8(const struct wn_q8_avx2 *e, size_t o, size_t c, __m256i acc)
+{
+    size_t at = o * e->y_stride + 4 * c;
+    __m256 f = wn_q8_avx2_scale(e, o, c, acc);
+    if (e->r)
+        f = _mm256_add_ps(f, _mm256_loadu_ps((const float *)(e->r + at)));
+    f = _mm256_min_ps(e->hi, _mm256_max_ps(e->lo, f)); /* in this order a NaN stays */
+    if (e->mask)
+        f = _mm256_and_ps(f, _mm256_loadu_ps((const float *)(e->mask + c)));
+    _mm256_storeu_ps((float *)(e->y + at), f);
+}
+
+/** Row o, columns c..c+15 of the f32 form. */
+WN_Q8_INLINE void wn_q8_avx2_put_f32(const struct wn_q8_avx2 *e, size_t o, size_t c, __m256i a0, __m256i a1)
+{
+    wn_q8_avx2_put_f32x8(e, o, c, a0);
+    wn_q8_avx2_put_f32x8(e, o, c + 8, a1);
+}
+
+#endif
