@@ -1,0 +1,7 @@
+/* main.c: checkkern [--seed N] [--iters N] [--filter GLOB] [--bench] [--list]; SEED and K in the environment also. */
+#include "tests/checkkern/checkkern.h"
+
+int main(int argc, char **argv)
+{
+    return ck_main(argc, argv);
+}
