@@ -1,0 +1,135 @@
+/* q8_epilogue_avx512.h: q8_epilogue.h, one vector of 16 columns at a time. Include from avx512vnni.c files only.
+ *
+ *     struct wn_q8_v512 e = wn_q8_v512_begin(args);          (a local: the constants then live in registers)
+ *     quad:  i[k] = wn_q8_v512_round(&e, o + k, c, acc_k) for four rows; wn_q8_v512_put_quad(&e, o, nrows, c, i0..i3)
+ *     plane: wn_q8_v512_put_plane(&e, o, c, wn_q8_v512_round(&e, o, c, acc))
+ *     f32:   wn_q8_v512_put_f32(&e, o, c, acc) */
+#ifndef WN_Q8_EPILOGUE_AVX512_H
+#define WN_Q8_EPILOGUE_AVX512_H
+
+#include "engine/kernels/q8_epilogue.h"
+#include "engine/kernels/simd512.h"
+
+struct wn_q8_v512 {
+    const struct wn_q8_args *a;
+    const int32_t *w_zp;
+    const uint8_t *r;
+    const uint32_t *mask;
+    uint8_t *y;
+    size_t y_stride;
+    enum wn_q8_out out;
+    v512f r_mul, cut, lo, hi;
+    v512i r_zp, y_zp /* words */, q_lo, q_hi, pad /* bytes */, transpose;
+};
+
+WN_Q8_INLINE struct wn_q8_v512 wn_q8_v512_begin(const struct wn_q8_args *a)
+{
+    static const int8_t transpose[16] = { 0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15 };
+    return (struct wn_q8_v512){ .a = a,
+                                .w_zp = a->w_zp,
+                                .r = a->r,
+                                .mask = a->mask,
+                                .y = a->y,
+                                .y_stride = a->y_stride,
+                                .out = a->out,
+                                .r_mul = v512f_set1(a->r_mul),
+                                .cut = v512f_set1(WN_Q8_CUT),
+                                .lo = v512f_set1(a->lo),
+                                .hi = v512f_set1(a->hi),
+                                .r_zp = v512i_set1_i32(a->r_zp),
+                                .y_zp = v512i_set1_i16((int16_t)a->y_zp),
+                                .q_lo = v512i_set1_i8((int8_t)a->q_lo),
+                                .q_hi = v512i_set1_i8((int8_t)a->q_hi),
+                                .pad = v512i_set1_i8((int8_t)a->y_zp),
+                                .transpose = v512i_lanes16(transpose) };
+}
+
+/** rne as wn_q8_rne(): below -2^31 the conversion itself gives the lowest integer, which packs then saturates. */
+WN_Q8_INLINE v512i wn_q8_v512_rne(const struct wn_q8_v512 *e, v512f f)
+{
+    return v512f_to_i32(v512f_min(f, e->cut));
+}
+
+/** (float)(acc - w_zp * colsum) * mul of row o, columns c..c+15. */
+WN_Q8_INLINE v512f wn_q8_v512_scale(const struct wn_q8_v512 *e, size_t o, size_t c, v512i acc)
+{
+    if (e->w_zp)
+        acc = v512i_sub_i32(acc, v512i_mullo_i32(v512i_set1_i32(e->w_zp[o]), v512i_load(e->a->colsum + c)));
+    return v512f_mul(v512i_to_f32(acc), v512f_set1(e->a->mul[o]));
+}
+
+/** The residual of row o, columns c..c+15, scaled: quad form picks byte o % 4 of each dword. */
+WN_Q8_INLINE v512f wn_q8_v512_residual(const struct wn_q8_v512 *e, size_t o, size_t c)
+{
+    v512i r;
+    if (e->out == WN_OUT_QUAD) {
+        static const int8_t pick[16] = { 0, -128, -128, -128, 4,  -128, -128, -128,
+                                         8, -128, -128, -128, 12, -128, -128, -128 };
+        v512i idx = v512i_add_i32(v512i_lanes16(pick), v512i_set1_i32((int32_t)(o & 3)));
+        r = v512i_shuffle_i8(v512i_load(e->r + o / 4 * e->y_stride + 4 * c), idx);
+    } else {
+        r = v512i_load_u8_i32(e->r + o * e->y_stride + c);
+    }
+    return v512f_mul(v512i_to_f32(v512i_sub_i32(r, e->r_zp)), e->r_mul);
+}
+
+/** Row o, columns c..c+15: rounded to dwords, zero point not yet added. */
+WN_Q8_INLINE v512i wn_q8_v512_round(const struct wn_q8_v512 *e, size_t o, size_t c, v512i acc)
+{
+    v512f f = wn_q8_v512_scale(e, o, c, acc);
+    if (e->r)
+        f = v512f_add(f, wn_q8_v512_residual(e, o, c));
+    return wn_q8_v512_rne(e, f);
+}
+
+WN_Q8_INLINE v512i wn_q8_v512_clamp(const struct wn_q8_v512 *e, v512i bytes)
+{
+    return v512i_min_u8(v512i_max_u8(bytes, e->q_lo), e->q_hi);
+}
+
+/** Sixteen finished quads of columns c..c+15. Rows from `nrows` (1..4) of the group on are padding. */
+WN_Q8_INLINE void wn_q8_v512_store_quads(const struct wn_q8_v512 *e, size_t o, size_t nrows, size_t c, v512i q)
+{
+    if (nrows < 4 || e->mask) {
+        v512i live = v512i_set1_i32((int32_t)(0xffffffffu >> (32 - 8 * nrows)));
+        if (e->mask)
+            live = v512i_and(live, v512i_load(e->mask + c));
+        q = v512i_select(live, q, e->pad);
+    }
+    v512i_store(e->y + o / 4 * e->y_stride + 4 * c, q);
+}
+
+/** Rows o..o+3 (o a multiple of 4), columns c..c+15 of the quad form, from wn_q8_v512_round(). */
+WN_Q8_INLINE void wn_q8_v512_put_quad(const struct wn_q8_v512 *e, size_t o, size_t nrows, size_t c, v512i i0, v512i i1,
+                                      v512i i2, v512i i3)
+{
+    v512i w01 = v512i_adds_i16(v512i_packs_i32(i0, i1), e->y_zp);
+    v512i w23 = v512i_adds_i16(v512i_packs_i32(i2, i3), e->y_zp);
+    v512i b = wn_q8_v512_clamp(e, v512i_packus_i16(w01, w23));
+    wn_q8_v512_store_quads(e, o, nrows, c, v512i_shuffle_i8(b, e->transpose));
+}
+
+/** Row o, columns c..c+15 of the plane form, from wn_q8_v512_round(). */
+WN_Q8_INLINE void wn_q8_v512_put_plane(const struct wn_q8_v512 *e, size_t o, size_t c, v512i i)
+{
+    i = v512i_add_i32(i, v512i_set1_i32(e->a->y_zp));
+    i = v512i_min_i32(v512i_max_i32(i, v512i_set1_i32(e->a->q_lo)), v512i_set1_i32(e->a->q_hi));
+    if (e->mask)
+        i = v512i_select(v512i_load(e->mask + c), i, v512i_set1_i32(e->a->y_zp));
+    v512i_store_i32_u8(e->y + o * e->y_stride + c, i);
+}
+
+/** Row o, columns c..c+15 of the f32 form. */
+WN_Q8_INLINE void wn_q8_v512_put_f32(const struct wn_q8_v512 *e, size_t o, size_t c, v512i acc)
+{
+    size_t at = o * e->y_stride + 4 * c;
+    v512f f = wn_q8_v512_scale(e, o, c, acc);
+    if (e->r)
+        f = v512f_add(f, v512f_load(e->r + at));
+    f = v512f_min(e->hi, v512f_max(e->lo, f)); /* in this order a NaN stays */
+    if (e->mask)
+        f = v512f_keep(v512i_load(e->mask + c), f);
+    v512f_store(e->y + at, f);
+}
+
+#endif
