@@ -73,7 +73,7 @@ enum winnow_status wn_file_read(const char *path, size_t max_bytes, void **ret_b
     WN_CLEANUP(wn_freep) char *buf = malloc(cap);
     if (!buf)
         return wn_fail(err, WINNOW_E_NOMEM, "file '%s': %zu bytes", path, cap);
-    size_t n;
+    size_t n = 0;
     WN_TRY(read_all(fd, path, max_bytes, &buf, cap, &n, err));
     *ret_bytes = WN_TAKE(buf);
     *ret_n = n;
