@@ -1,0 +1,52 @@
+/* f32_spmm.h: f32 matrix product with unstructured sparse weights: y = clamp(W x + bias + r), any weight may be zero.
+ *
+ * USE   1. pack once per model, into the model's arena (immutable afterwards, shared by all threads):
+ *            wn_f32_spmm_pack(arena, w, rows, k, taps, &mat, err)
+ *          with w (O, I * kh * kw), k = (i * kh + y) * kw + x, and taps = kh * kw (1 for a linear layer): how many
+ *          successive k read the same input plane.
+ *       2. link once per concrete shape, into the plan's memory (mat.nnz int32, aligned to 64):
+ *            wn_f32_spmm_link(&mat, koff, off)       koff[k] = byte offset of k's first element from args.x:
+ *            i * plane stride + the tap's offset, in floats, times 4
+ *       3. run, any number of threads at once, each on its own block:
+ *            wn_f32_spmm_run(&mat, off, &args, row0, row1)
+ *          Columns: args.x, y, r and mask point at the block's first column, args.n is its extent. Rows: bias, y and r
+ *          start at row 0, whatever row0 is; any row0 <= row1 <= rows.
+ * y is written in several passes when k is large (partial sums): nobody may read it before the call returns. */
+#ifndef WN_F32_SPMM_H
+#define WN_F32_SPMM_H
+
+#include "base/arena.h"
+#include "engine/kernels/kernels.h"
+
+/** A packed matrix. The k axis is cut into chunks whose input tile fits a cache; within a chunk the non-zeros lie row
+ * by row, k ascending. Non-zeros of chunk c, row o: at[c * (rows + 1) + o] .. at[c * (rows + 1) + o + 1] - 1. A row may
+ *  be empty. The arrays belong to the arena it was packed into. */
+struct wn_f32_spmm {
+    size_t rows, k, chunks, nnz;
+    uint32_t cols;       /* columns per tile that suit this matrix: a multiple of 16, at most 128 */
+    const uint32_t *at;  /* [chunks * (rows + 1)] */
+    const float *val;    /* [nnz] */
+    const uint32_t *idx; /* [nnz] k of every value */
+};
+
+/** Pack w (rows, k) f32, row-major; taps >= 1.
+ *  @param ret_mat  set on success only
+ *  @return WINNOW_OK, WINNOW_E_NOMEM, WINNOW_E_TOO_LARGE (2^32 weights or more) */
+enum winnow_status wn_f32_spmm_pack(struct wn_arena *arena, const float *w, size_t rows, size_t k, size_t taps,
+                                    struct wn_f32_spmm *ret_mat, struct winnow_err *err);
+/** off[i] = koff[idx[i]] for all nnz. koff [k], bytes, may be negative. */
+void wn_f32_spmm_link(const struct wn_f32_spmm *mat, const int32_t *koff, int32_t *off);
+
+/** y rows row0 .. row1 - 1, all args->n columns; n a multiple of WN_COLS. Reads exactly the n columns. */
+typedef void wn_f32_spmm_fn(const struct wn_f32_spmm *mat, const int32_t *off, const struct wn_f32_args *args,
+                            size_t row0, size_t row1);
+/** The fastest kernel this CPU has (WINNOW_CPU permitting). Any thread. */
+wn_f32_spmm_fn wn_f32_spmm_run;
+/** Choose again, after wn_cpu_force(). Not while others run. */
+void wn_f32_spmm_init(void);
+
+#define KERNEL(isa, MR, NR) wn_f32_spmm_fn wn_f32_spmm_##MR##x##NR##__##isa;
+#include "engine/kernels/f32_spmm/f32_spmm.def"
+#undef KERNEL
+
+#endif

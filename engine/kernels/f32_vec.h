@@ -1,0 +1,127 @@
+/* f32_vec.h: one vector of floats under the same names for 256 and 512 bits, so that a f32 family writes its kernel
+ * once (kernel.inc) and compiles it in avx2.c and, after #define WN_F32_VEC512, in avx512vnni.c.
+ *
+ * Loops over registers are unrolled by WN_UNROLL and their bounds are literals after inlining: gcc 12 and clang 14 then
+ * keep `vf acc[...]` in registers without spills (looked at in the disassembly of every kernel.inc). */
+#ifndef WN_F32_VEC_H
+#define WN_F32_VEC_H
+
+#include <math.h>
+#include <stddef.h>
+#include <stdint.h>
+#include "engine/kernels/kernels.h"
+
+#ifdef __clang__
+#define WN_UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define WN_UNROLL _Pragma("GCC unroll 16")
+#endif
+#define WN_INLINE static inline __attribute__((always_inline))
+
+#ifdef WN_F32_VEC512
+#include "engine/kernels/simd512.h"
+#define VL 16 /* floats in a vector */
+typedef v512f vf;
+#define vf_load       v512f_load
+#define vf_store      v512f_store
+#define vf_set1       v512f_set1
+#define vf_zero       v512f_zero
+#define vf_add        v512f_add
+#define vf_sub        v512f_sub
+#define vf_mul        v512f_mul
+#define vf_div        v512f_div
+#define vf_min        v512f_min
+#define vf_max        v512f_max
+#define vf_fma        v512f_fma
+#define vf_sum        v512f_sum
+#define vf_load_part  v512f_load_part
+#define vf_store_part v512f_store_part
+/** x with zeros where m[i] is 0. */
+WN_INLINE vf vf_keep(vf x, const uint32_t *m)
+{
+    return v512f_keep(v512i_load(m), x);
+}
+/** x with the sign of s. */
+WN_INLINE vf vf_copysign(vf x, vf s)
+{
+    v512i sign = v512i_set1_i32(INT32_MIN);
+    return v512i_as_f(v512i_or(v512i_and(sign, v512f_as_i(s)), v512i_andnot(sign, v512f_as_i(x))));
+}
+/** x rounded to the nearest integer, |x| < 2^31. */
+WN_INLINE vf vf_round(vf x)
+{
+    return v512i_to_f32(v512f_to_i32(x));
+}
+/** 2^x for integral x in [-126, 127]. */
+WN_INLINE vf vf_exp2i(vf x)
+{
+    return v512i_as_f(v512i_slli_i32(v512i_add_i32(v512f_to_i32(x), v512i_set1_i32(127)), 23));
+}
+/** a where x > y, else b. */
+WN_INLINE vf vf_select_gt(vf x, vf y, vf a, vf b)
+{
+    return v512i_as_f(v512i_select(v512f_gt(x, y), v512f_as_i(a), v512f_as_i(b)));
+}
+#else
+#include <immintrin.h>
+#define VL       8
+typedef __m256 vf;
+#define vf_store _mm256_storeu_ps
+#define vf_load  _mm256_loadu_ps
+#define vf_set1  _mm256_set1_ps
+#define vf_zero  _mm256_setzero_ps
+#define vf_add   _mm256_add_ps
+#define vf_sub   _mm256_sub_ps
+#define vf_mul   _mm256_mul_ps
+#define vf_div   _mm256_div_ps
+#define vf_min   _mm256_min_ps
+#define vf_max   _mm256_max_ps
+#define vf_fma   _mm256_fmadd_ps
+WN_INLINE float vf_sum(vf x)
+{
+    __m128 s = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
+    s = _mm_add_ps(s, _mm_movehl_ps(s, s));
+    return _mm_cvtss_f32(_mm_add_ss(s, _mm_shuffle_ps(s, s, 1)));
+}
+WN_INLINE __m256i vf_part(unsigned n)
+{
+    return _mm256_cmpgt_epi32(_mm256_set1_epi32((int)n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
+WN_INLINE vf vf_load_part(const float *p, unsigned n)
+{
+    return _mm256_maskload_ps(p, vf_part(n));
+}
+WN_INLINE void vf_store_part(float *p, vf x, unsigned n)
+{
+    _mm256_maskstore_ps(p, vf_part(n), x);
+}
+WN_INLINE vf vf_keep(vf x, const uint32_t *m)
+{
+    return _mm256_and_ps(x, _mm256_loadu_ps((const float *)(const void *)m));
+}
+WN_INLINE vf vf_copysign(vf x, vf s)
+{
+    __m256 sign = _mm256_set1_ps(-0.0f);
+    return _mm256_or_ps(_mm256_and_ps(sign, s), _mm256_andnot_ps(sign, x));
+}
+WN_INLINE vf vf_round(vf x)
+{
+    return _mm256_round_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
+WN_INLINE vf vf_exp2i(vf x)
+{
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(x), _mm256_set1_epi32(127)), 23));
+}
+WN_INLINE vf vf_select_gt(vf x, vf y, vf a, vf b)
+{
+    return _mm256_blendv_ps(b, a, _mm256_cmp_ps(x, y, _CMP_GT_OQ));
+}
+#endif
+
+/** clamp; NaN passes through. */
+WN_INLINE vf vf_clamp(vf x, vf lo, vf hi)
+{
+    return vf_min(hi, vf_max(lo, x));
+}
+
+#endif

@@ -1,0 +1,22 @@
+/* f32.h: random problems for the f32 matrix families, and their answer in double precision from the dense weights. */
+#ifndef CHECKKERN_F32_H
+#define CHECKKERN_F32_H
+
+#include "tests/checkkern/checkkern.h"
+
+struct ck_f32 {
+    size_t rows, k, taps, n;
+    float *w;                 /* (rows, k) */
+    int32_t *koff;            /* [k] */
+    struct wn_f32_args args;  /* y = got */
+    float *want, *got, *size; /* rows * y_stride */
+};
+
+/** A convolution-like problem of random shape (channels of `taps` ks each, offsets on either side of column 0), with
+ *  any mix of bias, residual (sometimes in place), mask and clamp, and weights of which `density` are not 0.
+ *  fixed: shapes as given in `p` (rows, k, taps, n) instead of random ones, with bias and clamp at 0 only. */
+void ck_f32_make(struct ck *ck, struct ck_f32 *p, double density, bool fixed);
+/** Compare got with want, all rows. */
+void ck_f32_check(struct ck *ck, const struct ck_f32 *p);
+
+#endif

@@ -1,0 +1,45 @@
+/* f32_gemm.c: checks and times the kernels of engine/kernels/f32_gemm. */
+#include "engine/kernels/f32_gemm/f32_gemm.h"
+#include "tests/checkkern/f32.h"
+#include "winnow/winnow.h"
+
+static void check(struct ck *ck, const struct ck_kernel *k)
+{
+    wn_f32_gemm_fn *fn = (wn_f32_gemm_fn *)k->fn;
+    struct ck_f32 p;
+    struct wn_f32_gemm mat;
+    ck_f32_make(ck, &p, 1, false);
+    if (wn_f32_gemm_pack(ck_arena(ck), p.w, p.rows, p.k, &mat, NULL) != WINNOW_OK) {
+        ck_fail(ck, "pack");
+        return;
+    }
+    const size_t cut = ck_rand(ck, p.rows / WN_F32_GEMM_MR + 1) * WN_F32_GEMM_MR; /* two row blocks, as threads do */
+    CK_CALL(ck, fn(&mat, p.koff, &p.args, 0, cut));
+    CK_CALL(ck, fn(&mat, p.koff, &p.args, cut, p.rows));
+    ck_f32_check(ck, &p);
+}
+
+static void bench(struct ck *ck, const struct ck_kernel *k)
+{
+    static const struct ck_f32 shapes[] = { { .rows = 768, .k = 768, .taps = 1, .n = 128 },
+                                            { .rows = 768, .k = 3072, .taps = 1, .n = 128 },
+                                            { .rows = 128, .k = 1152, .taps = 9, .n = 816 },
+                                            { .rows = 256, .k = 64, .taps = 1, .n = 3200 },
+                                            { .rows = 512, .k = 4608, .taps = 9, .n = 64 } };
+    wn_f32_gemm_fn *fn = (wn_f32_gemm_fn *)k->fn;
+    for (size_t i = 0; i < WN_COUNT(shapes); i++) {
+        struct ck_f32 p = shapes[i];
+        struct wn_f32_gemm mat;
+        ck_f32_make(ck, &p, 1, true);
+        if (wn_f32_gemm_pack(ck_arena(ck), p.w, p.rows, p.k, &mat, NULL) != WINNOW_OK)
+            return;
+        CK_BENCH(ck, (double)p.rows * (double)p.k * (double)p.n, fn(&mat, p.koff, &p.args, 0, p.rows));
+    }
+}
+
+static const struct ck_kernel kernels[] = {
+#define KERNEL(isa, MR, NR) CK_KERNEL(wn_f32_gemm_##MR##x##NR##__##isa, isa, check, bench)
+#include "engine/kernels/f32_gemm/f32_gemm.def"
+#undef KERNEL
+};
+CK_FAMILY(kernels)
