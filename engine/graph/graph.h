@@ -46,6 +46,9 @@ struct wn_value {
     const char *dim_name[WINNOW_MAX_RANK]; /* dim_param of a graph input or output; NULL otherwise */
     const struct wn_tensor *constant;      /* not NULL: its data is known */
     wn_nid producer;                       /* WN_NONE for inputs and constants */
+    bool outer; /* in a sub-graph: stands for the value of this name in the graph around it (no producer here; constant
+                   where that one is). A name that a nested sub-graph takes from further out stands in each graph
+                   between. See wn_graph_outer_value(). */
 };
 
 enum wn_attr_kind {
@@ -149,6 +152,9 @@ bool wn_node_is_in(const struct wn_node *node, const char *domain, const char *o
 
 /** Producer of value `v`, or NULL. */
 struct wn_node *wn_graph_producer(struct wn_graph *g, wn_vid v);
+/** The value in a graph around `g` that the outer value `v` stands for; NULL when `v` is not outer or none has its
+ * name. Linear in the values of those graphs. */
+const struct wn_value *wn_graph_outer_value(const struct wn_graph *g, wn_vid v);
 /** Number of live uses of `v`: node inputs, plus one per graph output, plus uses inside sub-graphs. */
 unsigned wn_graph_n_uses(const struct wn_graph *g, wn_vid v);
 /** The only node that uses `v`, or NULL when there is none, more than one, or `v` is a graph output. */

@@ -22,7 +22,8 @@ WINNOW_MUST_USE enum winnow_status wn_onnx_read(const void *bytes, size_t n, con
                                                 struct wn_arena *arena, struct wn_graph *g, struct winnow_err *err);
 /** wn_onnx_read() of a file, read once into memory that is released before the call returns. */
 WINNOW_MUST_USE enum winnow_status wn_onnx_read_file(const char *path, const struct wn_onnx_limits *limits,
-                                                     struct wn_arena *arena, struct wn_graph *g, struct winnow_err *err);
+                                                     struct wn_arena *arena, struct wn_graph *g,
+                                                     struct winnow_err *err);
 
 /** Serialize a graph (no "wn" nodes in it) as a ModelProto. Constants used by nodes become initializers with raw_data.
  *  @param ret_bytes  malloc'ed, the caller frees */

@@ -1,0 +1,153 @@
+/* graph_edit.c: who uses a value, and making them use another. Linear in the graph: a pass looks at a value's users
+ * when it has found something to change there, not for every value. */
+#include "engine/graph/graph.h"
+
+#include <string.h>
+
+struct wn_node *wn_graph_producer(struct wn_graph *g, wn_vid v)
+{
+    if (v == WN_NONE || g->values.at[v].producer == WN_NONE)
+        return NULL;
+    struct wn_node *node = &g->nodes.at[g->values.at[v].producer];
+    return node->dead ? NULL : node;
+}
+
+/* The value of `sub` that stands for the value `name` of the graph around it, or WN_NONE. */
+static wn_vid find_outer(const struct wn_graph *sub, const char *name)
+{
+    for (size_t v = 0; v < sub->values.n; v++)
+        if (sub->values.at[v].outer && strcmp(sub->values.at[v].name, name) == 0)
+            return (wn_vid)v;
+    return WN_NONE;
+}
+
+const struct wn_value *wn_graph_outer_value(const struct wn_graph *g, wn_vid v)
+{
+    if (!g->values.at[v].outer)
+        return NULL;
+    const char *name = g->values.at[v].name;
+    for (g = g->outer; g; g = g->outer)
+        for (size_t i = 0; i < g->values.n; i++)
+            if (!g->values.at[i].outer && strcmp(g->values.at[i].name, name) == 0)
+                return &g->values.at[i];
+    return NULL;
+}
+
+unsigned wn_graph_n_uses(const struct wn_graph *g, wn_vid v)
+{
+    unsigned uses = 0;
+    for (size_t n = 0; n < g->nodes.n; n++) {
+        const struct wn_node *node = &g->nodes.at[n];
+        if (node->dead)
+            continue;
+        for (unsigned i = 0; i < node->n_in; i++)
+            uses += node->in[i] == v;
+        for (unsigned a = 0; a < node->n_attr; a++) {
+            const struct wn_graph *sub = node->attr[a].kind == WN_ATTR_GRAPH ? node->attr[a].g : NULL;
+            wn_vid inner = sub ? find_outer(sub, g->values.at[v].name) : WN_NONE;
+            if (inner != WN_NONE)
+                uses += wn_graph_n_uses(sub, inner);
+        }
+    }
+    for (size_t i = 0; i < g->outputs.n; i++)
+        uses += g->outputs.at[i] == v;
+    return uses;
+}
+
+struct wn_node *wn_graph_only_user(struct wn_graph *g, wn_vid v)
+{
+    struct wn_node *user = NULL;
+    for (size_t n = 0; n < g->nodes.n; n++) {
+        struct wn_node *node = &g->nodes.at[n];
+        for (unsigned i = 0; !node->dead && i < node->n_in; i++)
+            if (node->in[i] == v) {
+                if (user && user != node)
+                    return NULL;
+                user = node;
+            }
+    }
+    if (!user)
+        return NULL;
+    unsigned own = 0;
+    for (unsigned i = 0; i < user->n_in; i++)
+        own += user->in[i] == v;
+    return wn_graph_n_uses(g, v) == own ? user : NULL;
+}
+
+static bool listed(const wn_vid *ids, size_t n, wn_vid v)
+{
+    for (size_t i = 0; i < n; i++)
+        if (ids[i] == v)
+            return true;
+    return false;
+}
+
+/* In all sub-graphs: what stands for the outer value `old_name` shall stand for `new_name`. */
+static void rename_outer(struct wn_graph *g, const char *old_name, const char *new_name)
+{
+    for (size_t n = 0; n < g->nodes.n; n++)
+        for (unsigned a = 0; !g->nodes.at[n].dead && a < g->nodes.at[n].n_attr; a++) {
+            if (g->nodes.at[n].attr[a].kind != WN_ATTR_GRAPH)
+                continue;
+            struct wn_graph *sub = g->nodes.at[n].attr[a].g;
+            wn_vid from = find_outer(sub, old_name), to = find_outer(sub, new_name);
+            if (from == WN_NONE)
+                continue;
+            rename_outer(sub, old_name, new_name);
+            if (to != WN_NONE)
+                wn_graph_replace_uses(sub, from, to);
+            else
+                sub->values.at[from].name = new_name;
+        }
+}
+
+/* What is known of `from`, an output, is kept for `to`, which takes its place. */
+static void keep_declaration(struct wn_value *to, const struct wn_value *from)
+{
+    if (to->type.dtype == WINNOW_UNDEFINED)
+        to->type.dtype = from->type.dtype;
+    if (to->type.rank < 0)
+        to->type = (struct wn_type){ to->type.dtype, from->type.rank, { 0 } },
+        memcpy(to->type.dim, from->type.dim, sizeof to->type.dim);
+    if (to->type.rank == from->type.rank)
+        memcpy(to->dim_name, from->dim_name, sizeof to->dim_name);
+}
+
+void wn_graph_replace_uses(struct wn_graph *g, wn_vid from, wn_vid to)
+{
+    if (from == to)
+        return;
+    for (size_t n = 0; n < g->nodes.n; n++)
+        for (unsigned i = 0; !g->nodes.at[n].dead && i < g->nodes.at[n].n_in; i++)
+            if (g->nodes.at[n].in[i] == from)
+                g->nodes.at[n].in[i] = to;
+    struct wn_value *f = &g->values.at[from], *t = &g->values.at[to];
+    const char *f_name = f->name, *t_name = t->name;
+    bool is_output = listed(g->outputs.at, g->outputs.n, from);
+    bool to_is_fixed = t->outer || listed(g->outputs.at, g->outputs.n, to) || listed(g->inputs.at, g->inputs.n, to);
+    if (!is_output || (to_is_fixed && !g->outer)) {
+        rename_outer(g, f_name, t_name);
+        return;
+    }
+    for (size_t i = 0; i < g->outputs.n; i++)
+        if (g->outputs.at[i] == from)
+            g->outputs.at[i] = to;
+    if (to_is_fixed) { /* a sub-graph's outputs are told by position, their names do not matter */
+        rename_outer(g, f_name, t_name);
+        return;
+    }
+    keep_declaration(t, f);
+    char *spare = wn_arena_printf(g->arena, "%s/replaced_%u", f_name, from);
+    f->name = spare ? spare : "";
+    t->name = f_name;
+    rename_outer(g, t_name, f_name);
+}
+
+void wn_graph_kill(struct wn_graph *g, struct wn_node *node)
+{
+    wn_nid id = (wn_nid)(node - g->nodes.at);
+    node->dead = true;
+    for (unsigned i = 0; i < node->n_out; i++)
+        if (node->out[i] != WN_NONE && g->values.at[node->out[i]].producer == id)
+            g->values.at[node->out[i]].producer = WN_NONE;
+}
