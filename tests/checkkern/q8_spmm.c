@@ -1,0 +1,184 @@
+/* q8_spmm.c: the unstructured int8 product in all output forms: every row and column tail, every epilogue part. */
+#include <math.h>
+#include <string.h>
+#include "engine/kernels/q8_epilogue.h"
+#include "engine/kernels/q8_spmm/q8_spmm.h"
+#include "tests/checkkern/checkkern.h"
+
+/* Geometry: k planes at odd places around column 0, as the taps of a convolution are. */
+static int32_t *make_koff(struct ck *ck, size_t k, size_t plane)
+{
+    int32_t *koff = ck_buf(ck, k * sizeof *koff);
+    for (size_t i = 0; i < k; i++)
+        koff[i] = (int32_t)(i * plane + ck_rand(ck, 9)) - 4;
+    ck_freeze(ck, koff);
+    return koff;
+}
+
+static struct wn_q8_args make_args(struct ck *ck, size_t rows, size_t n, size_t y_bytes, size_t y_stride,
+                                   enum wn_q8_out out)
+{
+    struct wn_q8_args a = { .n = n, .y_stride = y_stride, .out = out, .r_mul = 0.05f + 0.5f * fabsf(ck_float(ck)) };
+    int32_t *bias = ck_buf(ck, rows * sizeof *bias), *w_zp = ck_buf(ck, rows * sizeof *w_zp);
+    int32_t *colsum = ck_buf(ck, n * sizeof *colsum);
+    float *mul = ck_buf(ck, rows * sizeof *mul);
+    for (size_t i = 0; i < rows; i++) {
+        bias[i] = (int32_t)(ck_float(ck) * 20000);
+        w_zp[i] = (int32_t)ck_rand(ck, 511) - 255;
+        mul[i] = ck_rand(ck, 20) ? 0.003f * (0.1f + fabsf(ck_float(ck))) : 1e9f * ck_float(ck);
+    }
+    for (size_t i = 0; i < n; i++)
+        colsum[i] = (int32_t)ck_rand(ck, 5000);
+    a.bias = bias;
+    a.mul = mul;
+    if (ck_rand(ck, 3) == 0) {
+        a.w_zp = w_zp;
+        a.colsum = colsum;
+    }
+    if (ck_rand(ck, 2)) {
+        uint8_t *r = ck_buf(ck, y_bytes);
+        if (out == WN_OUT_F32)
+            ck_fill_f32(ck, (float *)(void *)r, y_bytes / 4);
+        else
+            ck_fill_u8(ck, r, y_bytes, false);
+        ck_freeze(ck, r);
+        a.r = r;
+    }
+    if (ck_rand(ck, 2))
+        a.mask = ck_mask(ck, n);
+    a.r_zp = (int32_t)ck_rand(ck, 256);
+    a.y_zp = (int32_t)ck_rand(ck, 256);
+    a.q_lo = ck_rand(ck, 2) ? 0 : a.y_zp;
+    a.q_hi = ck_rand(ck, 2) ? 255 : WN_MAX(a.q_lo, 200);
+    a.lo = ck_rand(ck, 2) ? -INFINITY : 0.0f;
+    a.hi = ck_rand(ck, 2) ? INFINITY : 6.0f;
+    return a;
+}
+
+static void check(struct ck *ck, const struct ck_kernel *kernel)
+{
+    static const double densities[] = { 0, 0.02, 0.05, 0.1, 0.3, 1 };
+    wn_q8_spmm_fn *fn = (wn_q8_spmm_fn *)kernel->fn;
+    size_t rows = 1 + ck_rand(ck, 19), n = WN_COLS * (1 + ck_rand(ck, 14)), k = 1 + ck_rand(ck, 300);
+    double density = ck_pick(ck, densities, WN_COUNT(densities));
+    bool extremes = ck_extremes(ck);
+    enum wn_q8_out out = (enum wn_q8_out)ck_rand(ck, 3);
+    size_t plane = wn_round_up(n + 8, 64), rows4 = wn_round_up(rows, 4);
+    size_t y_stride = out == WN_OUT_PLANE ? plane : 4 * plane;
+    size_t y_bytes = out == WN_OUT_QUAD ? rows4 / 4 * y_stride : rows * y_stride;
+    size_t row0 = 4 * ck_rand(ck, rows4 / 4), span = 4 * (1 + ck_rand(ck, rows4 / 4));
+    size_t row1 = WN_MIN(rows, row0 + span);
+    ck_shape(ck, "rows=%zu (%zu..%zu) n=%zu k=%zu density=%g extremes=%d out=%d", rows, row0, row1, n, k, density,
+             extremes, (int)out);
+
+    int8_t *w = ck_buf(ck, rows * k);
+    ck_fill_s8(ck, w, rows * k, density, extremes);
+    ck_freeze(ck, w);
+    uint8_t *x = ck_buf(ck, 64 + (k - 1) * plane + n + 8);
+    ck_fill_u8(ck, x, 64 + (k - 1) * plane + n + 8, extremes);
+    ck_freeze(ck, x);
+    const int32_t *koff = make_koff(ck, k, plane);
+    struct wn_q8_args a = make_args(ck, rows, n, y_bytes, y_stride, out);
+    a.x = x + 64;
+
+    struct wn_q8_spmm plain, mat;
+    if (wn_q8_spmm_pack(WN_Q8_SPMM_PLAIN, w, rows, k, ck_arena(ck), &plain, NULL) != WINNOW_OK ||
+        wn_q8_spmm_pack(wn_q8_spmm_stream_of(kernel->isa), w, rows, k, ck_arena(ck), &mat, NULL) != WINNOW_OK) {
+        ck_fail(ck, "packing failed");
+        return;
+    }
+    int32_t *off_plain = ck_buf(ck, plain.noffs * sizeof *off_plain), *off = ck_buf(ck, mat.noffs * sizeof *off);
+    wn_q8_spmm_link(&plain, koff, off_plain);
+    wn_q8_spmm_link(&mat, koff, off);
+    uint8_t *want = ck_buf(ck, y_bytes), *got = ck_buf(ck, y_bytes);
+    bool in_place = a.r && ck_rand(ck, 2);
+    if (in_place) {
+        memcpy(want, a.r, y_bytes);
+        memcpy(got, a.r, y_bytes);
+    }
+    a.y = want;
+    a.r = in_place ? want : a.r;
+    wn_q8_spmm_1x1__scalar(&plain, off_plain, &a, row0, row1);
+    a.y = got;
+    a.r = in_place ? got : a.r;
+    CK_CALL(ck, fn(&mat, off, &a, row0, row1));
+    ck_same(ck, want, got, y_bytes);
+}
+
+/* Magnitude-pruned Laplace weights, the largest of a row at +-127, as a trained network's are. */
+static void fill_laplace(struct ck *ck, int8_t *w, size_t rows, size_t k, double density)
+{
+    float *v = ck_buf(ck, k * sizeof *v);
+    for (size_t o = 0; o < rows; o++) {
+        float top = 0, cut = -logf((float)density);
+        for (size_t i = 0; i < k; i++) {
+            v[i] = -logf(1.0f - fabsf(ck_float(ck)) * 0.999999f);
+            top = fmaxf(top, v[i]);
+        }
+        for (size_t i = 0; i < k; i++) {
+            int q = v[i] >= cut ? (int)lrintf(v[i] / top * 127) : 0;
+            w[o * k + i] = (int8_t)(ck_rand(ck, 2) ? q : -q);
+        }
+    }
+}
+
+static void bench_one(struct ck *ck, const struct ck_kernel *kernel, size_t rows, size_t cin, size_t taps, size_t edge,
+                      double density)
+{
+    wn_q8_spmm_fn *fn = (wn_q8_spmm_fn *)kernel->fn;
+    size_t k = cin * taps, pitch = edge ? edge + 1 : 0, n = edge ? wn_round_up(edge * pitch, WN_COLS) : 128;
+    size_t margin = edge ? 128 : 0, plane = wn_round_up(n + 2 * margin, 64);
+    plane += plane / 64 % 2 ? 0 : 64; /* an odd number of lines: channels do not fall into the same sets */
+    int8_t *w = ck_buf(ck, rows * k);
+    fill_laplace(ck, w, rows, k, density);
+    uint8_t *x = ck_buf(ck, cin * plane), *y = ck_buf(ck, rows * plane);
+    ck_fill_u8(ck, x, cin * plane, false);
+    int32_t *koff = ck_buf(ck, k * sizeof *koff), *bias = ck_buf(ck, rows * sizeof *bias);
+    float *mul = ck_buf(ck, rows * sizeof *mul);
+    for (size_t i = 0; i < k; i++)
+        koff[i] = (int32_t)(i / taps * plane) +
+                  (taps == 9 ? ((int32_t)(i % 9 / 3) - 1) * (int32_t)pitch + (int32_t)(i % 3) - 1 : 0);
+    for (size_t i = 0; i < rows; i++) {
+        bias[i] = 0;
+        mul[i] = 1e-3f;
+    }
+    struct wn_q8_spmm mat;
+    if (wn_q8_spmm_pack(wn_q8_spmm_stream_of(kernel->isa), w, rows, k, ck_arena(ck), &mat, NULL) != WINNOW_OK) {
+        ck_fail(ck, "packing failed");
+        return;
+    }
+    int32_t *off = ck_buf(ck, mat.noffs * sizeof *off);
+    wn_q8_spmm_link(&mat, koff, off);
+    struct wn_q8_args a = { .x = x + margin,
+                            .n = n,
+                            .y = y,
+                            .y_stride = plane,
+                            .out = WN_OUT_PLANE,
+                            .bias = bias,
+                            .mul = mul,
+                            .y_zp = 128,
+                            .q_hi = 255 };
+    ck_shape(ck, "%zux%zu%s n=%zu %g%% sparse", rows, k, taps > 1 ? " 3x3" : "", n, 100 * (1 - density));
+    CK_BENCH(ck, (double)mat.nnz * (double)n, fn(&mat, off, &a, 0, rows));
+}
+
+static void bench(struct ck *ck, const struct ck_kernel *kernel)
+{
+    static const struct {
+        size_t rows, cin, taps, edge;
+    } shapes[] = { { 768, 768, 1, 0 },  { 3072, 768, 1, 0 },  { 768, 3072, 1, 0 }, { 256, 64, 1, 56 },
+                   { 128, 512, 1, 28 }, { 256, 1024, 1, 14 }, { 64, 64, 9, 56 },   { 128, 128, 9, 28 },
+                   { 256, 256, 9, 14 }, { 512, 512, 9, 7 } };
+    static const double densities[] = { 0.1, 0.05 };
+    for (size_t i = 0; i < WN_COUNT(shapes); i++)
+        for (size_t j = 0; j < WN_COUNT(densities); j++)
+            if (kernel->isa != WN_ISA_scalar || i == 0)
+                bench_one(ck, kernel, shapes[i].rows, shapes[i].cin, shapes[i].taps, shapes[i].edge, densities[j]);
+}
+
+static const struct ck_kernel kernels[] = {
+#define KERNEL(isa, stream, MR, NR) CK_KERNEL(wn_q8_spmm_##MR##x##NR##__##isa, isa, check, bench)
+#include "engine/kernels/q8_spmm/q8_spmm.def"
+#undef KERNEL
+};
+CK_FAMILY(kernels)
