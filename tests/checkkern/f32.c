@@ -62,7 +62,7 @@ static void solve(struct ck_f32 *p)
 
 void ck_f32_make(struct ck *ck, struct ck_f32 *p, double density, bool fixed)
 {
-    if (!fixed) {
+    if (!p->rows) {
         static const size_t kernels[] = { 1, 1, 3, 9 };
         p->taps = kernels[ck_rand(ck, 4)];
         p->rows = 1 + ck_rand(ck, 33);
@@ -70,15 +70,24 @@ void ck_f32_make(struct ck *ck, struct ck_f32 *p, double density, bool fixed)
         p->n = WN_COLS * (1 + ck_rand(ck, 20));
     }
     const size_t channels = p->k / p->taps, stride = wn_round_up(p->n + 2 * MARGIN, 64) | 64;
-    ck_shape(ck, "rows=%zu k=%zu taps=%zu n=%zu density=%.2f", p->rows, p->k, p->taps, p->n, density);
+    if (density < 0)
+        ck_shape(ck, "rows=%zu planes=%zu taps=%zu n=%zu", p->rows, channels, p->taps, p->n);
+    else
+        ck_shape(ck, "rows=%zu k=%zu taps=%zu n=%zu density=%.2f", p->rows, p->k, p->taps, p->n, density);
     p->w = ck_buf(ck, p->rows * p->k * sizeof(float));
-    for (size_t i = 0; i < p->rows * p->k; i++)
-        p->w[i] = (double)(ck_rand64(ck) >> 11) * 0x1p-53 < density ? ck_float(ck) : 0.0f;
+    for (size_t i = 0; i < p->rows * p->k; i++) {
+        bool own = i % p->k / p->taps == i / p->k / (p->rows / channels ? p->rows / channels : 1);
+        bool keep = density < 0 ? own : (double)(ck_rand64(ck) >> 11) * 0x1p-53 < density;
+        p->w[i] = keep ? ck_float(ck) : 0.0f;
+    }
     p->koff = ck_buf(ck, p->k * sizeof(int32_t));
     for (size_t k = 0; k < p->k; k++) {
         const int32_t tap = p->taps > 1 ? (int32_t)ck_rand(ck, 2 * MARGIN + 1) - MARGIN : 0;
         p->koff[k] = ((int32_t)(k / p->taps * stride) + tap) * 4;
     }
+    for (size_t k = p->taps; density < 0 && k < p->k; k++) /* the same taps in all planes */
+        p->koff[k] = p->koff[k - p->taps] + (int32_t)(stride * 4);
+    p->x_stride = stride * sizeof(float);
     /* the last plane ends with its margin, at the fence */
     const size_t x_n = channels * stride - (stride - p->n - 2 * MARGIN);
     float *x = ck_buf(ck, x_n * sizeof *x);

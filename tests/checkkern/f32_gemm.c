@@ -6,7 +6,7 @@
 static void check(struct ck *ck, const struct ck_kernel *k)
 {
     wn_f32_gemm_fn *fn = (wn_f32_gemm_fn *)k->fn;
-    struct ck_f32 p;
+    struct ck_f32 p = { 0 };
     struct wn_f32_gemm mat;
     ck_f32_make(ck, &p, 1, false);
     if (wn_f32_gemm_pack(ck_arena(ck), p.w, p.rows, p.k, &mat, NULL) != WINNOW_OK) {

@@ -18,7 +18,7 @@ static void check(struct ck *ck, const struct ck_kernel *k)
 {
     static const double densities[] = { 0, 0.02, 0.1, 0.5, 1 };
     wn_f32_spmm_fn *fn = (wn_f32_spmm_fn *)k->fn;
-    struct ck_f32 p;
+    struct ck_f32 p = { 0 };
     struct wn_f32_spmm mat;
     int32_t *off;
     ck_f32_make(ck, &p, ck_pick(ck, densities, WN_COUNT(densities)), false);

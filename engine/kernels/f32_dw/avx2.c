@@ -1,0 +1,3 @@
+/* avx2.c: one channel x 64, 32 or 16 columns. */
+#define NAME wn_f32_dw_1x64__avx2
+#include "engine/kernels/f32_dw/kernel.inc"

@@ -1,0 +1,25 @@
+/* dispatch.c: the fastest f32_gemv kernel of this CPU, chosen once. */
+#include "engine/kernels/f32_gemv/f32_gemv.h"
+
+#include <pthread.h>
+
+static wn_f32_gemv_fn *const kernels[WN_ISA_COUNT] = {
+#define KERNEL(isa, MR, NK) [WN_ISA_##isa] = wn_f32_gemv_##MR##x##NK##__##isa,
+#include "engine/kernels/f32_gemv/f32_gemv.def"
+#undef KERNEL
+};
+static wn_f32_gemv_fn *chosen;
+static pthread_once_t chosen_once = PTHREAD_ONCE_INIT;
+
+void wn_f32_gemv_init(void)
+{
+    for (unsigned isa = 0; isa <= (unsigned)wn_cpu_isa(); isa++)
+        if (kernels[isa])
+            chosen = kernels[isa];
+}
+
+void wn_f32_gemv_run(const struct wn_f32_gemv_args *args, size_t row0, size_t row1)
+{
+    pthread_once(&chosen_once, wn_f32_gemv_init);
+    chosen(args, row0, row1);
+}

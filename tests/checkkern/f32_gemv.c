@@ -1,0 +1,90 @@
+/* f32_gemv.c: checks and times the kernels of engine/kernels/f32_gemv. */
+#include "engine/kernels/f32_gemv/f32_gemv.h"
+#include "tests/checkkern/checkkern.h"
+
+#include <math.h>
+#include <string.h>
+
+static void *filled(struct ck *ck, size_t n)
+{
+    float *p = ck_buf(ck, n * sizeof *p);
+    ck_fill_f32(ck, p, n);
+    return p;
+}
+
+static void make(struct ck *ck, struct wn_f32_gemv_args *a, size_t rows)
+{
+    ck_shape(ck, "rows=%zu k=%zu m=%zu", rows, a->k, a->m);
+    a->w = filled(ck, rows * a->k);
+    a->x = filled(ck, a->m * a->x_stride);
+    a->bias = filled(ck, rows);
+    a->y = ck_buf(ck, a->m * a->y_stride * sizeof *a->y);
+    a->lo = -INFINITY;
+    a->hi = INFINITY;
+}
+
+static void check(struct ck *ck, const struct ck_kernel *k)
+{
+    wn_f32_gemv_fn *fn = (wn_f32_gemv_fn *)k->fn;
+    const size_t rows = 1 + ck_rand(ck, 40), cut = ck_rand(ck, rows + 1);
+    struct wn_f32_gemv_args a = { .k = ck_rand(ck, 200), .m = 1 + ck_rand(ck, 4) };
+    a.x_stride = a.k + ck_rand(ck, 3);
+    a.y_stride = rows + ck_rand(ck, 3);
+    make(ck, &a, rows);
+    const size_t y_n = a.m * a.y_stride;
+    float *want = ck_buf(ck, y_n * sizeof *want), *size = ck_buf(ck, y_n * sizeof *size);
+    if (ck_rand(ck, 2))
+        a.bias = NULL;
+    if (ck_rand(ck, 2))
+        a.lo = 0;
+    if (ck_rand(ck, 2))
+        a.hi = 1;
+    if (ck_rand(ck, 2)) {
+        a.r = filled(ck, y_n);
+        if (ck_rand(ck, 2)) {
+            memcpy(a.y, a.r, y_n * sizeof *a.y);
+            a.r = a.y;
+        }
+    }
+    memcpy(want, a.y, y_n * sizeof *want);
+    for (size_t m = 0; m < a.m; m++)
+        for (size_t o = 0; o < rows; o++) {
+            const size_t at = m * a.y_stride + o;
+            double acc = (a.bias ? (double)a.bias[o] : 0) + (a.r ? (double)a.r[at] : 0), sum = fabs(acc);
+            for (size_t i = 0; i < a.k; i++) {
+                double term = (double)a.w[o * a.k + i] * (double)a.x[m * a.x_stride + i];
+                acc += term;
+                sum += fabs(term);
+            }
+            want[at] = (float)fmin(fmax(acc, (double)a.lo), (double)a.hi);
+            size[at] = (float)sum;
+        }
+    CK_CALL(ck, fn(&a, 0, cut));
+    CK_CALL(ck, fn(&a, cut, rows));
+    for (size_t m = 0; m < a.m; m++) {
+        const size_t at = m * a.y_stride;
+        ck_near(ck, want + at, a.y + at, size + at, rows);
+        ck_same(ck, want + at + rows, a.y + at + rows, (a.y_stride - rows) * sizeof *want);
+    }
+}
+
+static void bench(struct ck *ck, const struct ck_kernel *k)
+{
+    static const size_t shapes[][3] = { { 1000, 2048, 1 }, { 128, 128, 1 }, { 1000, 512, 4 } };
+    wn_f32_gemv_fn *fn = (wn_f32_gemv_fn *)k->fn;
+    for (size_t i = 0; i < WN_COUNT(shapes); i++) {
+        const size_t rows = shapes[i][0];
+        struct wn_f32_gemv_args a = { .k = shapes[i][1], .m = shapes[i][2] };
+        a.x_stride = a.k;
+        a.y_stride = rows;
+        make(ck, &a, rows);
+        CK_BENCH(ck, (double)rows * (double)a.k * (double)a.m, fn(&a, 0, rows));
+    }
+}
+
+static const struct ck_kernel kernels[] = {
+#define KERNEL(isa, MR, NK) CK_KERNEL(wn_f32_gemv_##MR##x##NK##__##isa, isa, check, bench)
+#include "engine/kernels/f32_gemv/f32_gemv.def"
+#undef KERNEL
+};
+CK_FAMILY(kernels)
