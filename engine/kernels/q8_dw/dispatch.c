@@ -1,0 +1,25 @@
+/* dispatch.c: the stream decides the kernel; a CPU that could pack a stream can run it. */
+#include "engine/kernels/q8_dw/q8_dw.h"
+
+static wn_q8_dw_fn *const kernels[WN_Q8_DW_STREAMS] = {
+#define KERNEL(isa, stream, MR, NR) [WN_Q8_DW_##stream] = wn_q8_dw_##MR##x##NR##__##isa,
+#include "engine/kernels/q8_dw/q8_dw.def"
+#undef KERNEL
+};
+
+static const enum wn_q8_dw_stream streams[WN_ISA_COUNT] = {
+#define KERNEL(isa, stream, MR, NR) [WN_ISA_##isa] = WN_Q8_DW_##stream,
+#include "engine/kernels/q8_dw/q8_dw.def"
+#undef KERNEL
+};
+
+enum wn_q8_dw_stream wn_q8_dw_stream_of(enum wn_isa isa)
+{
+    return streams[isa];
+}
+
+void wn_q8_dw_run(const struct wn_q8_dw *mat, const int32_t *off, size_t x_stride, const struct wn_q8_args *args,
+                  size_t c0, size_t c1)
+{
+    kernels[mat->stream](mat, off, x_stride, args, c0, c1);
+}
