@@ -1,9 +1,8 @@
 /* q8_spmm.c: the unstructured int8 product in all output forms: every row and column tail, every epilogue part. */
 #include <math.h>
 #include <string.h>
-#include "engine/kernels/q8_epilogue.h"
 #include "engine/kernels/q8_spmm/q8_spmm.h"
-#include "tests/checkkern/checkkern.h"
+#include "tests/checkkern/ck_q8.h"
 
 /* Geometry: k planes at odd places around column 0, as the taps of a convolution are. */
 static int32_t *make_koff(struct ck *ck, size_t k, size_t plane)
@@ -15,46 +14,6 @@ static int32_t *make_koff(struct ck *ck, size_t k, size_t plane)
     return koff;
 }
 
-static struct wn_q8_args make_args(struct ck *ck, size_t rows, size_t n, size_t y_bytes, size_t y_stride,
-                                   enum wn_q8_out out)
-{
-    struct wn_q8_args a = { .n = n, .y_stride = y_stride, .out = out, .r_mul = 0.05f + 0.5f * fabsf(ck_float(ck)) };
-    int32_t *bias = ck_buf(ck, rows * sizeof *bias), *w_zp = ck_buf(ck, rows * sizeof *w_zp);
-    int32_t *colsum = ck_buf(ck, n * sizeof *colsum);
-    float *mul = ck_buf(ck, rows * sizeof *mul);
-    for (size_t i = 0; i < rows; i++) {
-        bias[i] = (int32_t)(ck_float(ck) * 20000);
-        w_zp[i] = (int32_t)ck_rand(ck, 511) - 255;
-        mul[i] = ck_rand(ck, 20) ? 0.003f * (0.1f + fabsf(ck_float(ck))) : 1e9f * ck_float(ck);
-    }
-    for (size_t i = 0; i < n; i++)
-        colsum[i] = (int32_t)ck_rand(ck, 5000);
-    a.bias = bias;
-    a.mul = mul;
-    if (ck_rand(ck, 3) == 0) {
-        a.w_zp = w_zp;
-        a.colsum = colsum;
-    }
-    if (ck_rand(ck, 2)) {
-        uint8_t *r = ck_buf(ck, y_bytes);
-        if (out == WN_OUT_F32)
-            ck_fill_f32(ck, (float *)(void *)r, y_bytes / 4);
-        else
-            ck_fill_u8(ck, r, y_bytes, false);
-        ck_freeze(ck, r);
-        a.r = r;
-    }
-    if (ck_rand(ck, 2))
-        a.mask = ck_mask(ck, n);
-    a.r_zp = (int32_t)ck_rand(ck, 256);
-    a.y_zp = (int32_t)ck_rand(ck, 256);
-    a.q_lo = ck_rand(ck, 2) ? 0 : a.y_zp;
-    a.q_hi = ck_rand(ck, 2) ? 255 : WN_MAX(a.q_lo, 200);
-    a.lo = ck_rand(ck, 2) ? -INFINITY : 0.0f;
-    a.hi = ck_rand(ck, 2) ? INFINITY : 6.0f;
-    return a;
-}
-
 static void check(struct ck *ck, const struct ck_kernel *kernel)
 {
     static const double densities[] = { 0, 0.02, 0.05, 0.1, 0.3, 1 };
@@ -62,14 +21,12 @@ static void check(struct ck *ck, const struct ck_kernel *kernel)
     size_t rows = 1 + ck_rand(ck, 19), n = WN_COLS * (1 + ck_rand(ck, 14)), k = 1 + ck_rand(ck, 300);
     double density = ck_pick(ck, densities, WN_COUNT(densities));
     bool extremes = ck_extremes(ck);
-    enum wn_q8_out out = (enum wn_q8_out)ck_rand(ck, 3);
     size_t plane = wn_round_up(n + 8, 64), rows4 = wn_round_up(rows, 4);
-    size_t y_stride = out == WN_OUT_PLANE ? plane : 4 * plane;
-    size_t y_bytes = out == WN_OUT_QUAD ? rows4 / 4 * y_stride : rows * y_stride;
+    struct ckq_out out = ckq_out(ck, rows, n);
     size_t row0 = 4 * ck_rand(ck, rows4 / 4), span = 4 * (1 + ck_rand(ck, rows4 / 4));
     size_t row1 = WN_MIN(rows, row0 + span);
     ck_shape(ck, "rows=%zu (%zu..%zu) n=%zu k=%zu density=%g extremes=%d out=%d", rows, row0, row1, n, k, density,
-             extremes, (int)out);
+             extremes, (int)out.form);
 
     int8_t *w = ck_buf(ck, rows * k);
     ck_fill_s8(ck, w, rows * k, density, extremes);
@@ -78,7 +35,7 @@ static void check(struct ck *ck, const struct ck_kernel *kernel)
     ck_fill_u8(ck, x, 64 + (k - 1) * plane + n + 8, extremes);
     ck_freeze(ck, x);
     const int32_t *koff = make_koff(ck, k, plane);
-    struct wn_q8_args a = make_args(ck, rows, n, y_bytes, y_stride, out);
+    struct wn_q8_args a = ckq_args(ck, rows, n, out);
     a.x = x + 64;
 
     struct wn_q8_spmm plain, mat;
@@ -90,19 +47,7 @@ static void check(struct ck *ck, const struct ck_kernel *kernel)
     int32_t *off_plain = ck_buf(ck, plain.noffs * sizeof *off_plain), *off = ck_buf(ck, mat.noffs * sizeof *off);
     wn_q8_spmm_link(&plain, koff, off_plain);
     wn_q8_spmm_link(&mat, koff, off);
-    uint8_t *want = ck_buf(ck, y_bytes), *got = ck_buf(ck, y_bytes);
-    bool in_place = a.r && ck_rand(ck, 2);
-    if (in_place) {
-        memcpy(want, a.r, y_bytes);
-        memcpy(got, a.r, y_bytes);
-    }
-    a.y = want;
-    a.r = in_place ? want : a.r;
-    wn_q8_spmm_1x1__scalar(&plain, off_plain, &a, row0, row1);
-    a.y = got;
-    a.r = in_place ? got : a.r;
-    CK_CALL(ck, fn(&mat, off, &a, row0, row1));
-    ck_same(ck, want, got, y_bytes);
+    CKQ_COMPARE(ck, a, out, wn_q8_spmm_1x1__scalar(&plain, off_plain, &a, row0, row1), fn(&mat, off, &a, row0, row1));
 }
 
 /* Magnitude-pruned Laplace weights, the largest of a row at +-127, as a trained network's are. */
@@ -176,9 +121,24 @@ static void bench(struct ck *ck, const struct ck_kernel *kernel)
                 bench_one(ck, kernel, shapes[i].rows, shapes[i].cin, shapes[i].taps, shapes[i].edge, densities[j]);
 }
 
+static void check_colsum(struct ck *ck, const struct ck_kernel *kernel)
+{
+    size_t k = 1 + ck_rand(ck, 700), n = WN_COLS * (1 + ck_rand(ck, 4)), plane = n + 8;
+    ck_shape(ck, "k=%zu n=%zu", k, n);
+    uint8_t *x = ck_buf(ck, 64 + k * plane);
+    ck_fill_u8(ck, x, 64 + k * plane, ck_extremes(ck));
+    const int32_t *koff = make_koff(ck, k, plane);
+    int32_t *want = ck_buf(ck, n * sizeof *want), *got = ck_buf(ck, n * sizeof *got);
+    wn_q8_spmm_colsum__scalar(x + 64, koff, k, n, want);
+    CK_CALL(ck, ((wn_q8_spmm_colsum_fn *)kernel->fn)(x + 64, koff, k, n, got));
+    ck_same_i32(ck, want, got, n);
+}
+
 static const struct ck_kernel kernels[] = {
 #define KERNEL(isa, stream, MR, NR) CK_KERNEL(wn_q8_spmm_##MR##x##NR##__##isa, isa, check, bench)
 #include "engine/kernels/q8_spmm/q8_spmm.def"
 #undef KERNEL
+    CK_KERNEL(wn_q8_spmm_colsum__scalar, scalar, check_colsum, NULL)
+        CK_KERNEL(wn_q8_spmm_colsum__avx2, avx2, check_colsum, NULL)
 };
 CK_FAMILY(kernels)

@@ -329,3 +329,22 @@ void wn_q8_spmm_1x64__avx2(const struct wn_q8_spmm *mat, const int32_t *off, con
     for (size_t c = 0; c < args->n; c += TILE)
         tile(&k, &j, c, WN_MIN(args->n - c, (size_t)TILE));
 }
+
+/* 16 columns in words; a word holds 128 bytes' sum for certain (128 * 255 < 65536), then it is widened. */
+void wn_q8_spmm_colsum__avx2(const uint8_t *x, const int32_t *koff, size_t k, size_t n, int32_t *colsum)
+{
+    const size_t run = 128;
+    for (size_t c = 0; c < n; c += WN_COLS) {
+        __m256i lo = _mm256_setzero_si256(), hi = lo;
+        for (size_t i = 0; i < k; i += run) {
+            __m256i words = _mm256_setzero_si256();
+            for (size_t j = i; j < WN_MIN(k, i + run); j++)
+                words =
+                    _mm256_add_epi16(words, _mm256_cvtepu8_epi16(_mm_loadu_si128((const __m128i *)(x + c + koff[j]))));
+            lo = _mm256_add_epi32(lo, _mm256_cvtepu16_epi32(_mm256_castsi256_si128(words)));
+            hi = _mm256_add_epi32(hi, _mm256_cvtepu16_epi32(_mm256_extracti128_si256(words, 1)));
+        }
+        _mm256_storeu_si256((__m256i *)(colsum + c), lo);
+        _mm256_storeu_si256((__m256i *)(colsum + c + 8), hi);
+    }
+}

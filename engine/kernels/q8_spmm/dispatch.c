@@ -23,3 +23,8 @@ void wn_q8_spmm_run(const struct wn_q8_spmm *mat, const int32_t *off, const stru
 {
     kernels[mat->stream](mat, off, args, row0, row1);
 }
+
+void wn_q8_spmm_colsum(const uint8_t *x, const int32_t *koff, size_t k, size_t n, int32_t *colsum)
+{
+    (wn_cpu_isa() == WN_ISA_scalar ? wn_q8_spmm_colsum__scalar : wn_q8_spmm_colsum__avx2)(x, koff, k, n, colsum);
+}

@@ -68,6 +68,12 @@ typedef void wn_q8_spmm_fn(const struct wn_q8_spmm *mat, const int32_t *off, con
 /** Run with the kernel of mat's stream. */
 wn_q8_spmm_fn wn_q8_spmm_run;
 
+/** colsum[c] = sum of x at koff[0..k-1] over all k weight columns, for args.colsum when some w_zp is not 0. x is in
+ * plane form, n a multiple of WN_COLS. Uses the best instruction set there is. */
+void wn_q8_spmm_colsum(const uint8_t *x, const int32_t *koff, size_t k, size_t n, int32_t *colsum);
+typedef void wn_q8_spmm_colsum_fn(const uint8_t *x, const int32_t *koff, size_t k, size_t n, int32_t *colsum);
+wn_q8_spmm_colsum_fn wn_q8_spmm_colsum__scalar, wn_q8_spmm_colsum__avx2;
+
 #define KERNEL(isa, stream, MR, NR) wn_q8_spmm_fn wn_q8_spmm_##MR##x##NR##__##isa;
 #include "engine/kernels/q8_spmm/q8_spmm.def"
 #undef KERNEL

@@ -21,3 +21,13 @@ void wn_q8_spmm_1x1__scalar(const struct wn_q8_spmm *mat, const int32_t *off, co
     if (row1 == mat->rows)
         wn_q8_put_pad_rows(args, mat->rows);
 }
+
+void wn_q8_spmm_colsum__scalar(const uint8_t *x, const int32_t *koff, size_t k, size_t n, int32_t *colsum)
+{
+    for (size_t c = 0; c < n; c++) {
+        int32_t sum = 0;
+        for (size_t i = 0; i < k; i++)
+            sum += x[(ptrdiff_t)koff[i] + (ptrdiff_t)c];
+        colsum[c] = sum;
+    }
+}
