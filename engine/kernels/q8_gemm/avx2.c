@@ -7,7 +7,9 @@
 
 #include "engine/kernels/q8_epilogue_avx2.h"
 
-#define TILE 64u /* columns per sweep over the rows: their activations stay in L2, the group's weights in L1 */
+#define TILE_BYTES                                                                                                     \
+    20480u /* activations of one sweep over the rows, to stay in L1 beside the weights that pass through */
+#define MAX_TILE 64u
 
 /* acc0, acc1 += row of a pair: a<quad><half> activations of 8 columns, w[0], w[1] the two weight quads. */
 #define PAIR_ROW(acc0, acc1, w)                                                                                        \
@@ -111,9 +113,10 @@ void wn_q8_gemm_4x16__avx2(const struct wn_q8_gemm *mat, const int32_t *off, con
                            size_t row1)
 {
     struct wn_q8_avx2 e = wn_q8_avx2_begin(args);
-    for (size_t c0 = 0; c0 < args->n; c0 += TILE)
+    size_t tile = WN_MIN(WN_MAX(TILE_BYTES / (4 * mat->quads) / 16 * 16, 16u), MAX_TILE);
+    for (size_t c0 = 0; c0 < args->n; c0 += tile)
         for (size_t o = row0; o < row1; o += 4)
-            for (size_t c = c0; c < WN_MIN(c0 + TILE, args->n); c += 16)
+            for (size_t c = c0; c < WN_MIN(c0 + tile, args->n); c += 16)
                 block(mat, off, &e, o, c);
 }
 
