@@ -64,8 +64,8 @@ void ckq_weights(struct ck *ck, int8_t *w, size_t rows, size_t channels, size_t 
                  bool normal)
 {
     size_t k = channels * taps;
-    float *v = ck_buf(ck, k * sizeof *v);
-    for (size_t o = 0; o < rows; o++) {
+    float *v = wn_arena_calloc(ck_arena(ck), k, sizeof *v);
+    for (size_t o = 0; v && o < rows; o++) {
         float top = 0;
         for (size_t i = 0; i < k; i++)
             v[i] = magnitude(ck, normal);
@@ -90,17 +90,38 @@ const struct ckq_layer ckq_layers[] = { { 768, 768, 1, 0 },   { 3072, 768, 1, 0 
                                         { 128, 128, 9, 28 },  { 256, 256, 9, 14 }, { 512, 512, 9, 7 } };
 const size_t ckq_nlayers = WN_COUNT(ckq_layers);
 
+/* Benchmarks need more memory blocks than checks, and no fences. */
+static void *take(struct ck *ck, size_t bytes)
+{
+    void *p = wn_arena_alloc(ck_arena(ck), bytes + WN_OVERREAD);
+    if (!p)
+        wn_die(__FILE__, __LINE__, "out of memory");
+    return p;
+}
+
+int8_t *ckq_layer_weights(struct ck *ck, const struct ckq_layer *l, size_t block, double density, bool normal)
+{
+    int8_t *w = take(ck, l->rows * l->channels * l->taps);
+    ckq_weights(ck, w, l->rows, l->channels, l->taps, block, density, normal);
+    return w;
+}
+
+int32_t *ckq_layer_off(struct ck *ck, size_t noffs)
+{
+    return take(ck, noffs * sizeof(int32_t));
+}
+
 struct wn_q8_args ckq_layer_args(struct ck *ck, const struct ckq_layer *l, int32_t **ret_koff)
 {
     size_t pitch = l->edge ? l->edge + 1 : 0, n = l->edge ? wn_round_up(l->edge * pitch, WN_COLS) : 128;
     size_t margin = l->edge ? 64 : 0, plane = wn_round_up(n + 2 * margin, 16);
     plane += plane / 16 % 2 ? 0 : 16; /* an odd number of lines: channels do not fall into the same sets */
     size_t in = (l->channels + 3) / 4 * plane * 4, out = (l->rows + 3) / 4 * plane * 4;
-    uint8_t *x = ck_buf(ck, in), *y = ck_buf(ck, out);
+    uint8_t *x = take(ck, in), *y = take(ck, out);
     ck_fill_u8(ck, x, in, false);
-    int32_t *koff = ck_buf(ck, wn_q8_quads(l->channels, l->taps) * sizeof *koff), tap_off[9] = { 0 };
-    int32_t *bias = ck_buf(ck, l->rows * sizeof *bias);
-    float *mul = ck_buf(ck, l->rows * sizeof *mul);
+    int32_t *koff = take(ck, wn_q8_quads(l->channels, l->taps) * sizeof *koff), tap_off[9] = { 0 };
+    int32_t *bias = take(ck, l->rows * sizeof *bias);
+    float *mul = take(ck, l->rows * sizeof *mul);
     for (int i = 0; i < 9 && l->taps == 9; i++)
         tap_off[i] = 4 * ((i / 3 - 1) * (int32_t)pitch + i % 3 - 1);
     wn_q8_quads_koff(l->channels, l->taps, (int32_t)(4 * plane), tap_off, koff);

@@ -44,6 +44,9 @@ struct ckq_layer {
 };
 extern const struct ckq_layer ckq_layers[];
 extern const size_t ckq_nlayers;
+/** Memory of the arena: weights as ckq_weights() makes them, and room for offsets. */
+int8_t *ckq_layer_weights(struct ck *ck, const struct ckq_layer *l, size_t block, double density, bool normal);
+int32_t *ckq_layer_off(struct ck *ck, size_t noffs);
 /** Quad-form input, output and constants of a layer, with koff [quads]; no residual, no mask. */
 struct wn_q8_args ckq_layer_args(struct ck *ck, const struct ckq_layer *l, int32_t **ret_koff);
 

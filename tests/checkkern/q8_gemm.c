@@ -68,8 +68,7 @@ static void bench(struct ck *ck, const struct ck_kernel *kernel)
                 continue;
             const struct ckq_layer *l = &ckq_layers[i];
             size_t k = l->channels * l->taps;
-            int8_t *w = ck_buf(ck, l->rows * k);
-            ckq_weights(ck, w, l->rows, l->channels, l->taps, 1, 1, normal);
+            int8_t *w = ckq_layer_weights(ck, l, 1, 1, normal);
             int32_t *koff;
             struct wn_q8_args a = ckq_layer_args(ck, l, &koff);
             struct wn_q8_gemm mat;
@@ -80,7 +79,7 @@ static void bench(struct ck *ck, const struct ck_kernel *kernel)
                 return;
             }
             double pack_ms = (double)(wn_thread_cpu_ns() - t0) * 1e-6;
-            int32_t *off = ck_buf(ck, mat.noffs * sizeof *off);
+            int32_t *off = ckq_layer_off(ck, mat.noffs);
             wn_q8_gemm_link(&mat, koff, off);
             size_t lone = mat.pairs + mat.singles ? 100 * mat.singles / (2 * mat.pairs + mat.singles) : 0;
             ck_shape(ck, "%zux%zu%s n=%zu %s pack %.0f ms, %zu%% single", l->rows, l->channels,
