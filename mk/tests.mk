@@ -84,3 +84,4 @@ bench: all
 ## bench-kernels  every kernel against its scalar reference, timed
 bench-kernels: $(BUILD)/tests/checkkern
 	$(BUILD)/tests/checkkern --bench
+-include mk/tests-daemon.mk

@@ -48,10 +48,17 @@ struct wn_handler {
     /** The client went away (reset, closed, timed out) before the response was complete. Cancel the work; `x` is
      *  freed after the call. Called exactly once per exchange that did not complete, if on_head was called. */
     void (*on_gone)(struct wn_exchange *x, void *arg);
-    /** A complete response left (or was handed to the socket): status, bytes, duration for the access log. May be NULL. */
+    /** A complete response left (or was handed to the socket): status, bytes, duration for the access log. May be NULL.
+     */
     void (*on_done)(struct wn_exchange *x, void *arg);
+    /** The peer took most of what was queued, after wn_exchange_queued() had gone past WN_QUEUE_HIGH: a response in
+     *  pieces goes on here. May be NULL. */
+    void (*on_drain)(struct wn_exchange *x, void *arg);
     void *arg;
 };
+
+/** A response in pieces stops writing above this many queued bytes and waits for on_drain (bytes). */
+#define WN_QUEUE_HIGH ((size_t)256 * 1024)
 
 /** Receiver of a streamed body. Return value of `data`: bytes already consumed; the rest is given back to flow control
  *  later by wn_exchange_consumed(), so an upload is read only as fast as the disk takes it. */
@@ -61,18 +68,18 @@ struct wn_body_sink {
     void *arg;
 };
 
-/** Limits and timeouts; the config room fills it (serving.md 5.2 suggests the values). */
+/** Limits and timeouts; the config room fills it (serving.md 5.2 suggests the values). 0 = the value named here. */
 struct wn_net_opts {
-    unsigned loops;                 /* event loop threads; 0 = 1 per 2 CPUs, at least 1 */
-    unsigned max_connections;       /* 10 000 */
-    unsigned max_streams;           /* per connection, 128 */
-    size_t max_header_bytes;        /* 16 KiB, names + values */
-    unsigned max_headers;           /* 100 */
-    size_t max_buffered;            /* collected request bytes over all connections, 1 GiB */
-    uint64_t header_timeout_us;     /* 10 s */
-    uint64_t body_timeout_us;       /* without progress, 30 s */
-    uint64_t write_timeout_us;      /* without progress, 30 s */
-    uint64_t idle_timeout_us;       /* 300 s */
+    unsigned loops;             /* event loop threads; 0 = 1 per 2 CPUs, at least 1 */
+    unsigned max_connections;   /* 10 000 */
+    unsigned max_streams;       /* per connection, 128 */
+    size_t max_header_bytes;    /* 16 KiB, names + values */
+    unsigned max_headers;       /* 100 */
+    size_t max_buffered;        /* collected request bytes over all connections, 1 GiB */
+    uint64_t header_timeout_us; /* 10 s */
+    uint64_t body_timeout_us;   /* without progress (1 KiB/s), 30 s */
+    uint64_t write_timeout_us;  /* without progress (1 KiB/s), 30 s */
+    uint64_t idle_timeout_us;   /* 300 s */
 };
 
 /** Start loops (threads); nothing is accepted yet. */
@@ -89,7 +96,8 @@ void wn_net_configure(struct wn_net *net, const struct wn_net_opts *opts);
  *  what is left after `grace_us` is cut. `done` (may be NULL) is called on a loop thread when the last connection is
  *  gone. Any thread. */
 void wn_net_drain(struct wn_net *net, uint64_t grace_us, void (*done)(void *arg), void *arg);
-/** Stop and join the loops, close everything. NULL is fine. */
+/** Stop and join the loops, close everything (on_gone for what is open). Messages still in a mailbox are run, by the
+ *  caller's thread if need be; nobody may post afterwards. NULL is fine. */
 void wn_net_free(struct wn_net *net);
 
 /** Counters for /metrics and status lines; any thread. */
@@ -107,9 +115,10 @@ bool wn_net_alive(struct wn_net *net, uint64_t within_us);
 void wn_loop_post(struct wn_loop *loop, struct wn_msg *msg);
 unsigned wn_net_n_loops(const struct wn_net *net);
 struct wn_loop *wn_net_loop(struct wn_net *net, unsigned i);
-/** Exchange named by id, or NULL when it is gone. On its loop. */
+/** Exchange named by id, or NULL when it is gone or its response is complete already. On its loop. */
 struct wn_exchange *wn_loop_find(struct wn_loop *loop, struct wn_xid id);
-/** A timer of this loop: exact to a millisecond; `run` may free the timer. On its loop. */
+/** A timer of this loop: runs once, exact to a millisecond; `run` may free the timer, and somebody must. NULL when out
+ *  of memory. On its loop. */
 struct wn_timer;
 struct wn_timer *wn_timer_new(struct wn_loop *loop, uint64_t after_us, void (*run)(struct wn_timer *t, void *arg),
                               void *arg);
@@ -148,6 +157,9 @@ void wn_exchange_stream(struct wn_exchange *x, const struct wn_body_sink *sink, 
 void wn_exchange_consumed(struct wn_exchange *x, size_t n);
 /** The collected body; valid until the exchange ends. */
 const void *wn_exchange_body(const struct wn_exchange *x, size_t *ret_n);
+/** The client of this stream may be silent for as long as it likes (streaming RPCs): the body timeout does not apply.
+ */
+void wn_exchange_allow_idle(struct wn_exchange *x);
 /** Take the collected body's memory (malloc'ed, the caller frees); NULL when empty. */
 void *wn_exchange_take_body(struct wn_exchange *x, size_t *ret_n);
 
@@ -159,7 +171,9 @@ struct wn_bytes {
     void (*release)(void *arg);
     void *arg;
 };
-/** Complete response. Names lower case; content-length is added. For HEAD and 204/304 the body is not sent. */
+/** Complete response. Ignored (the bytes are released) when the exchange has a complete response already; `x` stays
+ *  valid until the calling callback returns. Names lower case; content-length is added. For HEAD and 204/304 the body
+ * is not sent. */
 void wn_exchange_reply(struct wn_exchange *x, int status, const struct wn_header *headers, size_t n_headers,
                        struct wn_bytes body);
 /** Response in pieces: head, any number of writes, then the end with trailers (HTTP/1.1: chunked; trailers are sent
@@ -168,6 +182,9 @@ void wn_exchange_start(struct wn_exchange *x, int status, const struct wn_header
 void wn_exchange_write(struct wn_exchange *x, struct wn_bytes bytes);
 void wn_exchange_finish(struct wn_exchange *x, const struct wn_header *trailers, size_t n_trailers);
 size_t wn_exchange_queued(const struct wn_exchange *x);
+/** Give up a response that was started and cannot be finished: the stream is reset (HTTP/1.1: the connection closes).
+ *  Ends in on_gone, later. */
+void wn_exchange_abort(struct wn_exchange *x);
 /** Status and body bytes sent so far; for on_done. */
 int wn_exchange_status(const struct wn_exchange *x);
 uint64_t wn_exchange_sent(const struct wn_exchange *x);

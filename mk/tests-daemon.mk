@@ -1,0 +1,8 @@
+# tests-daemon.mk: programs that the tests of the daemon's parts drive.
+
+# The network alone, without the rest of the daemon.
+NET_OBJ := $(call obj,$(wildcard daemon/net/*.c)) $(OBJ_llhttp)
+$(BUILD)/tests/net_server: $(call obj,tests/daemon/net_server.c) $(NET_OBJ) $(BUILD)/libbase.a
+	@mkdir -p $(@D)
+	$(call say,LD,$@)$(CC) $(LDFLAGS_ALL) -o $@ $^ -Wl,--as-needed $(LIBS_daemon) $(LIBS_base)
+tests-build: $(BUILD)/tests/net_server
