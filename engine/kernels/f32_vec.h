@@ -36,6 +36,12 @@ typedef v512f vf;
 #define vf_sum        v512f_sum
 #define vf_load_part  v512f_load_part
 #define vf_store_part v512f_store_part
+#define vf_load_even  v512f_load_even
+/** max in which NaN wins. */
+WN_INLINE vf vf_max_nan(vf acc, vf x)
+{
+    return v512i_as_f(v512i_or(v512f_as_i(v512f_max(acc, x)), v512f_nan(acc)));
+}
 /** x with zeros where m[i] is 0. */
 WN_INLINE vf vf_keep(vf x, const uint32_t *m)
 {
@@ -94,6 +100,16 @@ WN_INLINE vf vf_load_part(const float *p, unsigned n)
 WN_INLINE void vf_store_part(float *p, vf x, unsigned n)
 {
     _mm256_maskstore_ps(p, vf_part(n), x);
+}
+/** p[0], p[2], … p[14]; reads p[15] too. */
+WN_INLINE vf vf_load_even(const float *p)
+{
+    const __m256 even = _mm256_shuffle_ps(_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8), 0x88);
+    return _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(even), 0xd8));
+}
+WN_INLINE vf vf_max_nan(vf acc, vf x)
+{
+    return _mm256_or_ps(_mm256_max_ps(acc, x), _mm256_cmp_ps(acc, acc, _CMP_UNORD_Q));
 }
 WN_INLINE vf vf_keep(vf x, const uint32_t *m)
 {

@@ -50,6 +50,7 @@ V512_OP1(v512f, v512f_set1, set1_ps, float)
 V512_OP2(v512f, v512f_add, add_ps, v512f, v512f)
 V512_OP2(v512f, v512f_sub, sub_ps, v512f, v512f)
 V512_OP2(v512f, v512f_mul, mul_ps, v512f, v512f)
+V512_OP2(v512f, v512f_div, div_ps, v512f, v512f)
 /* min and max return their second operand when one is NaN: put the constant first and NaN passes through */
 V512_OP2(v512f, v512f_min, min_ps, v512f, v512f)
 V512_OP2(v512f, v512f_max, max_ps, v512f, v512f)
@@ -187,7 +188,17 @@ V512_INLINE v512i v512f_gt(v512f x, v512f y)
 {
     return _mm512_movm_epi32(_mm512_cmp_ps_mask(x, y, _CMP_GT_OQ));
 }
-V512_OP2(v512f, v512f_div, div_ps, v512f, v512f)
+/** ~0 in the dwords that are NaN. */
+V512_INLINE v512i v512f_nan(v512f x)
+{
+    return _mm512_movm_epi32(_mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q));
+}
+/** p[0], p[2], … p[30]; reads p[31] too. */
+V512_INLINE v512f v512f_load_even(const float *p)
+{
+    const __m512i idx = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+    return _mm512_permutex2var_ps(_mm512_loadu_ps(p), idx, _mm512_loadu_ps(p + 16));
+}
 #else
 union v512_bits {
     v512f f;
@@ -295,7 +306,20 @@ V512_INLINE v512i v512f_gt(v512f x, v512f y)
         a.i32[k] = a.f32[k] > b.f32[k] ? -1 : 0;
     return a.i;
 }
-V512_OP2(v512f, v512f_div, div_ps, v512f, v512f)
+V512_INLINE v512i v512f_nan(v512f x)
+{
+    union v512_bits a = { .f = x };
+    for (unsigned k = 0; k < 16; k++)
+        a.i32[k] = a.f32[k] != a.f32[k] ? -1 : 0;
+    return a.i;
+}
+V512_INLINE v512f v512f_load_even(const float *p)
+{
+    union v512_bits r = { .i = v512i_zero() };
+    for (unsigned k = 0; k < 16; k++)
+        r.f32[k] = p[2 * k];
+    return r.f;
+}
 #endif
 
 /** Where m is ~0, x; where it is 0, y. */
