@@ -1,0 +1,155 @@
+/* planes.c: see planes.h. */
+#include "engine/kernels/move/planes.h"
+
+#include <emmintrin.h>
+#include <string.h>
+
+/* ---- contiguous images ---- */
+void wn_move_nchw_to_plane_f32(const float *src, size_t channels, const struct wn_plane *plane, float *dst)
+{
+    const size_t w = (size_t)plane->w;
+    for (size_t c = 0; c < channels; c++, dst += plane->stride)
+        for (int32_t y = 0; y < plane->h; y++, src += w) {
+            float *row = dst + y * (ptrdiff_t)plane->pitch;
+            const float *end = y + 1 < plane->h ? row + plane->pitch : dst + plane->cols;
+            memcpy(row, src, w * sizeof *row);
+            memset(row + w, 0, (size_t)(end - row - (ptrdiff_t)w) * sizeof *row);
+        }
+}
+
+void wn_move_plane_to_nchw_f32(const float *src, size_t channels, const struct wn_plane *plane, float *dst)
+{
+    const size_t w = (size_t)plane->w;
+    for (size_t c = 0; c < channels; c++, src += plane->stride)
+        for (int32_t y = 0; y < plane->h; y++, dst += w)
+            memcpy(dst, src + y * (ptrdiff_t)plane->pitch, w * sizeof *dst);
+}
+
+/* ---- stride phases ---- */
+/* Two phases of a row of n elements: even ones to a, odd ones to b. */
+static void halve_4(const uint32_t *src, size_t n, uint32_t *a, uint32_t *b)
+{
+    size_t i = 0;
+    for (; i + 8 <= n; i += 8) {
+        const __m128 lo = _mm_loadu_ps((const float *)(const void *)(src + i));
+        const __m128 hi = _mm_loadu_ps((const float *)(const void *)(src + i + 4));
+        _mm_storeu_ps((float *)(void *)(a + i / 2), _mm_shuffle_ps(lo, hi, 0x88));
+        _mm_storeu_ps((float *)(void *)(b + i / 2), _mm_shuffle_ps(lo, hi, 0xdd));
+    }
+    for (; i + 2 <= n; i += 2) {
+        a[i / 2] = src[i];
+        b[i / 2] = src[i + 1];
+    }
+    if (i < n)
+        a[i / 2] = src[i];
+}
+
+static void halve_1(const uint8_t *src, size_t n, uint8_t *a, uint8_t *b)
+{
+    const __m128i low = _mm_set1_epi16(0x00ff);
+    size_t i = 0;
+    for (; i + 32 <= n; i += 32) {
+        const __m128i lo = _mm_loadu_si128((const __m128i *)(const void *)(src + i));
+        const __m128i hi = _mm_loadu_si128((const __m128i *)(const void *)(src + i + 16));
+        _mm_storeu_si128((__m128i *)(void *)(a + i / 2),
+                         _mm_packus_epi16(_mm_and_si128(lo, low), _mm_and_si128(hi, low)));
+        _mm_storeu_si128((__m128i *)(void *)(b + i / 2),
+                         _mm_packus_epi16(_mm_srli_epi16(lo, 8), _mm_srli_epi16(hi, 8)));
+    }
+    for (; i + 2 <= n; i += 2) {
+        a[i / 2] = src[i];
+        b[i / 2] = src[i + 1];
+    }
+    if (i < n)
+        a[i / 2] = src[i];
+}
+
+/* One pass per element type: rows of src in order, each to the sw phases of its row phase; then the pads. */
+#define PHASES(bits, type)                                                                                             \
+    static void fill_##bits(type *p, size_t n, type value)                                                             \
+    {                                                                                                                  \
+        for (size_t i = 0; i < n; i++)                                                                                 \
+            p[i] = value;                                                                                              \
+    }                                                                                                                  \
+    static void split_row_##bits(const type *src, int32_t w, type *dst, size_t phase, int32_t sw)                      \
+    {                                                                                                                  \
+        if (sw == 1) {                                                                                                 \
+            memcpy(dst, src, (size_t)w * sizeof *dst);                                                                 \
+            return;                                                                                                    \
+        }                                                                                                              \
+        if (sw == 2) {                                                                                                 \
+            halve_##bits(src, (size_t)w, dst, dst + phase);                                                            \
+            return;                                                                                                    \
+        }                                                                                                              \
+        for (int32_t px = 0; px < sw; px++)                                                                            \
+            for (int32_t x = px, i = 0; x < w; x += sw, i++)                                                           \
+                dst[(size_t)px * phase + (size_t)i] = src[x];                                                          \
+    }                                                                                                                  \
+    void wn_move_phases_##bits(const void *src_, const struct wn_plane *sp, size_t channels, void *dst_,               \
+                               const struct wn_plane *dp, size_t phase, int32_t sh, int32_t sw, type pad)              \
+    {                                                                                                                  \
+        const type *src = src_;                                                                                        \
+        type *dst = dst_;                                                                                              \
+        const int32_t w = WN_MIN(sp->w, dp->w * sw);                                                                   \
+        for (size_t c = 0; c < channels; c++, src += sp->stride, dst += dp->stride)                                    \
+            for (int32_t py = 0; py < sh; py++)                                                                        \
+                for (int32_t y = 0; y < dp->h; y++) {                                                                  \
+                    const int32_t sy = y * sh + py;                                                                    \
+                    type *row = dst + (size_t)(py * sw) * phase + (size_t)y * (size_t)dp->pitch;                       \
+                    const size_t all = y + 1 < dp->h ? (size_t)dp->pitch : dp->cols - (size_t)y * (size_t)dp->pitch;   \
+                    if (sy < sp->h)                                                                                    \
+                        split_row_##bits(src + (size_t)sy * (size_t)sp->pitch, w, row, phase, sw);                     \
+                    for (int32_t px = 0; px < sw; px++) {                                                              \
+                        const size_t have = sy < sp->h && w > px ? (size_t)((w - px + sw - 1) / sw) : 0;               \
+                        fill_##bits(row + (size_t)px * phase + have, all - have, pad);                                 \
+                    }                                                                                                  \
+                }                                                                                                      \
+    }
+PHASES(4, uint32_t)
+PHASES(1, uint8_t)
+
+/* ---- transposes ---- */
+/* dst[j * dst_stride + i] = src[i * src_stride + j], i, j < 4 */
+static void transpose4(const float *src, size_t src_stride, float *dst, size_t dst_stride)
+{
+    __m128 a = _mm_loadu_ps(src), b = _mm_loadu_ps(src + src_stride), c = _mm_loadu_ps(src + 2 * src_stride),
+           d = _mm_loadu_ps(src + 3 * src_stride);
+    _MM_TRANSPOSE4_PS(a, b, c, d);
+    _mm_storeu_ps(dst, a);
+    _mm_storeu_ps(dst + dst_stride, b);
+    _mm_storeu_ps(dst + 2 * dst_stride, c);
+    _mm_storeu_ps(dst + 3 * dst_stride, d);
+}
+
+/* (n, k) -> (k, n) in blocks of 16 x 16: whole cache lines on both sides. */
+static void transpose(const float *src, size_t src_stride, size_t n, size_t k, float *dst, size_t dst_stride)
+{
+    for (size_t i0 = 0; i0 < n; i0 += 16)
+        for (size_t j0 = 0; j0 < k; j0 += 16) {
+            const size_t i1 = WN_MIN(i0 + 16, n), j1 = WN_MIN(j0 + 16, k), i4 = i0 + (i1 - i0) / 4 * 4;
+            size_t j = j0;
+            for (; j + 4 <= j1; j += 4) {
+                for (size_t i = i0; i < i4; i += 4)
+                    transpose4(src + i * src_stride + j, src_stride, dst + j * dst_stride + i, dst_stride);
+                for (size_t i = i4; i < i1; i++)
+                    for (size_t jj = j; jj < j + 4; jj++)
+                        dst[jj * dst_stride + i] = src[i * src_stride + jj];
+            }
+            for (; j < j1; j++)
+                for (size_t i = i0; i < i1; i++)
+                    dst[j * dst_stride + i] = src[i * src_stride + j];
+        }
+}
+
+void wn_move_rows_to_columns_f32(const float *src, size_t src_stride, size_t n, size_t k, float *dst, size_t dst_stride,
+                                 size_t cols)
+{
+    transpose(src, src_stride, n, k, dst, dst_stride);
+    for (size_t j = 0; cols > n && j < k; j++)
+        memset(dst + j * dst_stride + n, 0, (cols - n) * sizeof *dst);
+}
+
+void wn_move_columns_to_rows_f32(const float *src, size_t src_stride, size_t n, size_t k, float *dst, size_t dst_stride)
+{
+    transpose(src, src_stride, k, n, dst, dst_stride);
+}
