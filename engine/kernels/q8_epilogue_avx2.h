@@ -61,10 +61,10 @@ WN_Q8_INLINE __m256 wn_q8_avx2_scale(const struct wn_q8_avx2 *e, size_t o, size_
 }
 
 /** The residual of row o, columns c..c+7, scaled: quad form picks byte o % 4 of each dword. */
-WN_Q8_INLINE __m256 wn_q8_avx2_residual(const struct wn_q8_avx2 *e, size_t o, size_t c)
+WN_Q8_INLINE __m256 wn_q8_avx2_residual(const struct wn_q8_avx2 *e, size_t o, size_t c, bool quad)
 {
     __m256i r;
-    if (e->out == WN_OUT_QUAD) {
+    if (quad) {
         const int none = (int)0x80808000;
         const __m256i pick =
             _mm256_setr_epi32(none, none + 4, none + 8, none + 12, none, none + 4, none + 8, none + 12);
@@ -76,15 +76,35 @@ WN_Q8_INLINE __m256 wn_q8_avx2_residual(const struct wn_q8_avx2 *e, size_t o, si
     return _mm256_mul_ps(_mm256_cvtepi32_ps(_mm256_sub_epi32(r, e->r_zp)), e->r_mul);
 }
 
+/** Two scaled vectors: rounded, with the zero point, as words in packs order. */
+WN_Q8_INLINE __m256i wn_q8_avx2_round_words(const struct wn_q8_avx2 *e, __m256 f0, __m256 f1)
+{
+    return _mm256_adds_epi16(_mm256_packs_epi32(wn_q8_avx2_rne(e, f0), wn_q8_avx2_rne(e, f1)), e->y_zp);
+}
+
+/** wn_q8_avx2_words() for the common case, without branches: quad form, no weight zero points, a residual or not. */
+WN_Q8_INLINE __m256i wn_q8_avx2_quad_words(const struct wn_q8_avx2 *e, size_t o, size_t c, __m256i a0, __m256i a1,
+                                           bool residual)
+{
+    __m256 mul = _mm256_set1_ps(e->a->mul[o]);
+    __m256 f0 = _mm256_mul_ps(_mm256_cvtepi32_ps(a0), mul), f1 = _mm256_mul_ps(_mm256_cvtepi32_ps(a1), mul);
+    if (residual) {
+        f0 = _mm256_add_ps(f0, wn_q8_avx2_residual(e, o, c, true));
+        f1 = _mm256_add_ps(f1, wn_q8_avx2_residual(e, o, c + 8, true));
+    }
+    return wn_q8_avx2_round_words(e, f0, f1);
+}
+
 /** Row o, columns c..c+15: rounded, with the zero point, as words in packs order. */
 WN_Q8_INLINE __m256i wn_q8_avx2_words(const struct wn_q8_avx2 *e, size_t o, size_t c, __m256i a0, __m256i a1)
 {
     __m256 f0 = wn_q8_avx2_scale(e, o, c, a0), f1 = wn_q8_avx2_scale(e, o, c + 8, a1);
     if (e->r) {
-        f0 = _mm256_add_ps(f0, wn_q8_avx2_residual(e, o, c));
-        f1 = _mm256_add_ps(f1, wn_q8_avx2_residual(e, o, c + 8));
+        bool quad = e->out == WN_OUT_QUAD;
+        f0 = _mm256_add_ps(f0, wn_q8_avx2_residual(e, o, c, quad));
+        f1 = _mm256_add_ps(f1, wn_q8_avx2_residual(e, o, c + 8, quad));
     }
-    return _mm256_adds_epi16(_mm256_packs_epi32(wn_q8_avx2_rne(e, f0), wn_q8_avx2_rne(e, f1)), e->y_zp);
+    return wn_q8_avx2_round_words(e, f0, f1);
 }
 
 WN_Q8_INLINE __m256i wn_q8_avx2_clamp(const struct wn_q8_avx2 *e, __m256i bytes)
@@ -101,6 +121,16 @@ WN_Q8_INLINE void wn_q8_avx2_store_quads(const struct wn_q8_avx2 *e, size_t o, s
     _mm256_storeu_si256((__m256i *)(e->y + o / 4 * e->y_stride + 4 * c), q);
 }
 
+/** Eight finished quads of columns c..c+7. Rows from `nrows` (1..4) of the group on are padding. */
+WN_Q8_INLINE void wn_q8_avx2_store_group(const struct wn_q8_avx2 *e, size_t o, size_t nrows, size_t c, __m256i q)
+{
+    if (nrows < 4)
+        q = _mm256_blendv_epi8(e->pad, q, _mm256_set1_epi32((int)(0xffffffffu >> (32 - 8 * nrows))));
+    if (e->mask)
+        q = _mm256_blendv_epi8(e->pad, q, _mm256_loadu_si256((const __m256i *)(e->mask + c)));
+    _mm256_storeu_si256((__m256i *)(e->y + o / 4 * e->y_stride + 4 * c), q);
+}
+
 /** Rows o..o+3 (o a multiple of 4), columns c..c+15 of the quad form. Rows from `nrows` (1..4) on are padding. */
 WN_Q8_INLINE void wn_q8_avx2_put_quad(const struct wn_q8_avx2 *e, size_t o, size_t nrows, size_t c, __m256i w0,
                                       __m256i w1, __m256i w2, __m256i w3)
@@ -111,9 +141,8 @@ WN_Q8_INLINE void wn_q8_avx2_put_quad(const struct wn_q8_avx2 *e, size_t o, size
     __m256 t23 = _mm256_castsi256_ps(wn_q8_avx2_clamp(e, _mm256_packus_epi16(w2, w3)));
     __m256i q0 = _mm256_castps_si256(_mm256_shuffle_ps(t01, t23, 0x88));
     __m256i q1 = _mm256_castps_si256(_mm256_shuffle_ps(t01, t23, 0xdd));
-    __m256i live = _mm256_set1_epi32((int)(0xffffffffu >> (32 - 8 * nrows)));
-    wn_q8_avx2_store_quads(e, o, c, _mm256_shuffle_epi8(q0, transpose), live);
-    wn_q8_avx2_store_quads(e, o, c + 8, _mm256_shuffle_epi8(q1, transpose), live);
+    wn_q8_avx2_store_group(e, o, nrows, c, _mm256_shuffle_epi8(q0, transpose));
+    wn_q8_avx2_store_group(e, o, nrows, c + 8, _mm256_shuffle_epi8(q1, transpose));
 }
 
 /** Row o, columns c..c+15 of the plane form. */

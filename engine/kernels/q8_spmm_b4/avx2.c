@@ -16,6 +16,7 @@ struct tile {
     const struct wn_q8_avx2 *e;
     const uint8_t *x; /* of the tile's first column */
     size_t c;
+    bool quad, quad_residual; /* the two common epilogues */
     __m256i words[4][MAX_V / 2];
 };
 
@@ -53,17 +54,44 @@ WN_Q8_INLINE __m256i chain(__m256i acc, const uint8_t *const p[4], const __m256i
     return acc;
 }
 
+/* Finish row o for the quad form without weight zero points; V and residual are constants after inlining. */
+WN_Q8_INLINE void quad_row(struct tile *t, size_t o, const __m256i acc[MAX_V], unsigned V, bool residual)
+{
+    const struct wn_q8_avx2 e = *t->e; /* a copy: storing words cannot change it */
+    __m256i *words = t->words[o % 4];
+#pragma GCC unroll 4
+    for (unsigned v = 0; v < V; v += 2)
+        words[v / 2] = wn_q8_avx2_quad_words(&e, o, t->c + 8 * v, acc[v], acc[v + 1], residual);
+}
+
+/* Finish row o whatever the epilogue. */
+WN_Q8_INLINE void any_row(struct tile *t, size_t o, const __m256i acc[MAX_V], unsigned V)
+{
+#pragma GCC unroll 4
+    for (unsigned v = 0; v < V; v += 2) { /* unrolled so that acc stays in registers */
+        size_t c = t->c + 8 * v;
+        if (t->e->out == WN_OUT_F32) {
+            wn_q8_avx2_put_f32(t->e, o, c, acc[v], acc[v + 1]);
+            continue;
+        }
+        __m256i words = wn_q8_avx2_words(t->e, o, c, acc[v], acc[v + 1]);
+        if (t->e->out == WN_OUT_QUAD)
+            t->words[o % 4][v / 2] = words;
+        else
+            wn_q8_avx2_put_plane(t->e, o, c, words);
+    }
+}
+
 /* Row o over the tile's 8 * V columns: sum and finish; V and S are constants after inlining. */
 WN_Q8_INLINE void row(struct tile *t, size_t o, const int32_t *w, const int32_t *off, uint32_t chains, unsigned V,
                       unsigned S)
 {
-    const struct wn_q8_avx2 *e = t->e;
     const __m256i ones = _mm256_set1_epi16(1);
     const uint8_t *x = t->x;
     __m256i acc[MAX_V];
 #pragma GCC unroll 8
     for (unsigned v = 0; v < V; v++)
-        acc[v] = _mm256_set1_epi32(e->a->bias[o]);
+        acc[v] = _mm256_set1_epi32(t->e->a->bias[o]);
     for (const int32_t *end = w + (size_t)chains * S; w != end; w += S, off += S) {
         const uint8_t *p[4];
         __m256i b[4];
@@ -76,19 +104,12 @@ WN_Q8_INLINE void row(struct tile *t, size_t o, const int32_t *w, const int32_t 
         for (unsigned v = 0; v < V; v++)
             acc[v] = chain(acc[v], p, b, ones, v, S);
     }
-#pragma GCC unroll 4
-    for (unsigned v = 0; v < V; v += 2) {
-        size_t c = t->c + 8 * v;
-        if (e->out == WN_OUT_F32) {
-            wn_q8_avx2_put_f32(e, o, c, acc[v], acc[v + 1]);
-            continue;
-        }
-        __m256i words = wn_q8_avx2_words(e, o, c, acc[v], acc[v + 1]);
-        if (e->out == WN_OUT_QUAD)
-            t->words[o % 4][v / 2] = words;
-        else
-            wn_q8_avx2_put_plane(e, o, c, words);
-    }
+    if (t->quad)
+        quad_row(t, o, acc, V, false);
+    else if (t->quad_residual)
+        quad_row(t, o, acc, V, true);
+    else
+        any_row(t, o, acc, V);
 }
 
 typedef void row_fn(struct tile *t, size_t o, const int32_t *w, const int32_t *off, uint32_t chains);
@@ -99,11 +120,13 @@ typedef void row_fn(struct tile *t, size_t o, const int32_t *w, const int32_t *o
     }
 #define ROWS(V) ROW(V, 1) ROW(V, 2) ROW(V, 3) ROW(V, 4)
 ROWS(2)
-ROWS(4) ROWS(6)
-    ROWS(8) static row_fn *const row_fns[MAX_V / 2][WN_Q8_SPMM_B4_MAX_S] = { { row_2_1, row_2_2, row_2_3, row_2_4 },
-                                                                             { row_4_1, row_4_2, row_4_3, row_4_4 },
-                                                                             { row_6_1, row_6_2, row_6_3, row_6_4 },
-                                                                             { row_8_1, row_8_2, row_8_3, row_8_4 } };
+ROWS(4)
+ROWS(6)
+ROWS(8)
+static row_fn *const row_fns[MAX_V / 2][WN_Q8_SPMM_B4_MAX_S] = { { row_2_1, row_2_2, row_2_3, row_2_4 },
+                                                                 { row_4_1, row_4_2, row_4_3, row_4_4 },
+                                                                 { row_6_1, row_6_2, row_6_3, row_6_4 },
+                                                                 { row_8_1, row_8_2, row_8_3, row_8_4 } };
 
 /* All rows over one tile of 16 * nw columns. */
 static void tile_rows(const struct wn_q8_spmm_b4 *mat, const int32_t *off, struct tile *t, size_t nw, size_t row0,
@@ -134,7 +157,8 @@ void wn_q8_spmm_b4_1x64__avx2(const struct wn_q8_spmm_b4 *mat, const int32_t *of
                               size_t row0, size_t row1)
 {
     struct wn_q8_avx2 e = wn_q8_avx2_begin(args);
-    struct tile t = { .e = &e };
+    bool common = e.out == WN_OUT_QUAD && !e.w_zp;
+    struct tile t = { .e = &e, .quad = common && !e.r, .quad_residual = common && e.r };
     size_t left = args->n / 16, most = tile_width(mat);
     while (left) { /* shared out evenly: 5 are 3 + 2 rather than 4 + 1 */
         size_t tiles = (left + most - 1) / most, nw = (left + tiles - 1) / tiles;
