@@ -23,7 +23,6 @@
  *  be empty. The arrays belong to the arena it was packed into. */
 struct wn_f32_spmm {
     size_t rows, k, chunks, nnz;
-    uint32_t cols;       /* columns per tile that suit this matrix: a multiple of 16, at most 128 */
     const uint32_t *at;  /* [chunks * (rows + 1)] */
     const float *val;    /* [nnz] */
     const uint32_t *idx; /* [nnz] k of every value */
