@@ -1,0 +1,301 @@
+/* avx2.c: rows of bytes by 32, quads by 8 or 16 columns; ends of rows byte by byte. */
+#include "engine/kernels/move_q8/move_q8.h"
+
+#include "engine/kernels/q8_bytes_avx2.h"
+
+/* ---- four rows of bytes <-> quads; any n, nothing over-read or over-written ---- */
+/* A lane of padding reads a row of zero points that stands still. */
+struct rows {
+    const uint8_t *row[4];
+    size_t step[4]; /* 1, or 0 for padding */
+};
+
+static void interleave(const struct rows *r, size_t at, size_t n, uint8_t *y)
+{
+    size_t i = 0;
+    for (; i + 16 <= n; i += 16) {
+        __m128i v[4];
+        for (unsigned k = 0; k < 4; k++)
+            v[k] = _mm_loadu_si128((const __m128i *)(r->row[k] + r->step[k] * (at + i)));
+        __m128i lo01 = _mm_unpacklo_epi8(v[0], v[1]), hi01 = _mm_unpackhi_epi8(v[0], v[1]);
+        __m128i lo23 = _mm_unpacklo_epi8(v[2], v[3]), hi23 = _mm_unpackhi_epi8(v[2], v[3]);
+        _mm_storeu_si128((__m128i *)(y + 4 * i), _mm_unpacklo_epi16(lo01, lo23));
+        _mm_storeu_si128((__m128i *)(y + 4 * i + 16), _mm_unpackhi_epi16(lo01, lo23));
+        _mm_storeu_si128((__m128i *)(y + 4 * i + 32), _mm_unpacklo_epi16(hi01, hi23));
+        _mm_storeu_si128((__m128i *)(y + 4 * i + 48), _mm_unpackhi_epi16(hi01, hi23));
+    }
+    for (; i < n; i++)
+        for (unsigned k = 0; k < 4; k++)
+            y[4 * i + k] = r->row[k][r->step[k] * (at + i)];
+}
+
+/* The first nrows of four rows. */
+static void deinterleave(const uint8_t *x, size_t n, uint8_t *const row[4], size_t nrows)
+{
+    const __m128i by_row = _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    size_t i = 0;
+    for (; i + 16 <= n; i += 16) {
+        __m128 v[4];
+        for (unsigned k = 0; k < 4; k++) {
+            __m128i q = _mm_loadu_si128((const __m128i *)(x + 4 * i + 16 * k));
+            v[k] = _mm_castsi128_ps(_mm_shuffle_epi8(q, by_row));
+        }
+        _MM_TRANSPOSE4_PS(v[0], v[1], v[2], v[3]);
+        for (size_t k = 0; k < nrows; k++)
+            _mm_storeu_si128((__m128i *)(row[k] + i), _mm_castps_si128(v[k]));
+    }
+    for (; i < n; i++)
+        for (size_t k = 0; k < nrows; k++)
+            row[k][i] = x[4 * i + k];
+}
+
+static void fill(uint8_t *y, size_t lanes, size_t from, size_t to, int32_t zp)
+{
+    if (from < to)
+        memset(y + lanes * from, zp, lanes * (to - from));
+}
+
+static void mask_bytes(uint8_t *y, enum wn_q8_out form, size_t n, const uint32_t *mask, int32_t zp)
+{
+    size_t bytes = n * wn_q8_lanes(form);
+    const __m256i pad = _mm256_set1_epi8((char)zp);
+    for (size_t i = 0; mask && i < bytes; i += 32) {
+        __m256i keep = wn_q8_keep32(form, 0, 4, mask, i, bytes);
+        wn_q8_store32(y + i, _mm256_blendv_epi8(pad, wn_q8_load32(y + i, bytes - i), keep), bytes - i);
+    }
+}
+
+/* ---- columns ---- */
+#define BLOCK 512u /* columns quantized at a time: four rows of bytes stay in L1 until they are interleaved */
+
+/* n columns of one row. */
+static void quantize_row(const struct wn_q8_avx2 *e, const float *x, __m256 scale, size_t n, uint8_t *y)
+{
+    for (size_t i = 0; i < n; i += 32) {
+        float part[32] = { 0 };
+        const float *p = x + i;
+        if (n - i < 32) {
+            memcpy(part, p, (n - i) * sizeof *p);
+            p = part;
+        }
+        __m256 f[4];
+        for (unsigned k = 0; k < 4; k++) {
+            __m256 v = _mm256_loadu2_m128(p + 4 * k + 16, p + 4 * k);
+            v = _mm256_div_ps(v, scale);
+            f[k] = _mm256_and_ps(v, _mm256_cmp_ps(v, v, _CMP_ORD_Q));
+        }
+        wn_q8_store32(y + i, wn_q8_narrow(e, f), n - i);
+    }
+}
+
+void wn_move_q8_quantize_32__avx2(const struct wn_move_q8 *args, size_t c0, size_t c1)
+{
+    struct wn_q8_args q = { .y_zp = args->zp, .q_lo = args->q_lo, .q_hi = args->q_hi };
+    const struct wn_q8_avx2 e = wn_q8_avx2_begin(&q);
+    const __m256 scale = _mm256_set1_ps(args->scale);
+    size_t lanes = wn_q8_lanes(args->form);
+    uint8_t block[4][BLOCK] __attribute__((aligned(32)));
+    for (size_t o = c0; o < c1; o += lanes) {
+        uint8_t *y = (uint8_t *)args->y + o / lanes * args->y_stride;
+        for (size_t c = 0; c < args->n; c += BLOCK) {
+            size_t n = WN_MIN(args->n - c, (size_t)BLOCK);
+            struct rows r = { .row = { block[0], block[1], block[2], block[3] }, .step = { 1, 1, 1, 1 } };
+            for (size_t k = 0; k < lanes; k++) {
+                if (o + k >= args->channels) {
+                    memset(block[k], args->zp, n);
+                    continue;
+                }
+                const float *x = (const float *)(const void *)((const char *)args->x + (o + k) * args->x_stride);
+                quantize_row(&e, x + c, scale, n, lanes == 1 ? y + c : block[k]);
+            }
+            if (lanes == 4)
+                interleave(&r, 0, n, y + 4 * c);
+        }
+        mask_bytes(y, args->form, args->n, args->mask, args->zp);
+    }
+}
+
+static void dequantize_row(const struct wn_move_q8 *args, const uint8_t *x, size_t c, size_t n, float *y)
+{
+    const __m256i zp = _mm256_set1_epi32(args->zp);
+    const __m256 scale = _mm256_set1_ps(args->scale);
+    size_t i = 0;
+    for (; i + 8 <= n; i += 8) {
+        __m256i v = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(x + i)));
+        __m256 f = _mm256_mul_ps(_mm256_cvtepi32_ps(_mm256_sub_epi32(v, zp)), scale);
+        if (args->mask)
+            f = _mm256_and_ps(f, _mm256_loadu_ps((const float *)(const void *)(args->mask + c + i)));
+        _mm256_storeu_ps(y + i, f);
+    }
+    for (; i < n; i++)
+        y[i] = !args->mask || args->mask[c + i] ? (float)(x[i] - args->zp) * args->scale : 0.0f;
+}
+
+void wn_move_q8_dequantize_32__avx2(const struct wn_move_q8 *args, size_t c0, size_t c1)
+{
+    size_t lanes = wn_q8_lanes(args->form);
+    uint8_t block[4][BLOCK];
+    uint8_t *const row[4] = { block[0], block[1], block[2], block[3] };
+    for (size_t o = c0; o < c1; o += lanes) {
+        const uint8_t *x = (const uint8_t *)args->x + o / lanes * args->x_stride;
+        size_t nrows = WN_MIN(c1 - o, lanes);
+        for (size_t c = 0; c < args->n; c += BLOCK) {
+            size_t n = WN_MIN(args->n - c, (size_t)BLOCK);
+            if (lanes == 4)
+                deinterleave(x + 4 * c, n, row, nrows);
+            for (size_t k = 0; k < nrows; k++) {
+                float *y = (float *)(void *)((char *)args->y + (o + k) * args->y_stride);
+                dequantize_row(args, lanes == 4 ? block[k] : x + c, c, n, y + c);
+            }
+        }
+    }
+}
+
+void wn_move_q8_to_planes_32__avx2(const struct wn_move_q8 *args, size_t c0, size_t c1)
+{
+    for (size_t o = c0; o < c1; o += 4) {
+        size_t nrows = WN_MIN(c1 - o, (size_t)4);
+        uint8_t *row[4] = { 0 };
+        for (size_t k = 0; k < nrows; k++)
+            row[k] = (uint8_t *)args->y + (o + k) * args->y_stride;
+        deinterleave((const uint8_t *)args->x + o / 4 * args->x_stride, args->n, row, nrows);
+        for (size_t k = 0; k < nrows; k++)
+            mask_bytes(row[k], WN_OUT_PLANE, args->n, args->mask, args->zp);
+    }
+}
+
+/* Four rows of planes at x from channel o on; rows past `channels` read pad (16 zero points). */
+static struct rows rows_of(const uint8_t *x, size_t stride, size_t o, size_t channels, const uint8_t *pad)
+{
+    struct rows r;
+    for (size_t k = 0; k < 4; k++) {
+        r.step[k] = o + k < channels;
+        r.row[k] = o + k < channels ? x + (o + k) * stride : pad;
+    }
+    return r;
+}
+
+void wn_move_q8_to_quads_32__avx2(const struct wn_move_q8 *args, size_t c0, size_t c1)
+{
+    uint8_t pad[16];
+    memset(pad, args->zp, sizeof pad);
+    for (size_t o = c0; o < c1; o += 4) {
+        struct rows r = rows_of(args->x, args->x_stride, o, args->channels, pad);
+        uint8_t *y = (uint8_t *)args->y + o / 4 * args->y_stride;
+        interleave(&r, 0, args->n, y);
+        mask_bytes(y, WN_OUT_QUAD, args->n, args->mask, args->zp);
+    }
+}
+
+/* ---- images ---- */
+void wn_move_q8_import_32__avx2(const struct wn_move_q8_image *args, size_t c0, size_t c1)
+{
+    size_t h = (size_t)args->h, w = (size_t)args->w, pitch = (size_t)args->pitch, lanes = wn_q8_lanes(args->form);
+    uint8_t pad[16];
+    memset(pad, args->zp, sizeof pad);
+    for (size_t o = c0; o < c1; o += lanes) {
+        struct rows r = rows_of(args->x, h * w, o, args->channels, pad);
+        uint8_t *y = args->y + o / lanes * args->stride;
+        for (size_t i = 0; i < h; i++) {
+            if (lanes == 4)
+                interleave(&r, i * w, w, y + 4 * i * pitch);
+            else
+                memcpy(y + i * pitch, r.row[0] + i * w, w);
+            fill(y, lanes, i * pitch + w, i + 1 < h ? (i + 1) * pitch : args->cols, args->zp);
+        }
+    }
+}
+
+void wn_move_q8_export_32__avx2(const struct wn_move_q8_image *args, size_t c0, size_t c1)
+{
+    size_t h = (size_t)args->h, w = (size_t)args->w, pitch = (size_t)args->pitch, lanes = wn_q8_lanes(args->form);
+    for (size_t o = c0; o < c1; o += lanes) {
+        const uint8_t *x = args->x + o / lanes * args->stride;
+        size_t nrows = WN_MIN(c1 - o, lanes);
+        for (size_t i = 0; i < h; i++) {
+            uint8_t *row[4] = { 0 };
+            for (size_t k = 0; k < nrows; k++)
+                row[k] = args->y + ((o + k) * h + i) * w;
+            if (lanes == 4)
+                deinterleave(x + 4 * i * pitch, w, row, nrows);
+            else
+                memcpy(row[0], x + i * pitch, w);
+        }
+    }
+}
+
+/* ---- phases ---- */
+/* Every second of 2 n dwords from x (first), or of bytes. */
+static void every_second_dword(const uint8_t *x, size_t n, uint8_t *y)
+{
+    size_t j = 0;
+    for (; j + 8 < n; j += 8) { /* reads one dword more than it uses: stays inside as long as another column follows */
+        __m256 a = _mm256_loadu_ps((const float *)(const void *)(x + 8 * j));
+        __m256 b = _mm256_loadu_ps((const float *)(const void *)(x + 8 * j + 32));
+        __m256i v = _mm256_castps_si256(_mm256_shuffle_ps(a, b, 0x88));
+        _mm256_storeu_si256((__m256i *)(y + 4 * j), _mm256_permute4x64_epi64(v, 0xd8));
+    }
+    for (; j < n; j++)
+        memcpy(y + 4 * j, x + 8 * j, 4);
+}
+
+static void every_second_byte(const uint8_t *x, size_t n, uint8_t *y)
+{
+    const __m256i low = _mm256_set1_epi16(0xff);
+    size_t j = 0;
+    for (; j + 32 < n; j += 32) {
+        __m256i a = _mm256_and_si256(_mm256_loadu_si256((const __m256i *)(x + 2 * j)), low);
+        __m256i b = _mm256_and_si256(_mm256_loadu_si256((const __m256i *)(x + 2 * j + 32)), low);
+        _mm256_storeu_si256((__m256i *)(y + j), _mm256_permute4x64_epi64(_mm256_packus_epi16(a, b), 0xd8));
+    }
+    for (; j < n; j++)
+        y[j] = x[2 * j];
+}
+
+static void every_nth(const uint8_t *x, size_t lanes, size_t step, size_t n, uint8_t *y)
+{
+    if (step == 1)
+        memcpy(y, x, lanes * n);
+    else if (step == 2)
+        (lanes == 4 ? every_second_dword : every_second_byte)(x, n, y);
+    else if (lanes == 4)
+        for (size_t j = 0; j < n; j++)
+            memcpy(y + 4 * j, x + 4 * step * j, 4);
+    else
+        for (size_t j = 0; j < n; j++)
+            y[j] = x[step * j];
+}
+
+/* One phase of one plane or quad. */
+static void split_phase(const struct wn_move_q8_split *args, const uint8_t *x, uint8_t *y, size_t py, size_t px)
+{
+    size_t h = (size_t)args->h, w = (size_t)args->w, sh = (size_t)args->stride_h, sw = (size_t)args->stride_w;
+    size_t pitch = (size_t)args->y_pitch, lanes = wn_q8_lanes(args->form), done = 0;
+    size_t rows = py < h ? (h - py + sh - 1) / sh : 0, n = px < w ? (w - px + sw - 1) / sw : 0;
+    for (size_t i = 0; i < rows && n; i++) {
+        fill(y, lanes, done, i * pitch, args->zp);
+        every_nth(x + lanes * ((i * sh + py) * (size_t)args->x_pitch + px), lanes, sw, n, y + lanes * i * pitch);
+        done = i * pitch + n;
+    }
+    fill(y, lanes, done, args->y_cols, args->zp);
+}
+
+void wn_move_q8_split_32__avx2(const struct wn_move_q8_split *args, size_t c0, size_t c1)
+{
+    size_t lanes = wn_q8_lanes(args->form), sh = (size_t)args->stride_h, sw = (size_t)args->stride_w;
+    for (size_t o = c0; o < c1; o += lanes)
+        for (size_t phase = 0; phase < sh * sw; phase++) {
+            uint8_t *y = args->y + phase * args->phase_stride + o / lanes * args->y_stride;
+            split_phase(args, args->x + o / lanes * args->x_stride, y, phase / sw, phase % sw);
+            if (lanes == 4 && args->channels - o < 4) {
+                uint32_t live = 0xffffffffu >> (32 - 8 * (args->channels - o));
+                uint32_t pad = 0x01010101u * (uint32_t)args->zp;
+                for (size_t c = 0; c < args->y_cols; c++) {
+                    uint32_t v;
+                    memcpy(&v, y + 4 * c, 4);
+                    v = (v & live) | (pad & ~live);
+                    memcpy(y + 4 * c, &v, 4);
+                }
+            }
+        }
+}

@@ -1,0 +1,20 @@
+/* dispatch.c: the best kernel that this CPU (WINNOW_CPU permitting) has; AVX-512 machines run the AVX2 ones, which the
+ * memory bounds anyway. */
+#include "engine/kernels/move_q8/move_q8.h"
+
+#define DISPATCH(args_type, what)                                                                                      \
+    void wn_move_q8_##what##_run(const struct args_type *args, size_t c0, size_t c1)                                   \
+    {                                                                                                                  \
+        if (wn_cpu_isa() == WN_ISA_scalar)                                                                             \
+            wn_move_q8_##what##_1__scalar(args, c0, c1);                                                               \
+        else                                                                                                           \
+            wn_move_q8_##what##_32__avx2(args, c0, c1);                                                                \
+    }
+
+DISPATCH(wn_move_q8, quantize)
+DISPATCH(wn_move_q8, dequantize)
+DISPATCH(wn_move_q8, to_planes)
+DISPATCH(wn_move_q8, to_quads)
+DISPATCH(wn_move_q8_image, import)
+DISPATCH(wn_move_q8_image, export)
+DISPATCH(wn_move_q8_split, split)
