@@ -23,9 +23,9 @@ struct wn_run {
     const struct wn_node *node;
     unsigned n_in, n_out;
     const struct wn_tensor **in; /* NULL where omitted */
-    struct wn_tensor *out;       /* [n_out]: dtype, rank, dim and bytes as inferred from the concrete inputs, data given;
-                                    data NULL where inference could not know the shape: use wn_run_alloc() */
-    struct wn_arena *tmp;        /* scratch memory of this call; also what wn_run_alloc() takes from */
+    struct wn_tensor *out; /* [n_out]: dtype, rank, dim and bytes as inferred from the concrete inputs, data given;
+                              data NULL where inference could not know the shape: use wn_run_alloc() */
+    struct wn_arena *tmp;  /* scratch memory of this call; also what wn_run_alloc() takes from */
 };
 
 /** Which axis of the outputs carries the batch, given which axis of the inputs does (see passes/rows.h). */
@@ -36,14 +36,15 @@ struct wn_rows {
     const int *in_axis;           /* [n_in]: the batch axis, or WN_ROWS_NONE: the input does not depend on the batch */
     int out_axis;                 /* set by the rule: an axis, WN_ROWS_NONE, or WN_ROWS_MIXED */
 };
-#define WN_ROWS_NONE (-1)
+#define WN_ROWS_NONE  (-1)
 #define WN_ROWS_MIXED (-2) /* rows depend on each other, or the rule cannot tell */
 
 struct wn_op {
     const char *domain, *type;
     int since; /* first opset of this entry; the newest entry not above the file's opset is taken */
     unsigned min_in, max_in, min_out, max_out;
-    /** Fill infer->out. E_MALFORMED for attributes or shapes the specification forbids, E_UNSUPPORTED for what we lack. */
+    /** Fill infer->out. E_MALFORMED for attributes or shapes the specification forbids, E_UNSUPPORTED for what we lack.
+     */
     enum winnow_status (*infer)(struct wn_infer *infer, struct winnow_err *err);
     /** Compute. Shapes were checked by infer. */
     enum winnow_status (*run)(struct wn_run *run, struct winnow_err *err);
@@ -64,6 +65,9 @@ enum winnow_status wn_ops_infer_graph(struct wn_graph *g, struct winnow_err *err
 /** Prepare `infer` for a node of g (types and constants of its inputs; `out` must hold n_out types). */
 void wn_ops_infer_prepare(const struct wn_graph *g, const struct wn_node *node, struct wn_infer *infer,
                           struct wn_type *out);
+/** Infer one prepared node: the operator's rule, then checks of its results that hold for every operator (extents,
+ *  sizes that overflow). Errors name the node. */
+enum winnow_status wn_ops_infer_node(struct wn_infer *infer, struct winnow_err *err);
 /** Run one node by its reference. Infers the concrete output shapes first; output data is taken from `out_arena`.
  *  `in` may hold NULL for omitted inputs; out [n_out] is filled. Errors name the node. */
 enum winnow_status wn_ops_run_node(const struct wn_node *node, const struct wn_tensor **in, struct wn_tensor *out,
