@@ -442,7 +442,7 @@ static enum winnow_status find_opset(const struct reader *r, const char *domain,
             *ret = top->opsets.at[i].version;
             return WINNOW_OK;
         }
-    if (!*domain && top->ir_version >= 3)
+    if (!*domain)
         return wn_fail(err, WINNOW_E_MALFORMED, "the file does not say its version of the ONNX operators");
     return WINNOW_OK;
 }
@@ -599,6 +599,7 @@ static enum winnow_status read_header(struct reader *r, struct winnow_err *err)
 {
     const Onnx__ModelProto *m = r->model;
     struct wn_graph *g = r->top;
+    bool has_default = false;
     if (!m->graph)
         return wn_fail(err, WINNOW_E_MALFORMED, "not an ONNX model: it has no graph");
     if (m->n_opset_import > MAX_OPSETS)
@@ -616,7 +617,11 @@ static enum winnow_status read_header(struct reader *r, struct winnow_err *err)
                            (long long)id->version);
         if (!set.domain || !wn_vec_push(&g->opsets, set))
             return no_memory(err);
+        has_default |= !*set.domain;
     }
+    /* Before IR version 3 files did not say it. */
+    if (!has_default && g->ir_version < 3 && !wn_vec_push(&g->opsets, (struct wn_opset){ "", 1 }))
+        return no_memory(err);
     for (size_t i = 0; i < m->n_metadata_props; i++) {
         struct wn_meta meta = { take_text(r, m->metadata_props[i]->key), take_text(r, m->metadata_props[i]->value) };
         if (!meta.key || !meta.value || !wn_vec_push(&g->meta, meta))

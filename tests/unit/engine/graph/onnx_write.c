@@ -1,0 +1,132 @@
+/* onnx_write.c: what is written says what the graph says, whatever passes did to names. */
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <unistd.h>
+#include "tests/unit/engine/graph/build.h"
+
+static struct wn_arena arena;
+static struct wn_graph g, back;
+static struct winnow_err err;
+
+static void begin(void)
+{
+    wn_arena_init(&arena, 0);
+    wn_graph_init(&g, &arena);
+    g.ir_version = 3;
+    cr_assert(wn_vec_push(&g.opsets, (struct wn_opset){ "", 13 }));
+    cr_assert(wn_vec_push(&g.meta, (struct wn_meta){ "key", "value" }));
+}
+
+static void end(void)
+{
+    wn_graph_done(&g);
+    wn_graph_done(&back);
+    wn_arena_done(&arena);
+}
+
+TestSuite(onnx_write, .init = begin, .fini = end);
+
+static void round_trip(void)
+{
+    void *bytes;
+    size_t n;
+    cr_assert_eq(wn_onnx_write(&g, &bytes, &n, &err), WINNOW_OK, "%s", err.msg);
+    cr_assert_eq(wn_onnx_read(bytes, n, NULL, &arena, &back, &err), WINNOW_OK, "%s", err.msg);
+    free(bytes);
+}
+
+static wn_vid input(const char *name, int rank, const int64_t *dim)
+{
+    wn_vid v = wn_graph_add_value(&g, name, WINNOW_F32, rank, dim);
+    cr_assert(wn_vec_push(&g.inputs, v));
+    return v;
+}
+
+Test(onnx_write, types_attributes_and_constants)
+{
+    wn_vid x = input("x", 2, pb_n2), y = wn_graph_add_value(&g, "y", WINNOW_F32, -1, NULL);
+    g.values.at[x].dim_name[0] = "batch";
+    struct winnow_str words[] = { { "a", 1 }, { "b\0c", 3 } };
+    wn_vid c = wn_graph_add_const(&g, "c", WINNOW_F16, 1, (int64_t[]){ 3 }, (uint16_t[]){ 1, 2, 3 });
+    wn_vid s = wn_graph_add_const(&g, "s", WINNOW_STRING, 1, (int64_t[]){ 2 }, words);
+    wn_vid unused = wn_graph_add_const(&g, "unused", WINNOW_F32, 0, NULL, NULL);
+    struct wn_node *node = wn_graph_add_node(&g, "com.example", "Op", NULL, (wn_vid[]){ x, WN_NONE, c, s }, 4,
+                                             (wn_vid[]){ WN_NONE, y }, 2);
+    cr_assert(wn_node_set_int(&g, node, "i", -7));
+    cr_assert(wn_node_set_float(&g, node, "f", 0.1f));
+    cr_assert(wn_node_set_ints(&g, node, "empty", NULL, 0));
+    cr_assert(wn_node_set_ints(&g, node, "ints", (int64_t[]){ INT64_MIN, 0, INT64_MAX }, 3));
+    cr_assert(wn_node_set_str(&g, node, "str", "é"));
+    cr_assert(wn_vec_push(&g.outputs, y));
+    round_trip();
+    const struct wn_node *n = &back.nodes.at[0];
+    size_t count;
+    cr_assert_str_eq(n->domain, "com.example");
+    cr_assert_eq(n->n_in, 4);
+    cr_assert_eq(n->in[1], WN_NONE);
+    cr_assert_eq(n->out[0], WN_NONE);
+    cr_assert_eq(wn_node_int(n, "i", 0), -7);
+    cr_assert_eq(wn_node_float(n, "f", 0), 0.1f);
+    cr_assert_eq(wn_node_attr(n, "empty")->kind, WN_ATTR_INTS);
+    cr_assert_eq(wn_node_ints(n, "ints", &count)[0], INT64_MIN);
+    cr_assert(wn_node_str_is(n, "str", NULL, "é"));
+    const struct wn_value *v = &back.values.at[back.inputs.at[0]];
+    cr_assert_str_eq(v->dim_name[0], "batch");
+    cr_assert_eq(v->type.dim[1], 2);
+    cr_assert_eq(back.values.at[back.outputs.at[0]].type.rank, -1);
+    cr_assert(memcmp(back.values.at[n->in[2]].constant->data, (uint16_t[]){ 1, 2, 3 }, 6) == 0);
+    const struct winnow_str *str = back.values.at[n->in[3]].constant->data;
+    cr_assert(str[1].n == 3 && memcmp(str[1].p, "b\0c", 3) == 0);
+    cr_assert_eq(find_value(&back, "unused"), WN_NONE, "%u is not written", unused);
+    cr_assert_eq(back.ir_version, 4, "initializers that are no inputs need it");
+    cr_assert_eq(back.opsets.at[0].version, 13);
+    cr_assert_str_eq(back.meta.at[0].value, "value");
+}
+
+Test(onnx_write, equal_names_are_told_apart_and_outputs_keep_theirs)
+{
+    wn_vid x = input("x", 0, NULL), v = x;
+    for (int i = 0; i < 3; i++) {
+        wn_vid next = wn_graph_add_value(&g, i == 1 ? "" : "y", WINNOW_F32, 0, NULL);
+        cr_assert_not_null(wn_graph_add_node(&g, "", "Neg", NULL, &v, 1, &next, 1));
+        v = next;
+    }
+    cr_assert(wn_vec_push(&g.outputs, v));
+    round_trip();
+    cr_assert_eq(back.nodes.n, 3);
+    cr_assert_str_eq(back.values.at[back.outputs.at[0]].name, "y");
+    cr_assert_eq(back.values.at[back.outputs.at[0]].producer, 2);
+}
+
+Test(onnx_write, fused_operators_are_not_onnx)
+{
+    wn_vid x = input("x", 0, NULL), y = wn_graph_add_value(&g, "y", WINNOW_F32, 0, NULL);
+    cr_assert_not_null(wn_graph_add_node(&g, "wn", "QConv", "fused", &x, 1, &y, 1));
+    cr_assert(wn_vec_push(&g.outputs, y));
+    void *bytes;
+    size_t n;
+    cr_assert_eq(wn_onnx_write(&g, &bytes, &n, &err), WINNOW_E_INTERNAL);
+    cr_assert(strstr(err.msg, "'fused'"), "%s", err.msg);
+}
+
+Test(onnx_write, an_output_that_is_a_constant)
+{
+    wn_vid c = wn_graph_add_const(&g, "c", WINNOW_I64, 1, (int64_t[]){ 1 }, (int64_t[]){ 42 });
+    cr_assert(wn_vec_push(&g.outputs, c));
+    round_trip();
+    cr_assert_eq(*(const int64_t *)back.values.at[back.outputs.at[0]].constant->data, 42);
+}
+
+Test(onnx_write, files)
+{
+    char dir[] = "/tmp/wn-onnx-XXXXXX", path[64];
+    cr_assert_not_null(mkdtemp(dir));
+    snprintf(path, sizeof path, "%s/m.onnx", dir);
+    wn_vid x = input("x", 0, NULL), y = wn_graph_add_value(&g, "y", WINNOW_F32, 0, NULL);
+    cr_assert_not_null(wn_graph_add_node(&g, "", "Neg", NULL, &x, 1, &y, 1));
+    cr_assert(wn_vec_push(&g.outputs, y));
+    cr_assert_eq(wn_onnx_write_file(&g, path, &err), WINNOW_OK, "%s", err.msg);
+    cr_assert_eq(wn_onnx_read_file(path, NULL, &arena, &back, &err), WINNOW_OK, "%s", err.msg);
+    unlink(path);
+    rmdir(dir);
+}
