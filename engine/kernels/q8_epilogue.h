@@ -45,6 +45,20 @@ WN_Q8_INLINE size_t wn_q8_out_at(const struct wn_q8_args *a, size_t o, size_t c)
     }
 }
 
+/** The same outputs from column c on, n columns: y, r, mask and colsum move, x stays (its form is the family's matter).
+ */
+static inline struct wn_q8_args wn_q8_args_cols(const struct wn_q8_args *a, size_t c, size_t n)
+{
+    struct wn_q8_args b = *a;
+    size_t at = a->out == WN_OUT_PLANE ? c : 4 * c;
+    b.n = n;
+    b.y = (char *)a->y + at;
+    b.r = a->r ? (const char *)a->r + at : NULL;
+    b.mask = a->mask ? a->mask + c : NULL;
+    b.colsum = a->colsum ? a->colsum + c : NULL;
+    return b;
+}
+
 /** Finish element (o, c): `acc` holds bias[o] + sum(w * x). Subtracts the weight zero point's share, scales, adds the
  *  residual, clamps and stores, or stores the pad value where the mask says so. */
 WN_Q8_INLINE void wn_q8_put(const struct wn_q8_args *a, size_t o, size_t c, uint32_t acc)

@@ -1,0 +1,42 @@
+/* q8_gemv.h: dense int8 matrix times one vector: the linear layer of a batch of one. y[o] = epilogue(sum_k w[o][k]
+ * x[k]).
+ *
+ * USE   1. pack once per model, into its arena: wn_q8_gemv_pack(w, rows, k, arena, &mat, err). Memory: rows * k rounded
+ *          up to 64 bytes; the same for every instruction set.
+ *       2. run, any number of threads at once, each on its own rows: wn_q8_gemv_run(&mat, &args, row0, row1)
+ *          args: x = u8 [k], n = 1, out = WN_OUT_PLANE with y_stride 1 (y u8 [rows]) or WN_OUT_F32 with y_stride 4 (y
+ * f32 [rows]); r laid out as y; colsum = one number, from wn_q8_gemv_sum(), where there is w_zp; no mask. For a few
+ * vectors: call it for each, with args.x, y, r and colsum moved. COST  memory: rows * k bytes of weights, about 16
+ * bytes a cycle (AVX2) or what the cache gives (VNNI). EXACT the same bits on every ISA, for any weights and any
+ * activations. */
+#ifndef WN_Q8_GEMV_H
+#define WN_Q8_GEMV_H
+
+#include "base/arena.h"
+#include "engine/kernels/q8_epilogue.h"
+
+struct wn_q8_gemv {
+    size_t rows, k, stride; /* stride: bytes from row to row; columns past k weigh 0 */
+    size_t bytes;           /* taken from the arena */
+    const int8_t *w;
+};
+
+/** Pack w (rows, k) s8, row-major.
+ *  @return WINNOW_OK, WINNOW_E_NOMEM, WINNOW_E_TOO_LARGE (k past WN_Q8_MAX_K or 0, no rows) */
+enum winnow_status wn_q8_gemv_pack(const int8_t *w, size_t rows, size_t k, struct wn_arena *arena,
+                                   struct wn_q8_gemv *ret_mat, struct winnow_err *err);
+
+/** y[row0 .. row1-1]; any rows. Reads up to 63 bytes past x[k - 1]. */
+typedef void wn_q8_gemv_fn(const struct wn_q8_gemv *mat, const struct wn_q8_args *args, size_t row0, size_t row1);
+
+/** On the best instruction set there is. */
+wn_q8_gemv_fn wn_q8_gemv_run;
+
+/** Sum of x [k]: the colsum of one vector. */
+int32_t wn_q8_gemv_sum(const uint8_t *x, size_t k);
+
+#define KERNEL(isa, MR, NR) wn_q8_gemv_fn wn_q8_gemv_##MR##x##NR##__##isa;
+#include "engine/kernels/q8_gemv/q8_gemv.def"
+#undef KERNEL
+
+#endif

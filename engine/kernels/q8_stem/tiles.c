@@ -1,0 +1,52 @@
+/* tiles.c: gather the taps of 64 columns into quads, then multiply. SSE2 is enough: four loads and eight interleaves
+ * serve 16 columns of four taps, a few percent of what 32 rows or more then compute from them. */
+#include <emmintrin.h>
+#include "engine/kernels/q8_stem/q8_stem.h"
+
+/* 16 columns of four taps side by side. */
+static void interleave(uint8_t *dst, const uint8_t *const p[4], size_t c)
+{
+    __m128i t[4], lo, hi;
+    for (size_t i = 0; i < 4; i++)
+        t[i] = p[i] ? _mm_loadu_si128((const __m128i *)(p[i] + c)) : _mm_setzero_si128();
+    __m128i *d = (__m128i *)(dst + 4 * c);
+    lo = _mm_unpacklo_epi8(t[0], t[1]);
+    hi = _mm_unpacklo_epi8(t[2], t[3]);
+    _mm_storeu_si128(d, _mm_unpacklo_epi16(lo, hi));
+    _mm_storeu_si128(d + 1, _mm_unpackhi_epi16(lo, hi));
+    lo = _mm_unpackhi_epi8(t[0], t[1]);
+    hi = _mm_unpackhi_epi8(t[2], t[3]);
+    _mm_storeu_si128(d + 2, _mm_unpacklo_epi16(lo, hi));
+    _mm_storeu_si128(d + 3, _mm_unpackhi_epi16(lo, hi));
+}
+
+/* quads[kq][TILE][4] of n columns of x; taps past k are 0. */
+static void gather(const struct wn_q8_stem *mat, const int32_t *tap_off, const uint8_t *x, size_t n, uint8_t *quads)
+{
+    for (size_t kq = 0; kq < mat->gemm.quads; kq++) {
+        const uint8_t *p[4];
+        for (size_t i = 0; i < 4; i++)
+            p[i] = 4 * kq + i < mat->k ? x + tap_off[4 * kq + i] : NULL;
+        for (size_t c = 0; c < n; c += 16)
+            interleave(quads + kq * 4 * WN_Q8_STEM_TILE, p, c);
+    }
+}
+
+void wn_q8_stem_tiles(const struct wn_q8_stem *mat, const int32_t *off, const struct wn_q8_args *args, size_t row0,
+                      size_t row1, wn_q8_gemm_fn *gemm, wn_q8_colsum_fn *colsum)
+{
+    _Alignas(64) uint8_t quads[WN_Q8_STEM_MAX_K * WN_Q8_STEM_TILE + WN_OVERREAD];
+    int32_t sums[WN_Q8_STEM_TILE], koff[WN_Q8_STEM_MAX_K / 4];
+    for (size_t kq = 0; args->w_zp && kq < mat->gemm.quads; kq++)
+        koff[kq] = (int32_t)(kq * 4 * WN_Q8_STEM_TILE);
+    for (size_t c = 0; c < args->n; c += WN_Q8_STEM_TILE) {
+        size_t n = WN_MIN(args->n - c, WN_Q8_STEM_TILE);
+        struct wn_q8_args tile = wn_q8_args_cols(args, c, n);
+        gather(mat, off, args->x + c, n, quads);
+        tile.x = quads;
+        tile.colsum = sums;
+        if (args->w_zp)
+            colsum(quads, koff, mat->k, 1, n, sums);
+        gemm(&mat->gemm, off + mat->k, &tile, row0, row1);
+    }
+}
