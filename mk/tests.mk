@@ -85,3 +85,4 @@ bench: all
 bench-kernels: $(BUILD)/tests/checkkern
 	$(BUILD)/tests/checkkern --bench
 -include mk/tests-daemon.mk
+-include mk/conformance.mk

@@ -303,7 +303,7 @@ static enum winnow_status tconv_axis(struct wn_window *w, int i, const struct wn
         if (!want)
             w->out[i] = w->in[i] * w->stride[i];
         int64_t total = full - w->out[i];
-        if (want && total < 0)
+        if (want && total <= -WN_MAX(w->stride[i], w->dil[i])) /* a little more is filled with zeros */
             return wn_bad(err, "attribute output_shape: %lld exceeds %lld", (long long)want[i], (long long)full);
         total = WN_MAX(total, 0);
         w->pad[i] = same_upper ? total / 2 : total - total / 2;
