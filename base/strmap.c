@@ -44,9 +44,8 @@ void *wn_strmap_get(const struct wn_strmap *map, const char *key, size_t key_len
     return map->n ? find(map, key, key_len, hash_of(key, key_len))->value : NULL;
 }
 
-static bool grow(struct wn_strmap *map)
+static bool resize(struct wn_strmap *map, size_t cap)
 {
-    size_t cap = map->cap ? map->cap * 2 : 16;
     struct wn_strmap bigger = { calloc(cap, sizeof *map->slot), map->n, cap };
     if (!bigger.slot)
         return false;
@@ -58,9 +57,18 @@ static bool grow(struct wn_strmap *map)
     return true;
 }
 
+bool wn_strmap_reserve(struct wn_strmap *map, size_t n)
+{
+    size_t cap = 16;
+    while (cap / 4 * 3 < n)
+        if (!wn_mul_size(cap, 2, &cap))
+            return false;
+    return cap <= map->cap || resize(map, cap);
+}
+
 bool wn_strmap_set(struct wn_strmap *map, const char *key, size_t key_len, void *value)
 {
-    if ((map->n + 1) * 4 > map->cap * 3 && !grow(map))
+    if ((map->n + 1) * 4 > map->cap * 3 && !resize(map, map->cap ? map->cap * 2 : 16))
         return false;
     uint64_t hash = hash_of(key, key_len);
     struct wn_strmap_slot *slot = find(map, key, key_len, hash);

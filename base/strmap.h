@@ -15,6 +15,8 @@ struct wn_strmap {
 void *wn_strmap_get(const struct wn_strmap *map, const char *key, size_t key_len);
 /** Set `key` to `value` (not NULL); false when out of memory. An existing value is replaced. */
 bool wn_strmap_set(struct wn_strmap *map, const char *key, size_t key_len, void *value);
+/** Make room for `n` entries at once; false when out of memory (the map is unchanged). */
+bool wn_strmap_reserve(struct wn_strmap *map, size_t n);
 /** Release the table (not the keys, not the values). */
 void wn_strmap_done(struct wn_strmap *map);
 

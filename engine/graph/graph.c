@@ -95,6 +95,24 @@ static bool copy_node(struct wn_graph *to, struct wn_node *node)
      ((from)->n ? memcpy((to)->at, (from)->at, (from)->n * sizeof *(from)->at) : (void *)1) &&                         \
      ((to)->n = (from)->n, 1))
 
+/* Own copies of the texts that the copied vectors still share. */
+static bool copy_texts(struct wn_graph *g)
+{
+    bool ok = true;
+    for (size_t i = 0; ok && i < g->values.n; i++) {
+        struct wn_value *v = &g->values.at[i];
+        ok = (v->name = dup_str(g->arena, v->name)) != NULL;
+        for (unsigned d = 0; ok && d < WINNOW_MAX_RANK; d++)
+            ok = !v->dim_name[d] || (v->dim_name[d] = dup_str(g->arena, v->dim_name[d]));
+    }
+    for (size_t i = 0; ok && i < g->opsets.n; i++)
+        ok = (g->opsets.at[i].domain = dup_str(g->arena, g->opsets.at[i].domain)) != NULL;
+    for (size_t i = 0; ok && i < g->meta.n; i++)
+        ok = (g->meta.at[i].key = dup_str(g->arena, g->meta.at[i].key)) &&
+             (g->meta.at[i].value = dup_str(g->arena, g->meta.at[i].value));
+    return ok;
+}
+
 /* On failure `to` is empty. */
 static bool copy_graph(struct wn_graph *to, struct wn_arena *arena, const struct wn_graph *from)
 {
@@ -106,24 +124,11 @@ static bool copy_graph(struct wn_graph *to, struct wn_arena *arena, const struct
     bool ok = to->name && to->producer && COPY_VEC(&to->values, &from->values) &&
               COPY_VEC(&to->inputs, &from->inputs) && COPY_VEC(&to->outputs, &from->outputs) &&
               COPY_VEC(&to->opsets, &from->opsets) && COPY_VEC(&to->meta, &from->meta) &&
-              wn_vec_reserve(&to->nodes, from->nodes.n);
-    for (size_t i = 0; ok && i < to->values.n; i++) {
-        struct wn_value *v = &to->values.at[i];
-        ok = (v->name = dup_str(arena, v->name)) != NULL;
-        for (unsigned d = 0; ok && d < WINNOW_MAX_RANK; d++)
-            ok = !v->dim_name[d] || (v->dim_name[d] = dup_str(arena, v->dim_name[d]));
-    }
-    for (size_t i = 0; ok && i < to->opsets.n; i++)
-        ok = (to->opsets.at[i].domain = dup_str(arena, to->opsets.at[i].domain)) != NULL;
-    for (size_t i = 0; ok && i < to->meta.n; i++)
-        ok = (to->meta.at[i].key = dup_str(arena, to->meta.at[i].key)) &&
-             (to->meta.at[i].value = dup_str(arena, to->meta.at[i].value));
+              wn_vec_reserve(&to->nodes, from->nodes.n) && copy_texts(to);
     for (size_t i = 0; ok && i < from->nodes.n; i++) {
         to->nodes.at[i] = from->nodes.at[i];
         to->nodes.n = i + 1;
         ok = copy_node(to, &to->nodes.at[i]);
-        if (!ok && !to->nodes.at[i].attr)
-            to->nodes.at[i].n_attr = 0;
     }
     if (!ok)
         wn_graph_done(to);
@@ -146,7 +151,12 @@ wn_vid wn_graph_add_value(struct wn_graph *g, const char *name, enum winnow_dtyp
         return WN_NONE;
     wn_vid v = (wn_vid)g->values.n;
     struct wn_value value = { .type = { .dtype = dtype, .rank = rank }, .producer = WN_NONE };
-    value.name = name ? dup_str(g->arena, name) : wn_arena_printf(g->arena, "wn_value_%u", v);
+    unsigned depth = 0; /* told in made-up names: they are unique along a chain of graphs */
+    for (const struct wn_graph *o = g->outer; o; o = o->outer)
+        depth++;
+    value.name = name    ? dup_str(g->arena, name)
+                 : depth ? wn_arena_printf(g->arena, "wn_value_%u_%u", depth, v)
+                         : wn_arena_printf(g->arena, "wn_value_%u", v);
     for (int i = 0; i < rank; i++)
         value.type.dim[i] = dim[i];
     return value.name && wn_vec_push(&g->values, value) ? v : WN_NONE;

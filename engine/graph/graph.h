@@ -152,6 +152,10 @@ bool wn_node_is_in(const struct wn_node *node, const char *domain, const char *o
 
 /** Producer of value `v`, or NULL. */
 struct wn_node *wn_graph_producer(struct wn_graph *g, wn_vid v);
+/** The value of g->outer that the outer value `v` of `g` stands for (it may be an outer one there too); WN_NONE when
+ * `v` is not outer or none has its name. Linear in the values of g->outer: an executor asks once and keeps the answer.
+ */
+wn_vid wn_graph_outer_vid(const struct wn_graph *g, wn_vid v);
 /** The value in a graph around `g` that the outer value `v` stands for; NULL when `v` is not outer or none has its
  * name. Linear in the values of those graphs. */
 const struct wn_value *wn_graph_outer_value(const struct wn_graph *g, wn_vid v);

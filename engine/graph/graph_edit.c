@@ -21,16 +21,25 @@ static wn_vid find_outer(const struct wn_graph *sub, const char *name)
     return WN_NONE;
 }
 
+wn_vid wn_graph_outer_vid(const struct wn_graph *g, wn_vid v)
+{
+    const struct wn_graph *around = g->outer;
+    if (!around || !g->values.at[v].outer)
+        return WN_NONE;
+    for (size_t i = 0; i < around->values.n; i++)
+        if (strcmp(around->values.at[i].name, g->values.at[v].name) == 0)
+            return (wn_vid)i;
+    return WN_NONE;
+}
+
 const struct wn_value *wn_graph_outer_value(const struct wn_graph *g, wn_vid v)
 {
     if (!g->values.at[v].outer)
         return NULL;
-    const char *name = g->values.at[v].name;
-    for (g = g->outer; g; g = g->outer)
-        for (size_t i = 0; i < g->values.n; i++)
-            if (!g->values.at[i].outer && strcmp(g->values.at[i].name, name) == 0)
-                return &g->values.at[i];
-    return NULL;
+    for (; g->values.at[v].outer; g = g->outer)
+        if ((v = wn_graph_outer_vid(g, v)) == WN_NONE)
+            return NULL;
+    return &g->values.at[v];
 }
 
 unsigned wn_graph_n_uses(const struct wn_graph *g, wn_vid v)
@@ -106,9 +115,10 @@ static void keep_declaration(struct wn_value *to, const struct wn_value *from)
 {
     if (to->type.dtype == WINNOW_UNDEFINED)
         to->type.dtype = from->type.dtype;
-    if (to->type.rank < 0)
-        to->type = (struct wn_type){ to->type.dtype, from->type.rank, { 0 } },
+    if (to->type.rank < 0) {
+        to->type.rank = from->type.rank;
         memcpy(to->type.dim, from->type.dim, sizeof to->type.dim);
+    }
     if (to->type.rank == from->type.rank)
         memcpy(to->dim_name, from->dim_name, sizeof to->dim_name);
 }

@@ -573,7 +573,7 @@ static enum winnow_status fill_graph(struct reader *r, const Onnx__GraphProto *p
     size_t n_values = proto->n_initializer + proto->n_sparse_initializer + proto->n_input;
     for (size_t i = 0; i < proto->n_node; i++)
         n_values += proto->node[i]->n_output;
-    if (!wn_vec_reserve(&s->g->values, n_values))
+    if (!wn_vec_reserve(&s->g->values, n_values) || !wn_strmap_reserve(&s->map, n_values))
         return no_memory(err);
     WN_TRY(read_initializers(r, s, proto, err));
     WN_TRY(read_inputs(r, s, proto, err));

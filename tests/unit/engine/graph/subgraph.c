@@ -40,7 +40,11 @@ Test(subgraph, outer_values_are_named_and_ordered)
     cr_assert_eq(yes->values.at[x].producer, WN_NONE);
     cr_assert_eq(yes->inputs.n, 0);
     cr_assert_eq(wn_graph_outer_value(yes, x), &g.values.at[find_value(&g, "x")]);
+    cr_assert_eq(wn_graph_outer_vid(yes, x), find_value(&g, "x"));
+    cr_assert_eq(wn_graph_outer_vid(yes, yes->outputs.at[0]), WN_NONE);
     cr_assert_null(wn_graph_outer_value(yes, yes->outputs.at[0]));
+    cr_assert_str_neq(yes->values.at[wn_graph_add_value(yes, NULL, WINNOW_F32, 0, NULL)].name,
+                      g.values.at[wn_graph_add_value(&g, NULL, WINNOW_F32, 0, NULL)].name);
     cr_assert(no->values.at[find_value(no, "x2")].outer);
     cr_assert_eq(wn_graph_n_uses(&g, find_value(&g, "x")), 2);
     cr_assert_eq(wn_graph_n_uses(&g, find_value(&g, "x2")), 1);
