@@ -79,4 +79,47 @@ WN_Q8_INLINE __m256i wn_q8_padded(const struct wn_q8_avx2 *e, __m256i v, __m256i
     return _mm256_blendv_epi8(e->pad, v, keep);
 }
 
+/** y[j] = x[2 j], dwords; reads up to x[2 n - 1]. */
+static inline void wn_q8_every_second_dword(const uint8_t *x, size_t n, uint8_t *y)
+{
+    size_t j = 0;
+    for (; j + 8 <= n; j += 8) {
+        __m256 a = _mm256_loadu_ps((const float *)(const void *)(x + 8 * j));
+        __m256 b = _mm256_loadu_ps((const float *)(const void *)(x + 8 * j + 32));
+        __m256i v = _mm256_castps_si256(_mm256_shuffle_ps(a, b, 0x88));
+        _mm256_storeu_si256((__m256i *)(y + 4 * j), _mm256_permute4x64_epi64(v, 0xd8));
+    }
+    for (; j < n; j++)
+        memcpy(y + 4 * j, x + 8 * j, 4);
+}
+
+/** The same of bytes. */
+static inline void wn_q8_every_second_byte(const uint8_t *x, size_t n, uint8_t *y)
+{
+    const __m256i low = _mm256_set1_epi16(0xff);
+    size_t j = 0;
+    for (; j + 32 <= n; j += 32) {
+        __m256i a = _mm256_and_si256(_mm256_loadu_si256((const __m256i *)(x + 2 * j)), low);
+        __m256i b = _mm256_and_si256(_mm256_loadu_si256((const __m256i *)(x + 2 * j + 32)), low);
+        _mm256_storeu_si256((__m256i *)(y + j), _mm256_permute4x64_epi64(_mm256_packus_epi16(a, b), 0xd8));
+    }
+    for (; j < n; j++)
+        y[j] = x[2 * j];
+}
+
+/** n elements of `lanes` bytes (1 or 4), `step` elements apart. Over-reads at most one element, when step is 2. */
+static inline void wn_q8_every_nth(const uint8_t *x, size_t lanes, size_t step, size_t n, uint8_t *y)
+{
+    if (step == 1)
+        memcpy(y, x, lanes * n);
+    else if (step == 2)
+        (lanes == 4 ? wn_q8_every_second_dword : wn_q8_every_second_byte)(x, n, y);
+    else if (lanes == 4)
+        for (size_t j = 0; j < n; j++)
+            memcpy(y + 4 * j, x + 4 * step * j, 4);
+    else
+        for (size_t j = 0; j < n; j++)
+            y[j] = x[step * j];
+}
+
 #endif

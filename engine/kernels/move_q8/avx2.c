@@ -225,47 +225,6 @@ void wn_move_q8_export_32__avx2(const struct wn_move_q8_image *args, size_t c0, 
 }
 
 /* ---- phases ---- */
-/* Every second of 2 n dwords from x (first), or of bytes. */
-static void every_second_dword(const uint8_t *x, size_t n, uint8_t *y)
-{
-    size_t j = 0;
-    for (; j + 8 < n; j += 8) { /* reads one dword more than it uses: stays inside as long as another column follows */
-        __m256 a = _mm256_loadu_ps((const float *)(const void *)(x + 8 * j));
-        __m256 b = _mm256_loadu_ps((const float *)(const void *)(x + 8 * j + 32));
-        __m256i v = _mm256_castps_si256(_mm256_shuffle_ps(a, b, 0x88));
-        _mm256_storeu_si256((__m256i *)(y + 4 * j), _mm256_permute4x64_epi64(v, 0xd8));
-    }
-    for (; j < n; j++)
-        memcpy(y + 4 * j, x + 8 * j, 4);
-}
-
-static void every_second_byte(const uint8_t *x, size_t n, uint8_t *y)
-{
-    const __m256i low = _mm256_set1_epi16(0xff);
-    size_t j = 0;
-    for (; j + 32 < n; j += 32) {
-        __m256i a = _mm256_and_si256(_mm256_loadu_si256((const __m256i *)(x + 2 * j)), low);
-        __m256i b = _mm256_and_si256(_mm256_loadu_si256((const __m256i *)(x + 2 * j + 32)), low);
-        _mm256_storeu_si256((__m256i *)(y + j), _mm256_permute4x64_epi64(_mm256_packus_epi16(a, b), 0xd8));
-    }
-    for (; j < n; j++)
-        y[j] = x[2 * j];
-}
-
-static void every_nth(const uint8_t *x, size_t lanes, size_t step, size_t n, uint8_t *y)
-{
-    if (step == 1)
-        memcpy(y, x, lanes * n);
-    else if (step == 2)
-        (lanes == 4 ? every_second_dword : every_second_byte)(x, n, y);
-    else if (lanes == 4)
-        for (size_t j = 0; j < n; j++)
-            memcpy(y + 4 * j, x + 4 * step * j, 4);
-    else
-        for (size_t j = 0; j < n; j++)
-            y[j] = x[step * j];
-}
-
 /* One phase of one plane or quad. */
 static void split_phase(const struct wn_move_q8_split *args, const uint8_t *x, uint8_t *y, size_t py, size_t px)
 {
@@ -274,7 +233,7 @@ static void split_phase(const struct wn_move_q8_split *args, const uint8_t *x, u
     size_t rows = py < h ? (h - py + sh - 1) / sh : 0, n = px < w ? (w - px + sw - 1) / sw : 0;
     for (size_t i = 0; i < rows && n; i++) {
         fill(y, lanes, done, i * pitch, args->zp);
-        every_nth(x + lanes * ((i * sh + py) * (size_t)args->x_pitch + px), lanes, sw, n, y + lanes * i * pitch);
+        wn_q8_every_nth(x + lanes * ((i * sh + py) * (size_t)args->x_pitch + px), lanes, sw, n, y + lanes * i * pitch);
         done = i * pitch + n;
     }
     fill(y, lanes, done, args->y_cols, args->zp);

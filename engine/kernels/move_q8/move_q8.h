@@ -1,7 +1,8 @@
 /* move_q8.h: u8 activations between forms and layouts: quantize, dequantize, quad <-> plane, image in and out, phases.
  *
  * USE   fill the struct and run blocks of it on any number of threads; c0..c1-1 are the block's channels (c0 a multiple
- *       of 4, c1 too or = channels). Nothing is packed, nothing is over-read: sources may be the caller's own tensors.
+ *       of 4, c1 too or = channels). Nothing is packed; nothing is over-read (sources may be the caller's own tensors)
+ *       but by split, which reads up to WN_OVERREAD bytes past the last element.
  *       Lanes of the last quad past `channels` and pad columns get the zero point.
  * EXACT the same bits on every ISA. */
 #ifndef WN_MOVE_Q8_H
