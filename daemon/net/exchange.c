@@ -34,6 +34,7 @@ struct wn_exchange *wn_exchange_new(struct wn_conn *conn, uint64_t stream)
     x->conn = conn;
     x->stream = stream;
     x->content_length = -1;
+    x->method_at = x->path_at = x->query_at = SIZE_MAX;
     x->chunk_end = &x->chunk;
     x->next = conn->xs;
     if (conn->xs)
@@ -481,6 +482,7 @@ void wn_exchange_end(struct wn_exchange *x, bool complete)
 {
     WN_CHECK_MAGIC(x, WN_EXCHANGE_MAGIC);
     struct wn_conn *conn = x->conn;
+    x->response = WN_RESPONSE_FINISHED; /* whatever the handler calls now does nothing */
     if (!complete)
         tell_gone(x);
     else if (x->head_told && !x->detached && handler_of(x)->on_done)

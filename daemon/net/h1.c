@@ -229,6 +229,8 @@ static int check_headers(struct wn_exchange *x, struct wn_h1 *h1)
     unsigned hosts = 0, lengths = 0, encodings = 0;
     for (size_t i = 0; i < x->header.n; i++) {
         const struct wn_header *h = &x->header.at[i];
+        if (!h->name_len)
+            return 400; /* llhttp lets ": value" pass */
         if (strcmp(h->name, "host") == 0) {
             hosts++;
             if (strpbrk(h->value, " \t,/?#@\\"))

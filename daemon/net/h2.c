@@ -24,8 +24,10 @@ enum {
     TOKENS_PER_S = 100,
     EARN_DATA_SENT = 4, /* a DATA frame of ours: its reader may update two windows and ping */
     EARN_DATA_RECEIVED = 1,
+    EARN_DONE = 2,        /* a request answered: browsers send a priority with each */
     BIG_DATA = 1024,      /* bytes in a DATA frame that make it earn one more */
     HEAD_HARD_FACTOR = 4, /* header bytes over the limit by this much end the connection */
+    EARLY_RESET_MS = 200, /* between an early response and the reset of its stream */
     DRAIN_RTT_MS = 1000,  /* wait for the PING's answer before the final GOAWAY */
 };
 static const uint8_t drain_ping[8] = { 'w', 'n', 'd', 'r', 'a', 'i', 'n', '1' };
@@ -37,6 +39,7 @@ struct wn_h2 {
     bool calmed;       /* told to calm down */
     uint64_t head_ns;  /* a header block is open since; 0 = none */
     uint64_t drain_ns; /* shutdown notice sent; 0 = no */
+    bool pinged;       /* after it */
     bool goaway;       /* the final one is submitted */
     unsigned n_want_drain;
 };
@@ -161,10 +164,9 @@ static int on_header(nghttp2_session *session, const nghttp2_frame *frame, const
 /* Cut the query off the path. */
 static bool split_path(struct wn_exchange *x)
 {
-    if (!x->path_at && !x->method_at) {
+    if (x->method_at == SIZE_MAX || x->path_at == SIZE_MAX) {
         /* CONNECT, or a head that was too large to keep: empty strings */
-        x->method_at = x->path_at = wn_exchange_text(x, "", 0);
-        x->query_at = x->path_at;
+        x->method_at = x->path_at = x->query_at = wn_exchange_text(x, "", 0);
         return x->path_at != SIZE_MAX;
     }
     char *path = x->text.at + x->path_at, *mark = strchr(path, '?');
@@ -240,10 +242,13 @@ static int on_data(nghttp2_session *session, uint8_t flags, int32_t stream_id, c
     struct wn_conn *conn = arg;
     struct wn_exchange *x = stream_of(session, stream_id);
     earn(conn->h2, EARN_DATA_RECEIVED + (n >= BIG_DATA));
+    bool wanted = x && x->response != WN_RESPONSE_FINISHED;
     size_t used = x ? wn_exchange_feed(x, data, n) : n;
-    if (used && nghttp2_session_consume(session, stream_id, used) != 0)
-        return NGHTTP2_ERR_CALLBACK_FAILURE;
-    return 0;
+    if (!used)
+        return 0;
+    int rc = wanted ? nghttp2_session_consume(session, stream_id, used)
+                    : nghttp2_session_consume_connection(session, used); /* the stream may fill its window and stop */
+    return rc ? NGHTTP2_ERR_CALLBACK_FAILURE : 0;
 }
 
 static int on_invalid_frame(nghttp2_session *session, const nghttp2_frame *frame, int code, void *arg)
@@ -264,17 +269,29 @@ static int on_stream_close(nghttp2_session *session, int32_t stream_id, uint32_t
         nghttp2_session_consume_connection(session, x->unconsumed);
     if (x->want_drain)
         x->conn->h2->n_want_drain--;
+    if (x->eof_sent)
+        earn(x->conn->h2, EARN_DONE);
     nghttp2_session_set_stream_user_data(session, stream_id, NULL);
     wn_exchange_end(x, x->eof_sent);
     return 0;
 }
 
 /* ---- frames out ---- */
+/* After the shutdown notice a PING: its answer says that the peer has seen both, so what it opens later is refused. */
+static void goaway_sent(struct wn_conn *conn)
+{
+    struct wn_h2 *h2 = conn->h2;
+    if (h2->drain_ns && !h2->pinged && nghttp2_submit_ping(h2->session, NGHTTP2_FLAG_NONE, drain_ping) == 0)
+        h2->pinged = true;
+}
+
 static int on_frame_sent(nghttp2_session *session, const nghttp2_frame *frame, void *arg)
 {
     struct wn_conn *conn = arg;
     if (frame->hd.type == NGHTTP2_RST_STREAM && frame->rst_stream.error_code != NGHTTP2_NO_ERROR)
         return glitch(conn) ? 0 : NGHTTP2_ERR_CALLBACK_FAILURE;
+    if (frame->hd.type == NGHTTP2_GOAWAY)
+        goaway_sent(conn);
     if (frame->hd.type == NGHTTP2_DATA && frame->hd.length)
         earn(conn->h2, EARN_DATA_SENT);
     if ((frame->hd.type != NGHTTP2_HEADERS && frame->hd.type != NGHTTP2_DATA) ||
@@ -284,8 +301,14 @@ static int on_frame_sent(nghttp2_session *session, const nghttp2_frame *frame, v
     if (!x)
         return 0;
     x->eof_sent = true;
-    if (!x->req_ended) /* answered early: the rest of the request is not wanted */
+    if (x->req_ended)
+        return 0;
+    /* Answered early: the rest of the request is not wanted. gRPC asks for a reset at once; others (curl 7.88) lose a
+     * response that a reset follows on its heels, so they get a moment to read it, and no more window. */
+    if (x->grpc)
         nghttp2_submit_rst_stream(session, NGHTTP2_FLAG_NONE, frame->hd.stream_id, NGHTTP2_NO_ERROR);
+    x->reset_ns = wn_now_ns() + (uint64_t)EARLY_RESET_MS * 1000000;
+    wn_conn_wake_by(conn, x->reset_ns);
     return 0;
 }
 
@@ -645,6 +668,16 @@ static uint64_t h2_check(struct wn_conn *conn, uint64_t now)
             next = WN_MIN(next, end);
         }
     }
+    for (struct wn_exchange *x = conn->xs; x; x = x->next) {
+        if (!x->reset_ns)
+            continue;
+        if (now < x->reset_ns) {
+            next = WN_MIN(next, x->reset_ns);
+        } else {
+            x->reset_ns = 0;
+            h2_abort(x);
+        }
+    }
     if (!conn->n_xs) {
         uint64_t end = conn->since_ns + o->idle_timeout_us * 1000;
         if (now >= end)
@@ -666,7 +699,6 @@ static void h2_drain(struct wn_conn *conn)
         return;
     h2->drain_ns = wn_now_ns();
     nghttp2_submit_shutdown_notice(h2->session);
-    nghttp2_submit_ping(h2->session, NGHTTP2_FLAG_NONE, drain_ping);
     wn_conn_wake_by(conn, h2->drain_ns + (uint64_t)DRAIN_RTT_MS * 1000000);
     wn_conn_dirty(conn);
 }

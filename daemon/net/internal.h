@@ -209,9 +209,10 @@ struct wn_exchange {
     struct wn_chunk *chunk, **chunk_end;
     size_t queued;
     bool above_high, want_drain;
-    bool deferred; /* H2: the data provider waits for us */
-    bool eof_sent; /* H2: END_STREAM is out */
-    void *trailer; /* H2: nghttp2_nv[n_trailers] and their strings, one block */
+    bool deferred;     /* H2: the data provider waits for us */
+    bool eof_sent;     /* H2: END_STREAM is out */
+    uint64_t reset_ns; /* H2: when to reset a stream that was answered early; 0 = no */
+    void *trailer;     /* H2: nghttp2_nv[n_trailers] and their strings, one block */
     size_t n_trailers;
     struct wn_pace recv_pace, send_pace;
 };
