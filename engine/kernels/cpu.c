@@ -24,7 +24,9 @@ bool wn_cpu_has(enum wn_isa isa)
     return isa < WN_ISA_COUNT; /* the test build runs every ISA through SIMDe */
 #else
     __builtin_cpu_init();
-    bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+    unsigned a, b, c = 0, d;
+    bool f16c = __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C); /* clang 14's __builtin_cpu_supports lacks it */
+    bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && f16c;
     switch (isa) {
     case WN_ISA_scalar:
         return true;
