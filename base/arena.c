@@ -109,3 +109,17 @@ void wn_arena_done(struct wn_arena *arena)
     arena->head = NULL;
     arena->total = 0;
 }
+
+void wn_arena_reset(struct wn_arena *arena)
+{
+    struct wn_arena_block *head = arena->head;
+    if (head && head->next) {
+        size_t want = 0;
+        for (struct wn_arena_block *b = head; b; b = b->next)
+            want += b->used;
+        wn_arena_done(arena);
+        head = add_block(arena, want);
+    }
+    if (head)
+        head->used = 0;
+}

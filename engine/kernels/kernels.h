@@ -13,9 +13,10 @@
  *   when `mask` is given, and may be garbage when it is NULL. The margins above and below are filled once by the plan.
  * COLUMNS  n is a multiple of WN_COLS. Kernels write exactly the n columns; they may read up to WN_OVERREAD bytes past
  *   the last element they need. Addresses of column 0 are 64-byte aligned; offsets need not be.
- * WEIGHTS  are packed once per model, whatever the shapes: streams hold k indices. For a concrete shape they are linked:
- *   off[] = byte offset of every stored k from column 0 of channel 0 (koff[k] of the geometry). Offsets are signed.
- * EXACT    every int8 kernel equals its scalar reference bit for bit on every ISA; -ffp-contract=off everywhere. */
+ * WEIGHTS  are packed once per model, whatever the shapes: streams hold k indices. For a concrete shape they are
+ * linked: off[] = byte offset of every stored k from column 0 of channel 0 (koff[k] of the geometry). Offsets are
+ * signed. EXACT    every int8 kernel equals its scalar reference bit for bit on every ISA; -ffp-contract=off
+ * everywhere. */
 #ifndef WN_KERNELS_H
 #define WN_KERNELS_H
 
@@ -24,7 +25,7 @@
 #include <stdint.h>
 #include "base/base.h"
 
-#define WN_COLS 16u
+#define WN_COLS     16u
 #define WN_OVERREAD 128u /* bytes */
 
 /** Instruction sets with kernels, slowest first. A kernel of one may be used on all later ones. */
@@ -40,17 +41,17 @@ void wn_cpu_force(enum wn_isa isa);
 /** One channel's plane. Extents and offsets in elements (f32: 4 bytes, quad: 4 bytes, plane form: 1 byte). */
 struct wn_plane {
     int32_t h, w, pitch;
-    size_t origin; /* of element (0,0) from the start of the plane; a multiple of 64 elements */
-    size_t stride; /* from one plane to the next; a multiple of 64 elements */
+    size_t origin; /* of element (0,0) from the start of the plane; 64-byte aligned */
+    size_t stride; /* from one plane to the next; an odd multiple of 64 bytes */
     size_t cols;   /* (h - 1) * pitch + w rounded up to WN_COLS */
 };
 
 /** Activations in and out of the f32 families. y may be r (in place), never x. */
 struct wn_f32_args {
-    const float *x; /* column 0 of channel 0 */
-    size_t n;       /* columns, a multiple of WN_COLS */
-    float *y;       /* column 0 of row 0 */
-    size_t y_stride; /* floats between rows of y (and of r) */
+    const float *x;       /* column 0 of channel 0 */
+    size_t n;             /* columns, a multiple of WN_COLS */
+    float *y;             /* column 0 of row 0 */
+    size_t y_stride;      /* floats between rows of y (and of r) */
     const float *bias;    /* [rows] or NULL */
     const float *r;       /* residual added before the clamp, laid out as y; or NULL */
     const uint32_t *mask; /* [n] ~0u keeps, 0 writes 0.0f; or NULL */

@@ -34,12 +34,13 @@ struct wn_fused_f32 {
 };
 
 /** node->fused of "wn.QConv": in = X u8, W s8 const (O, I/g, kh, kw), B i32 const (O) or omitted, R or omitted;
- *  "wn.QLinear": in = X u8 (..., K), W s8 const (N, K), B, R likewise. The output's dtype (u8 or f32) is its value's. */
+ *  "wn.QLinear": in = X u8 (..., K), W s8 const (N, K), B, R likewise. */
 struct wn_fused_q8 {
     struct wn_conv_geom geom; /* QLinear: unused */
     const float *mul;         /* [O] */
     const int32_t *w_zp;      /* [O], or NULL when all are zero */
     int32_t x_zp, y_zp, q_lo, q_hi;
+    bool y_f32;     /* the output is f32 */
     float lo, hi;   /* f32 output: activation */
     float r_mul;    /* R is u8 when y is u8; f32 when y is f32 (r_mul, r_zp unused) */
     int32_t r_zp;
@@ -51,12 +52,28 @@ struct wn_fused_q8 {
  *  a MaxPool, Relu6-free Reshape, Flatten, Transpose on u8 stays the plain operator.
  *  "wn.Quantize": in = X f32; y u8 = clamp(rne(x / a_mul) + y_zp, q_lo, q_hi)          (a_mul = the scale)
  *  "wn.Dequantize": in = X u8; y f32 = (x - a_zp) * a_mul
- *  "wn.Requantize": in = A u8; y = clamp(rne((a - a_zp) * a_mul) + y_zp, q_lo, q_hi) */
+ *  "wn.Requantize": in = A u8; y u8 = table[a]: another scale or zero point, or any elementwise function between a
+ *  dequantization and a quantization, computed for all 256 values by the reference operators
+ *  "wn.Flip": in = A u8 or i8; y = a ^ 0x80, of the other type: how s8 activations become u8 (zero point + 128) */
 struct wn_fused_qelt {
     struct wn_conv_geom geom; /* QAveragePool only */
     float a_mul, b_mul;
     int32_t a_zp, b_zp, y_zp, q_lo, q_hi;
     bool count_include_pad; /* QAveragePool */
+    const uint8_t *table;   /* [256] Requantize */
 };
+
+/** Append a node of domain "wn" with its operator entry set; `fused` must live in g's arena. NULL: out of memory. */
+struct wn_node *wn_fused_add(struct wn_graph *g, const char *op_type, const char *name, const wn_vid *in, unsigned n_in,
+                             wn_vid out, const void *fused);
+/** True for a live node of domain "wn" with this op_type. */
+bool wn_fused_is(const struct wn_node *node, const char *op_type);
+
+/** Geometry of a Conv, ConvInteger, QLinearConv, MaxPool or AveragePool node with a 2-D (or 1-D, taken as 1 x n) kernel;
+ *  kernel extents from `kernel` (kh, kw) where the node has no kernel_shape. E_UNSUPPORTED for more dimensions. */
+enum winnow_status wn_conv_geom_of(const struct wn_node *node, unsigned spatial, const int64_t *kernel,
+                                   struct wn_conv_geom *ret, struct winnow_err *err);
+/** Resolve auto_pad for an input of h x w, and compute the output's extent (floor). */
+void wn_conv_geom_resolve(struct wn_conv_geom *geom, int64_t h, int64_t w, int64_t *ret_oh, int64_t *ret_ow);
 
 #endif

@@ -6,11 +6,7 @@
 extern "C" {
 #endif
 
-#if defined(WINNOW_BUILD_SHARED)
 #define WINNOW_API __attribute__((visibility("default")))
-#else
-#define WINNOW_API
-#endif
 #define WINNOW_MUST_USE __attribute__((warn_unused_result))
 
 /** Outcome of a call. Zero is success, every failure is negative; the values never change. */

@@ -1,0 +1,71 @@
+/* passes.c: the order of the passes, and the small helpers they share. */
+#include "engine/passes/passes.h"
+
+#include <math.h>
+#include <string.h>
+#include "engine/passes/impl.h"
+
+const struct wn_tensor *wn_const_of(const struct wn_graph *g, wn_vid v)
+{
+    return v == WN_NONE ? NULL : g->values.at[v].constant;
+}
+
+wn_vid wn_in(const struct wn_node *node, unsigned i)
+{
+    return i < node->n_in ? node->in[i] : WN_NONE;
+}
+
+const struct wn_tensor *wn_const_in(const struct wn_graph *g, const struct wn_node *node, unsigned i)
+{
+    return wn_const_of(g, wn_in(node, i));
+}
+
+bool wn_scalar_f32(const struct wn_tensor *t, float *ret)
+{
+    if (!t || t->dtype != WINNOW_F32 || wn_tensor_count(t) != 1)
+        return false;
+    memcpy(ret, t->data, sizeof *ret);
+    return true;
+}
+
+void *wn_fused_dup(struct wn_graph *g, const void *fused, size_t bytes)
+{
+    return wn_arena_memdup(g->arena, fused, bytes);
+}
+
+/* Clip's bound: an attribute before opset 11, then an input. */
+static bool clip_bound(const struct wn_graph *g, const struct wn_node *node, unsigned i, const char *attr, float *ret)
+{
+    if (node->opset < 11) {
+        *ret = wn_node_float(node, attr, *ret);
+        return true;
+    }
+    return wn_in(node, i) == WN_NONE || wn_scalar_f32(wn_const_in(g, node, i), ret);
+}
+
+bool wn_clamp_of(const struct wn_graph *g, const struct wn_node *node, float *ret_lo, float *ret_hi)
+{
+    *ret_lo = -INFINITY;
+    *ret_hi = INFINITY;
+    if (wn_node_is(node, "Relu")) {
+        *ret_lo = 0;
+        return true;
+    }
+    return wn_node_is(node, "Clip") && clip_bound(g, node, 1, "min", ret_lo) && clip_bound(g, node, 2, "max", ret_hi) &&
+           *ret_lo <= *ret_hi;
+}
+
+enum winnow_status wn_passes_run(struct wn_graph *g, struct winnow_err *err)
+{
+    static enum winnow_status (*const passes[])(struct wn_graph *, struct winnow_err *) = {
+        wn_pass_clean,          wn_pass_fold,        wn_pass_widen,        wn_pass_fold,
+        wn_pass_fold_batchnorm, wn_pass_quant_forms, wn_pass_quant_move,   wn_pass_quant_layers,
+        wn_pass_quant_eltwise,  wn_pass_quant_move,  wn_pass_fold_weights, wn_pass_fuse_layers,
+    };
+    for (size_t i = 0; i < WN_COUNT(passes); i++) {
+        WN_TRY(passes[i](g, err));
+        WN_TRY(wn_graph_sort(g, err));
+    }
+    WN_TRY(wn_ops_resolve(g, err));
+    return wn_ops_infer_graph(g, err);
+}

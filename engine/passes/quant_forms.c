@@ -1,0 +1,171 @@
+/* quant_forms.c: every quantized operator of a file becomes an operator of the one int8 form (fused.h):
+ * QuantizeLinear and DequantizeLinear of activations, QLinearConv, QLinearMatMul, QLinearAdd, QLinearGlobalAveragePool.
+ */
+#include <math.h>
+#include <string.h>
+#include "engine/passes/quant.h"
+
+/* Each rewriter leaves the node as it is (and returns OK) when something does not fit: the reference then runs it. */
+typedef enum winnow_status rewrite_fn(struct wn_graph *g, struct wn_node node, struct wn_node *at,
+                                      struct winnow_err *err);
+
+static enum winnow_status quantize(struct wn_graph *g, struct wn_node node, struct wn_node *at, struct winnow_err *err)
+{
+    struct wn_qparam q;
+    enum winnow_dtype dtype;
+    if (wn_const_of(g, node.in[0]) || g->values.at[node.in[0]].type.dtype != WINNOW_F32 ||
+        !wn_qparam_of(g, &node, 1, 2, &q, &dtype))
+        return WINNOW_OK;
+    struct wn_fused_qelt f = { .a_mul = q.scale, .y_zp = q.zp, .q_hi = 255 };
+    void *fused = wn_fused_dup(g, &f, sizeof f);
+    wn_graph_kill(g, at);
+    wn_vid y = wn_u8_result(g, node.out[0]);
+    return fused && y != WN_NONE && wn_fused_add(g, "Quantize", node.name, node.in, 1, y, fused) ? WINNOW_OK
+                                                                                                 : WN_OOM(err, &node);
+}
+
+static enum winnow_status dequantize(struct wn_graph *g, struct wn_node node, struct wn_node *at,
+                                     struct winnow_err *err)
+{
+    struct wn_qparam q;
+    enum winnow_dtype dtype, x = g->values.at[node.in[0]].type.dtype;
+    if (wn_const_of(g, node.in[0]) || (x != WINNOW_U8 && x != WINNOW_I8) || !wn_qparam_of(g, &node, 1, 2, &q, &dtype) ||
+        g->values.at[node.out[0]].type.dtype != WINNOW_F32)
+        return WINNOW_OK;
+    if (wn_in(&node, 2) == WN_NONE && x == WINNOW_I8)
+        q.zp = 128; /* an omitted zero point is zero, in u8 terms 128 */
+    struct wn_fused_qelt f = { .a_mul = q.scale, .a_zp = q.zp };
+    void *fused = wn_fused_dup(g, &f, sizeof f);
+    wn_graph_kill(g, at);
+    wn_vid in = wn_as_u8(g, node.in[0]);
+    return fused && in != WN_NONE && wn_fused_add(g, "Dequantize", node.name, &in, 1, node.out[0], fused)
+               ? WINNOW_OK
+               : WN_OOM(err, &node);
+}
+
+/* Put the finished QConv or QLinear in place of `at`. */
+static enum winnow_status put_layer(struct wn_graph *g, const char *type, const struct wn_node *node,
+                                    struct wn_node *at, wn_vid x, wn_vid w, wn_vid b, const struct wn_fused_q8 *f,
+                                    struct winnow_err *err)
+{
+    wn_graph_kill(g, at);
+    wn_vid in[] = { wn_as_u8(g, x), w, b }, y = wn_u8_result(g, node->out[0]);
+    if (in[0] == WN_NONE || y == WN_NONE || !f || !wn_fused_add(g, type, node->name, in, b == WN_NONE ? 2 : 3, y, f))
+        return WN_OOM(err, node);
+    return WINNOW_OK;
+}
+
+static enum winnow_status qlinear_conv(struct wn_graph *g, struct wn_node node, struct wn_node *at,
+                                       struct winnow_err *err)
+{
+    struct wn_qparam x, y;
+    enum winnow_dtype xt, yt;
+    const struct wn_tensor *w = wn_const_in(g, &node, 3), *ws = wn_const_in(g, &node, 4),
+                           *wz = wn_const_in(g, &node, 5);
+    const struct wn_tensor *b = wn_const_in(g, &node, 8);
+    struct wn_qweight qw;
+    struct wn_conv_geom geom;
+    if (!w || !ws || !wz || w->rank < 3 || w->rank > 4 || !wn_qparam_of(g, &node, 1, 2, &x, &xt) ||
+        !wn_qparam_of(g, &node, 6, 7, &y, &yt) || (wn_in(&node, 8) != WN_NONE && !b))
+        return WINNOW_OK;
+    WN_TRY(wn_conv_geom_of(&node, w->rank - 2, w->dim + 2, &geom, err));
+    if (!wn_qweight_make(g, g->values.at[node.in[3]].name, w, ws, wz, false, &qw))
+        return WINNOW_OK;
+    struct wn_fused_q8 *f = wn_q8_params(g, &geom, x, &qw);
+    if (f)
+        wn_q8_to_u8(f, qw.O, y);
+    return put_layer(g, "QConv", &node, at, node.in[0], qw.w, b ? node.in[8] : WN_NONE, f, err);
+}
+
+static enum winnow_status qlinear_matmul(struct wn_graph *g, struct wn_node node, struct wn_node *at,
+                                         struct winnow_err *err)
+{
+    struct wn_qparam x, y;
+    enum winnow_dtype xt, yt;
+    const struct wn_tensor *w = wn_const_in(g, &node, 3), *ws = wn_const_in(g, &node, 4),
+                           *wz = wn_const_in(g, &node, 5);
+    struct wn_qweight qw;
+    if (!w || !ws || !wz || w->rank != 2 || !wn_qparam_of(g, &node, 1, 2, &x, &xt) ||
+        !wn_qparam_of(g, &node, 6, 7, &y, &yt) ||
+        !wn_qweight_make(g, g->values.at[node.in[3]].name, w, ws, wz, true, &qw))
+        return WINNOW_OK;
+    struct wn_fused_q8 *f = wn_q8_params(g, NULL, x, &qw);
+    if (f)
+        wn_q8_to_u8(f, qw.O, y);
+    return put_layer(g, "QLinear", &node, at, node.in[0], qw.w, WN_NONE, f, err);
+}
+
+static bool same_shape(const struct wn_graph *g, wn_vid a, wn_vid b)
+{
+    const struct wn_type *x = &g->values.at[a].type, *y = &g->values.at[b].type;
+    return x->rank >= 0 && x->rank == y->rank && memcmp(x->dim, y->dim, (size_t)x->rank * sizeof x->dim[0]) == 0;
+}
+
+static enum winnow_status qlinear_add(struct wn_graph *g, struct wn_node node, struct wn_node *at,
+                                      struct winnow_err *err)
+{
+    struct wn_qparam a, b, y;
+    enum winnow_dtype t;
+    if (wn_const_of(g, node.in[0]) || wn_in(&node, 3) == WN_NONE || wn_const_of(g, node.in[3]) ||
+        !same_shape(g, node.in[0], node.in[3]) || !wn_qparam_of(g, &node, 1, 2, &a, &t) ||
+        !wn_qparam_of(g, &node, 4, 5, &b, &t) || !wn_qparam_of(g, &node, 6, 7, &y, &t))
+        return WINNOW_OK;
+    struct wn_fused_qelt f = { .a_mul = (float)((double)a.scale / y.scale),
+                               .b_mul = (float)((double)b.scale / y.scale),
+                               .a_zp = a.zp,
+                               .b_zp = b.zp,
+                               .y_zp = y.zp,
+                               .q_hi = 255 };
+    void *fused = wn_fused_dup(g, &f, sizeof f);
+    wn_graph_kill(g, at);
+    wn_vid in[] = { wn_as_u8(g, node.in[0]), wn_as_u8(g, node.in[3]) }, out = wn_u8_result(g, node.out[0]);
+    return fused && in[0] != WN_NONE && in[1] != WN_NONE && out != WN_NONE &&
+                   wn_fused_add(g, "QAdd", node.name, in, 2, out, fused)
+               ? WINNOW_OK
+               : WN_OOM(err, &node);
+}
+
+static enum winnow_status qlinear_gap(struct wn_graph *g, struct wn_node node, struct wn_node *at,
+                                      struct winnow_err *err)
+{
+    struct wn_qparam a, y;
+    enum winnow_dtype t;
+    if (wn_node_int(&node, "channels_last", 0) || !wn_qparam_of(g, &node, 1, 2, &a, &t) ||
+        !wn_qparam_of(g, &node, 3, 4, &y, &t))
+        return WINNOW_OK;
+    struct wn_fused_qelt f = { .a_mul = (float)((double)a.scale / y.scale), .a_zp = a.zp, .y_zp = y.zp, .q_hi = 255 };
+    void *fused = wn_fused_dup(g, &f, sizeof f);
+    wn_graph_kill(g, at);
+    wn_vid in = wn_as_u8(g, node.in[0]), out = wn_u8_result(g, node.out[0]);
+    return fused && in != WN_NONE && out != WN_NONE &&
+                   wn_fused_add(g, "QGlobalAveragePool", node.name, &in, 1, out, fused)
+               ? WINNOW_OK
+               : WN_OOM(err, &node);
+}
+
+static const struct {
+    const char *domain, *type;
+    rewrite_fn *rewrite;
+} forms[] = {
+    { "", "QuantizeLinear", quantize },
+    { "", "DequantizeLinear", dequantize },
+    { "", "QLinearConv", qlinear_conv },
+    { "", "QLinearMatMul", qlinear_matmul },
+    { "com.microsoft", "QuantizeLinear", quantize },
+    { "com.microsoft", "DequantizeLinear", dequantize },
+    { "com.microsoft", "QLinearAdd", qlinear_add },
+    { "com.microsoft", "QLinearGlobalAveragePool", qlinear_gap },
+};
+
+enum winnow_status wn_pass_quant_forms(struct wn_graph *g, struct winnow_err *err)
+{
+    for (size_t i = 0, n = g->nodes.n; i < n; i++)
+        for (size_t k = 0; k < WN_COUNT(forms); k++) {
+            struct wn_node *node = &g->nodes.at[i];
+            if (wn_node_is_in(node, forms[k].domain, forms[k].type)) {
+                WN_TRY(forms[k].rewrite(g, *node, node, err));
+                break;
+            }
+        }
+    return WINNOW_OK;
+}

@@ -1,0 +1,95 @@
+/* rows.c: the proof that each output row depends on its own input row only (DESIGN: batch rows are independent, or
+ * requests are not merged). Every value carries the batch on one axis, not at all, or in a way the rules cannot follow;
+ * each operator's rule (ops.h) says which axis it hands on. */
+#include <string.h>
+#include "engine/passes/impl.h"
+
+static const char *say(struct wn_graph *g, const char *fmt, const char *a, const char *b)
+{
+    char *s = wn_arena_printf(g->arena, "%s '%s'%s", fmt, a, b);
+    return s ? s : "out of memory";
+}
+
+static bool set_inputs(struct wn_graph *g, int *axis, const char **why)
+{
+    for (size_t i = 0; i < g->values.n; i++)
+        axis[i] = WN_ROWS_NONE;
+    for (size_t i = 0; i < g->inputs.n; i++) {
+        const struct wn_value *v = &g->values.at[g->inputs.at[i]];
+        if (v->type.rank < 1 || v->type.dim[0] != -1) {
+            *why = say(g, "input", v->name, " has no dynamic first dimension");
+            return false;
+        }
+        axis[g->inputs.at[i]] = 0;
+    }
+    if (g->inputs.n == 0)
+        *why = "the model has no inputs";
+    return g->inputs.n > 0;
+}
+
+static int node_axis(struct wn_graph *g, const struct wn_node *node, const int *axis)
+{
+    struct wn_infer infer;
+    struct wn_type out[WN_OP_MAX_IN];
+    int in_axis[WN_OP_MAX_IN];
+    bool any = false;
+    if (node->n_in > WN_OP_MAX_IN || node->n_out > WN_OP_MAX_IN)
+        return WN_ROWS_MIXED;
+    for (unsigned i = 0; i < node->n_in; i++) {
+        in_axis[i] = node->in[i] == WN_NONE ? WN_ROWS_NONE : axis[node->in[i]];
+        any = any || in_axis[i] != WN_ROWS_NONE;
+        if (in_axis[i] == WN_ROWS_MIXED)
+            return WN_ROWS_MIXED;
+    }
+    for (unsigned i = 0; i < node->n_attr; i++)
+        if (node->attr[i].kind == WN_ATTR_GRAPH)
+            return WN_ROWS_MIXED;
+    if (!any)
+        return WN_ROWS_NONE;
+    if (!node->op || !node->op->rows)
+        return WN_ROWS_MIXED;
+    wn_ops_infer_prepare(g, node, &infer, out);
+    struct wn_rows rows = {
+        .node = node, .n_in = node->n_in, .infer = &infer, .in_axis = in_axis, .out_axis = WN_ROWS_MIXED
+    };
+    node->op->rows(&rows);
+    return rows.out_axis;
+}
+
+static bool check_outputs(struct wn_graph *g, const int *axis, const wn_nid *mixed_at, const char **why)
+{
+    for (size_t i = 0; i < g->outputs.n; i++) {
+        wn_vid v = g->outputs.at[i];
+        if (axis[v] == 0 && g->values.at[v].type.rank >= 1 && g->values.at[v].type.dim[0] == -1)
+            continue;
+        *why = axis[v] == WN_ROWS_MIXED && *mixed_at != WN_NONE
+                   ? say(g, "node", g->nodes.at[*mixed_at].name, " may mix rows")
+                   : say(g, "output", g->values.at[v].name, " does not carry the batch as its first dimension");
+        return false;
+    }
+    return g->outputs.n > 0;
+}
+
+bool wn_rows_independent(struct wn_graph *g, const char **why)
+{
+    WN_CLEANUP(wn_freep) int *axis = malloc((g->values.n + 1) * sizeof *axis);
+    const char *dummy;
+    if (!why)
+        why = &dummy;
+    *why = "out of memory";
+    if (!axis || !set_inputs(g, axis, why))
+        return false;
+    wn_nid mixed_at = WN_NONE;
+    for (wn_nid i = 0; i < g->nodes.n; i++) {
+        const struct wn_node *node = &g->nodes.at[i];
+        if (node->dead)
+            continue;
+        int out = node_axis(g, node, axis);
+        if (out == WN_ROWS_MIXED && mixed_at == WN_NONE)
+            mixed_at = i;
+        for (unsigned k = 0; k < node->n_out; k++)
+            if (node->out[k] != WN_NONE)
+                axis[node->out[k]] = out;
+    }
+    return check_outputs(g, axis, &mixed_at, why);
+}

@@ -1,0 +1,64 @@
+/* geometry.h: how the pictures of a plan lie in memory.
+ *
+ * Values that are read with the same offsets (input and output of a stride-1 convolution, both sides of an addition)
+ * must have rows of one pitch. They form a class; a class's pitch, and the padding around its planes, is what its most
+ * demanding reader needs. A strided convolution or pool reads phases of its input: stride_h * stride_w planes per
+ * channel, each holding every stride-th element, which belong to the class of the output. */
+#ifndef WN_GEOMETRY_H
+#define WN_GEOMETRY_H
+
+#include "engine/passes/fused.h"
+#include "engine/plan/lower.h"
+
+/** One tap of a window: which phase of the input it reads, and how far from the output's position there. */
+struct wn_tap {
+    uint32_t phase; /* (y mod stride_h) * stride_w + (x mod stride_w) */
+    int32_t dy, dx;
+};
+
+/** A window over a concrete picture. */
+struct wn_window {
+    struct wn_conv_geom geom; /* pads resolved */
+    int64_t h, w, oh, ow;     /* input, output */
+    int64_t ph, pw;           /* a phase; = h, w at stride 1 */
+    uint32_t n_taps, n_phases;
+    struct wn_tap *tap;               /* [n_taps], row-major over (kh, kw) */
+    int64_t top, bottom, left, right; /* padding the phases need */
+};
+
+/** Where the planes of one picture lie, for elements of 4 bytes (f32, quad) or 1 byte. */
+struct wn_layout {
+    struct wn_plane plane;
+    size_t before, after; /* elements before column 0 and after the last column that hold the pad value */
+};
+
+/** Window of a convolution or pool `node` (its geometry in `geom`) on its concrete input; arrays in the plan's arena.
+ *  false: too many taps or phases for the plane kernels, or stride above 255; the reference operator runs it. */
+bool wn_window_make(struct wn_lower *lo, const struct wn_conv_geom *geom, wn_vid x, struct wn_window *ret);
+
+/** Classes of all values of the plan. */
+enum winnow_status wn_geometry_make(struct wn_lower *lo);
+/** Layout of value v (rank 3 or 4) for elements of `elem` bytes. */
+struct wn_layout wn_geometry_of(const struct wn_lower *lo, wn_vid v, size_t elem);
+/** Layout of a h x w picture in v's class: the phases of v's input. */
+struct wn_layout wn_geometry_in_class(const struct wn_lower *lo, wn_vid v, int64_t h, int64_t w, size_t elem);
+/** Mask of v's columns: ~0 for pixels, 0 for padding; NULL in *ret when every column is a pixel or nobody reads the
+ *  padding. Shared by all values of one shape and class. */
+enum winnow_status wn_geometry_mask(struct wn_lower *lo, wn_vid v, const uint32_t **ret);
+/** True when some reader needs the padding around v. */
+bool wn_geometry_padded(const struct wn_lower *lo, wn_vid v);
+
+/** (N, C, H, W) of a rank-3 (H = 1) or rank-4 type. */
+void wn_nchw(const struct wn_type *t, int64_t ret[4]);
+
+/** What a node is to the plane kernels. */
+enum wn_spatial {
+    WN_SPATIAL_NONE,   /* works on plain tensors */
+    WN_SPATIAL_WINDOW, /* convolution or pool: *ret_geom is set */
+    WN_SPATIAL_SAME,   /* elementwise over pictures of one shape; also concatenation of channels */
+    WN_SPATIAL_FREE,   /* planes in and out, but any layouts (f32 pools): *ret_geom is set */
+    WN_SPATIAL_GLOBAL, /* global pool: planes in, a vector out */
+};
+enum wn_spatial wn_spatial_of(const struct wn_lower *lo, const struct wn_node *node, struct wn_conv_geom *ret_geom);
+
+#endif

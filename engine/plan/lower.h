@@ -1,0 +1,46 @@
+/* lower.h: nodes -> steps. Shared by the lower_*.c files. */
+#ifndef WN_LOWER_H
+#define WN_LOWER_H
+
+#include "engine/ops/ops.h"
+#include "engine/plan/model.h"
+#include "engine/plan/plan.h"
+
+struct wn_lower {
+    struct wn_plan *plan;
+    struct winnow_model *model;
+    struct winnow_err *err;
+    bool reference;          /* only reference operators */
+    struct wn_geometry *geo; /* geometry.h */
+};
+
+/** Append a step for `node`; later calls of wn_lower_touch() mark the buffers it uses. NULL when out of memory. */
+struct wn_step *wn_lower_step(struct wn_lower *lo, const struct wn_node *node, const char *kernel,
+                              void (*run)(const struct wn_step *, struct wn_exec *, unsigned, unsigned),
+                              const void *arg);
+/** The newest step uses this place (and what is behind it stays alive until then). */
+void wn_lower_touch(struct wn_lower *lo, struct wn_loc loc);
+/** A new buffer. kind NONE when out of memory. */
+struct wn_loc wn_lower_buf(struct wn_lower *lo, size_t bytes);
+/** Where `v` is as a plain tensor; converts it (adding steps) if it is only in another form. */
+enum winnow_status wn_lower_plain(struct wn_lower *lo, wn_vid v, struct wn_loc *ret);
+/** A place to write `v` as a plain tensor: the caller's output memory if `v` is an output, else a new buffer. */
+enum winnow_status wn_lower_new_plain(struct wn_lower *lo, wn_vid v, struct wn_loc *ret);
+
+/** Lower one node if a kernel family fits; *done says whether it did. Tried in the order of the table in lower.c. */
+typedef enum winnow_status wn_lower_fn(struct wn_lower *lo, const struct wn_node *node, bool *done);
+wn_lower_fn wn_lower_view; /* Reshape and the like: no work, another shape */
+wn_lower_fn wn_lower_conv_f32, wn_lower_conv_q8, wn_lower_linear_f32, wn_lower_linear_q8, wn_lower_pool,
+    wn_lower_pool_q8, wn_lower_eltwise, wn_lower_eltwise_q8, wn_lower_concat;
+
+/** The reference operator as a step (any node). */
+enum winnow_status wn_lower_reference(struct wn_lower *lo, const struct wn_node *node);
+
+static inline const struct wn_type *wn_lower_type(const struct wn_lower *lo, wn_vid v)
+{
+    return &lo->plan->g.values.at[v].type;
+}
+/** Bytes of value v as a plain tensor (known not to overflow). */
+size_t wn_lower_bytes(const struct wn_lower *lo, wn_vid v);
+
+#endif

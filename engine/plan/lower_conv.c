@@ -1,0 +1,244 @@
+/* lower_conv.c: f32 convolutions on planes: depthwise, unstructured sparse or dense, whichever the cost table says. */
+#include <math.h>
+#include <string.h>
+#include "engine/kernels/f32_dw/f32_dw.h"
+#include "engine/kernels/f32_gemm/f32_gemm.h"
+#include "engine/kernels/f32_spmm/f32_spmm.h"
+#include "engine/plan/cost.h"
+#include "engine/plan/packs.h"
+#include "engine/plan/planes.h"
+
+/* One packed matrix per group. */
+struct pack {
+    struct wn_arena arena;
+    enum wn_family family;
+    size_t groups, rows, k; /* of one group */
+    struct wn_f32_gemm *gemm;
+    struct wn_f32_spmm *spmm;
+};
+
+struct pack_arg {
+    enum wn_family family;
+    size_t groups, rows, k, taps;
+};
+
+struct conv_arg {
+    const struct pack *pack;
+    struct wn_f32_dw dw; /* depthwise */
+    bool depthwise;
+    struct wn_planes x, y;
+    struct wn_loc r;
+    size_t r_base, group_bytes, channel_bytes;
+    const int32_t **off; /* [groups] linked offsets, or koff for gemm and dw */
+    const float *bias;
+    const uint32_t *mask;
+    size_t rows; /* of all groups */
+    float lo, hi;
+    bool by_rows; /* threads share rows, not columns */
+    bool pad;
+};
+
+static void pack_free(void *obj)
+{
+    struct pack *p = obj;
+    wn_arena_done(&p->arena);
+    free(p);
+}
+
+static enum winnow_status pack_group(struct pack *p, const float *w, size_t g, const struct pack_arg *a,
+                                     struct winnow_err *err)
+{
+    const float *from = w + g * a->rows * a->k;
+    if (a->family == WN_FAMILY_f32_spmm)
+        return wn_f32_spmm_pack(&p->arena, from, a->rows, a->k, a->taps, &p->spmm[g], err);
+    return wn_f32_gemm_pack(&p->arena, from, a->rows, a->k, &p->gemm[g], err);
+}
+
+static enum winnow_status pack_make(const struct wn_tensor *w, const void *arg, void **ret_obj, size_t *ret_bytes,
+                                    struct winnow_err *err)
+{
+    const struct pack_arg *a = arg;
+    struct pack *p = calloc(1, sizeof *p);
+    if (!p)
+        return wn_fail(err, WINNOW_E_NOMEM, "packing weights");
+    wn_arena_init(&p->arena, 0);
+    p->family = a->family;
+    p->groups = a->groups;
+    p->rows = a->rows;
+    p->k = a->k;
+    p->gemm = wn_arena_calloc(&p->arena, a->groups, sizeof *p->gemm);
+    p->spmm = wn_arena_calloc(&p->arena, a->groups, sizeof *p->spmm);
+    enum winnow_status status = p->gemm && p->spmm ? WINNOW_OK : wn_fail(err, WINNOW_E_NOMEM, "packing weights");
+    for (size_t g = 0; g < a->groups && status == WINNOW_OK; g++)
+        status = pack_group(p, w->data, g, a, err);
+    if (status != WINNOW_OK) {
+        pack_free(p);
+        return status;
+    }
+    *ret_obj = p;
+    *ret_bytes = p->arena.total;
+    return WINNOW_OK;
+}
+
+static void run_conv(const struct wn_step *step, struct wn_exec *exec, unsigned part, unsigned n_parts)
+{
+    const struct conv_arg *a = step->arg;
+    size_t c0 = 0, c1 = a->y.layout.plane.cols, r0 = 0, r1 = a->rows;
+    if (a->by_rows)
+        wn_share(a->rows, a->depthwise ? 1 : WN_F32_GEMM_MR, part, n_parts, &r0, &r1);
+    else
+        wn_share(c1, WN_COLS, part, n_parts, &c0, &c1);
+    char *x = (char *)wn_at(exec, a->x.loc) + a->x.base, *y = (char *)wn_at(exec, a->y.loc) + a->y.base;
+    const char *r = a->r.kind == WN_LOC_NONE ? NULL : (char *)wn_at(exec, a->r) + a->r_base;
+    size_t rows = a->depthwise ? a->rows : a->pack->rows, groups = a->rows / rows;
+    for (size_t g = 0; g < groups && c1 > c0 && r1 > r0; g++) {
+        size_t first = g * rows, from = WN_MAX(r0, first), to = WN_MIN(r1, first + rows);
+        if (from >= to)
+            continue;
+        struct wn_f32_args args = {
+            .x = (float *)(x + g * a->group_bytes) + c0,
+            .n = c1 - c0,
+            .y = (float *)(y + first * a->y.plane_bytes) + c0,
+            .y_stride = a->y.plane_bytes / 4,
+            .bias = a->bias ? a->bias + first : NULL,
+            .r = r ? (const float *)(r + first * a->y.plane_bytes) + c0 : NULL,
+            .mask = a->mask ? a->mask + c0 : NULL,
+            .lo = a->lo,
+            .hi = a->hi,
+        };
+        if (a->depthwise)
+            wn_f32_dw_run(&a->dw, a->off[0], a->channel_bytes, &args, from, to);
+        else if (a->pack->family == WN_FAMILY_f32_spmm)
+            wn_f32_spmm_run(&a->pack->spmm[g], a->off[g], &args, from - first, to - first);
+        else
+            wn_f32_gemm_run(&a->pack->gemm[g], a->off[g], &args, from - first, to - first);
+    }
+    if (a->pad) {
+        wn_share(a->rows, 1, part, n_parts, &r0, &r1);
+        wn_planes_fill_pad(&a->y, y - a->y.base, 0, r0, r1);
+    }
+}
+
+/* Byte offset of every k from column 0 of the group's first channel. */
+static int32_t *make_koff(struct wn_lower *lo, const struct wn_source *src, size_t channels, size_t taps)
+{
+    int32_t *koff = wn_arena_calloc(&lo->plan->arena, channels * taps + 1, sizeof *koff);
+    for (size_t i = 0; koff && i < channels; i++)
+        for (size_t t = 0; t < taps; t++)
+            koff[i * taps + t] = (int32_t)(i * src->channel_bytes) + src->tap_off[t];
+    return koff;
+}
+
+static enum winnow_status link_groups(struct wn_lower *lo, struct conv_arg *a, const int32_t *koff)
+{
+    struct wn_arena *arena = &lo->plan->arena;
+    for (size_t g = 0; g < a->pack->groups; g++) {
+        a->off[g] = koff;
+        if (a->pack->family != WN_FAMILY_f32_spmm)
+            continue;
+        int32_t *off = wn_arena_calloc(arena, a->pack->spmm[g].nnz + 16, sizeof *off);
+        if (!off)
+            return wn_fail(lo->err, WINNOW_E_NOMEM, "plan");
+        wn_f32_spmm_link(&a->pack->spmm[g], koff, off);
+        a->off[g] = off;
+    }
+    return WINNOW_OK;
+}
+
+/* Dense or sparse, and the line that says why. */
+static enum wn_family choose(struct wn_lower *lo, const struct wn_sparsity *s, double rows, double cols, double groups,
+                             const char **ret_why)
+{
+    double dense = wn_cost_cycles(WN_FAMILY_f32_gemm, (double)s->count, rows, cols);
+    double sparse = wn_cost_cycles(WN_FAMILY_f32_spmm, (double)s->nonzeros, rows, cols);
+    enum wn_family best = sparse < dense ? WN_FAMILY_f32_spmm : WN_FAMILY_f32_gemm;
+    const char *why =
+        wn_arena_printf(&lo->plan->arena, "predicted kcycles: f32_gemm %.0f, f32_spmm %.0f", dense / 1e3, sparse / 1e3);
+    *ret_why = why ? why : "";
+    return best;
+}
+
+static const char *kernel_name(struct wn_lower *lo, enum wn_family family)
+{
+    const char *s = wn_arena_printf(&lo->plan->arena, "%s__%s", wn_family_name(family), wn_isa_name(wn_cpu_isa()));
+    return s ? s : "";
+}
+
+static enum winnow_status set_weights(struct wn_lower *lo, const struct wn_node *node, struct conv_arg *a,
+                                      const struct wn_source *src, const struct wn_window *win, struct wn_step *info)
+{
+    const struct wn_tensor *w = lo->plan->g.values.at[node->in[1]].constant;
+    size_t groups = (size_t)win->geom.groups, taps = win->n_taps, I = (size_t)w->dim[1], O = (size_t)w->dim[0];
+    a->rows = O;
+    a->depthwise = I == 1 && groups > 1;
+    struct wn_sparsity s = wn_sparsity_of(w->data, 4, O, I, taps);
+    info->sparsity = s.share;
+    info->pattern = s.pattern;
+    info->macs = (uint64_t)s.count * (uint64_t)(win->oh * win->ow);
+    if (a->depthwise) {
+        a->dw = (struct wn_f32_dw){ .w = w->data, .taps = taps, .mult = O / groups };
+        a->off[0] = src->tap_off;
+        a->by_rows = true;
+        info->weight_bytes = w->bytes;
+        info->kernel = wn_arena_printf(&lo->plan->arena, "f32_dw__%s", wn_isa_name(wn_cpu_isa()));
+        return WINNOW_OK;
+    }
+    struct pack_arg pa = { .groups = groups, .rows = O / groups, .k = I * taps, .taps = taps };
+    pa.family = choose(lo, &s, (double)O, (double)a->y.layout.plane.cols, (double)groups, &info->why);
+    const char *kind =
+        wn_arena_printf(&lo->plan->arena, "f32conv %s g%zu t%zu", kernel_name(lo, pa.family), groups, taps);
+    struct wn_pack_maker maker = { kind, pack_make, pack_free, &pa };
+    if (!kind)
+        return wn_fail(lo->err, WINNOW_E_NOMEM, "plan");
+    WN_TRY(wn_packs_get(lo->model->packs, w, &maker, (const void **)&a->pack, &info->weight_bytes, lo->err));
+    info->kernel = kernel_name(lo, pa.family);
+    a->group_bytes = I * src->channel_bytes;
+    a->by_rows = groups == 1 && a->y.layout.plane.cols < 16 * WN_COLS && O >= 4 * WN_F32_GEMM_MR;
+    int32_t *koff = make_koff(lo, src, I, taps);
+    return koff ? link_groups(lo, a, koff) : wn_fail(lo->err, WINNOW_E_NOMEM, "plan");
+}
+
+enum winnow_status wn_lower_conv_f32(struct wn_lower *lo, const struct wn_node *node, bool *done)
+{
+    struct wn_conv_geom geom;
+    struct wn_window win;
+    *done = false;
+    if (!wn_fused_is(node, "Conv") || wn_spatial_of(lo, node, &geom) != WN_SPATIAL_WINDOW ||
+        !wn_window_make(lo, &geom, node->in[0], &win))
+        return WINNOW_OK;
+    const struct wn_fused_f32 *f = node->fused;
+    struct wn_source src;
+    struct conv_arg *a = wn_arena_calloc(&lo->plan->arena, 1, sizeof *a);
+    struct wn_step info = { .why = "", .pattern = "" };
+    if (!a || !(a->off = wn_arena_calloc(&lo->plan->arena, (size_t)geom.groups + 1, sizeof *a->off)))
+        return wn_fail(lo->err, WINNOW_E_NOMEM, "node '%s'", node->name);
+    WN_TRY(wn_planes_source(lo, node, &win, WN_FORM_F32, 0, &src));
+    struct wn_planes r = { 0 };
+    if (node->n_in == 4 && node->in[3] != WN_NONE)
+        WN_TRY(wn_planes_get(lo, node->in[3], WN_FORM_F32, &r));
+    WN_TRY(wn_planes_new(lo, node->out[0], WN_FORM_F32, &a->y));
+    a->x = src.planes;
+    a->channel_bytes = src.channel_bytes;
+    a->r = r.loc;
+    a->r_base = r.base;
+    a->lo = f->lo;
+    a->hi = f->hi;
+    a->pad = wn_geometry_padded(lo, node->out[0]);
+    WN_TRY(wn_geometry_mask(lo, node->out[0], &a->mask));
+    if (node->n_in >= 3 && node->in[2] != WN_NONE)
+        a->bias = lo->plan->g.values.at[node->in[2]].constant->data;
+    WN_TRY(set_weights(lo, node, a, &src, &win, &info));
+    struct wn_step *step = wn_lower_step(lo, node, info.kernel, run_conv, a);
+    if (!step)
+        return WINNOW_E_NOMEM;
+    step->why = info.why;
+    step->pattern = info.pattern;
+    step->sparsity = info.sparsity;
+    step->macs = info.macs;
+    step->weight_bytes = info.weight_bytes;
+    wn_lower_touch(lo, a->x.loc);
+    wn_lower_touch(lo, a->y.loc);
+    wn_lower_touch(lo, a->r);
+    *done = true;
+    return WINNOW_OK;
+}

@@ -1,0 +1,427 @@
+/* lower_q8.c: int8 convolutions on planes: depthwise, dense, sparse in 1x4 blocks or unstructured, by the cost table.
+ */
+#include <math.h>
+#include <string.h>
+#include "engine/kernels/q8_dw/q8_dw.h"
+#include "engine/kernels/q8_gemm/q8_gemm.h"
+#include "engine/kernels/q8_spmm/q8_spmm.h"
+#include "engine/kernels/q8_spmm_b4/q8_spmm_b4.h"
+#include "engine/plan/cost.h"
+#include "engine/plan/packs.h"
+#include "engine/plan/q8.h"
+
+/* ---- packed weights: one matrix per group ---- */
+
+struct q8_pack {
+    struct wn_arena arena;
+    enum wn_q8_kind kind;
+    size_t groups;
+    struct wn_q8_gemm *gemm;
+    struct wn_q8_spmm_b4 *b4;
+    struct wn_q8_spmm *spmm;
+    struct wn_q8_dw dw;
+};
+
+struct pack_arg {
+    enum wn_q8_kind kind;
+    size_t groups, rows, channels, taps;
+    const int32_t *w_zp; /* depthwise: subtracted when packing */
+};
+
+static void pack_free(void *obj)
+{
+    struct q8_pack *p = obj;
+    wn_arena_done(&p->arena);
+    free(p);
+}
+
+static enum winnow_status pack_depthwise(struct q8_pack *p, const int8_t *w, const struct pack_arg *a,
+                                         struct winnow_err *err)
+{
+    size_t n = a->groups * a->taps;
+    WN_CLEANUP(wn_freep) int16_t *w16 = malloc(n * sizeof *w16 + 1);
+    if (!w16)
+        return wn_fail(err, WINNOW_E_NOMEM, "packing weights");
+    for (size_t i = 0; i < n; i++)
+        w16[i] = (int16_t)(w[i] - (a->w_zp ? a->w_zp[i / a->taps] : 0));
+    return wn_q8_dw_pack(wn_q8_dw_stream_of(wn_cpu_isa()), w16, a->groups, a->taps, &p->arena, &p->dw, err);
+}
+
+static enum winnow_status pack_group(struct q8_pack *p, const int8_t *w, size_t g, const struct pack_arg *a,
+                                     struct winnow_err *err)
+{
+    enum wn_isa isa = wn_cpu_isa();
+    w += g * a->rows * a->channels * a->taps;
+    switch (a->kind) {
+    case WN_Q8_GEMM:
+        return wn_q8_gemm_pack(wn_q8_gemm_stream_of(isa), w, a->rows, a->channels, a->taps, 255, &p->arena, &p->gemm[g],
+                               err);
+    case WN_Q8_B4:
+        return wn_q8_spmm_b4_pack(wn_q8_spmm_b4_stream_of(isa), w, a->rows, a->channels, a->taps, 255, &p->arena,
+                                  &p->b4[g], err);
+    default:
+        return wn_q8_spmm_pack(wn_q8_spmm_stream_of(isa), w, a->rows, a->channels * a->taps, &p->arena, &p->spmm[g],
+                               err);
+    }
+}
+
+static enum winnow_status pack_make(const struct wn_tensor *w, const void *arg, void **ret_obj, size_t *ret_bytes,
+                                    struct winnow_err *err)
+{
+    const struct pack_arg *a = arg;
+    struct q8_pack *p = calloc(1, sizeof *p);
+    if (!p)
+        return wn_fail(err, WINNOW_E_NOMEM, "packing weights");
+    wn_arena_init(&p->arena, 0);
+    p->kind = a->kind;
+    p->groups = a->kind == WN_Q8_DW ? 1 : a->groups;
+    p->gemm = wn_arena_calloc(&p->arena, p->groups, sizeof *p->gemm);
+    p->b4 = wn_arena_calloc(&p->arena, p->groups, sizeof *p->b4);
+    p->spmm = wn_arena_calloc(&p->arena, p->groups, sizeof *p->spmm);
+    enum winnow_status status =
+        p->gemm && p->b4 && p->spmm ? WINNOW_OK : wn_fail(err, WINNOW_E_NOMEM, "packing weights");
+    if (status == WINNOW_OK && a->kind == WN_Q8_DW)
+        status = pack_depthwise(p, w->data, a, err);
+    for (size_t g = 0; g < p->groups && status == WINNOW_OK && a->kind != WN_Q8_DW; g++)
+        status = pack_group(p, w->data, g, a, err);
+    if (status != WINNOW_OK) {
+        pack_free(p);
+        return status;
+    }
+    *ret_obj = p;
+    *ret_bytes = p->arena.total;
+    return WINNOW_OK;
+}
+
+/* ---- choice ---- */
+
+static const char *const kind_names[] = { "q8_gemm", "q8_spmm_b4", "q8_spmm", "q8_dw" };
+
+static void predict(const struct wn_sparsity *s, double rows, double cols, double channels, double cost[3])
+{
+    cost[WN_Q8_GEMM] = wn_cost_cycles(WN_FAMILY_q8_gemm, (double)s->blocks * 4, rows, cols);
+    cost[WN_Q8_B4] = wn_cost_cycles(WN_FAMILY_q8_spmm_b4, (double)s->full_blocks, rows, cols);
+    cost[WN_Q8_SPMM] = wn_cost_cycles(WN_FAMILY_q8_spmm, (double)s->nonzeros, rows, cols) +
+                       wn_cost_cycles(WN_FAMILY_to_plane, channels, 0, cols);
+}
+
+enum winnow_status wn_q8_choose(struct wn_lower *lo, const struct wn_node *node, struct wn_q8_choice *ret)
+{
+    const struct wn_fused_q8 *f = node->fused;
+    const struct wn_tensor *w = lo->plan->g.values.at[node->in[1]].constant;
+    const struct wn_type *x = wn_lower_type(lo, node->in[0]);
+    struct wn_q8_choice c = { .why = "" };
+    struct wn_window win;
+    *ret = c;
+    if (!w || w->rank < 3 || !wn_window_make(lo, &f->geom, node->in[0], &win))
+        return WINNOW_OK;
+    size_t groups = (size_t)f->geom.groups, I = (size_t)w->dim[1], O = (size_t)w->dim[0], taps = win.n_taps;
+    size_t cols = wn_geometry_of(lo, node->out[0], 4).plane.cols;
+    if (node->n_in == 4 || I * taps > WN_Q8_MAX_K)
+        return WINNOW_OK;
+    c.sparsity = wn_sparsity_of(w->data, 1, O, I, taps);
+    if (I == 1 && groups > 1 && O == groups) {
+        c.fits = taps <= WN_Q8_DW_MAX_TAPS;
+        c.kind = WN_Q8_DW;
+        *ret = c;
+        return WINNOW_OK;
+    }
+    double cost[3];
+    predict(&c.sparsity, (double)O, (double)cols, (double)x->dim[1], cost);
+    bool quads = groups == 1 || (I % 4 == 0 && O / groups % 4 == 0);
+    c.fits = groups == 1 || O / groups % 4 == 0;
+    c.kind = quads ? WN_Q8_GEMM : WN_Q8_SPMM;
+    if (quads && cost[WN_Q8_B4] < cost[c.kind])
+        c.kind = WN_Q8_B4;
+    if (!f->w_zp && cost[WN_Q8_SPMM] < cost[c.kind])
+        c.kind = WN_Q8_SPMM;
+    if (f->w_zp && !quads)
+        c.fits = false;
+    const char *why =
+        wn_arena_printf(&lo->plan->arena, "predicted kcycles: q8_gemm %.0f, q8_spmm_b4 %.0f, q8_spmm %.0f",
+                        cost[0] / 1e3, cost[1] / 1e3, cost[2] / 1e3);
+    c.why = why ? why : "";
+    *ret = c;
+    return WINNOW_OK;
+}
+
+/* Bytes per plane when everyone who reads v wants planes, else quads. */
+enum winnow_status wn_q8_out_form(struct wn_lower *lo, wn_vid v, enum wn_form *ret)
+{
+    const struct wn_graph *g = &lo->plan->g;
+    bool any = false, all = true;
+    for (size_t i = 0; i < g->nodes.n && all; i++) {
+        const struct wn_node *user = &g->nodes.at[i];
+        for (unsigned k = 0; k < user->n_in && !user->dead; k++) {
+            if (user->in[k] != v)
+                continue;
+            struct wn_q8_choice c = { 0 };
+            if (wn_fused_is(user, "QConv") && k == 0)
+                WN_TRY(wn_q8_choose(lo, user, &c));
+            any = true;
+            all = all && c.fits && c.kind == WN_Q8_SPMM;
+        }
+    }
+    *ret = any && all ? WN_FORM_PLANE8 : WN_FORM_QUAD;
+    return WINNOW_OK;
+}
+
+/* ---- the step ---- */
+
+struct conv_arg {
+    const struct q8_pack *pack;
+    struct wn_planes x, y;
+    struct wn_q8_args args;   /* without pointers into activations */
+    struct wn_loc colsum;     /* [groups][cols] int32 */
+    const int32_t **off;      /* [pack groups] */
+    const int32_t **quad_off; /* [1] koff of a group, for column sums */
+    size_t rows, group_rows, groups, channels, taps, group_bytes, channel_bytes;
+    bool by_rows, pad;
+    uint32_t pad_value;
+};
+
+static char *row_at(const struct conv_arg *a, char *y, size_t row, size_t col)
+{
+    size_t plane = a->args.out == WN_OUT_QUAD ? row / 4 : row;
+    return y + plane * a->y.plane_bytes + col * a->y.elem;
+}
+
+static void run_group(const struct conv_arg *a, struct wn_exec *exec, size_t g, size_t from, size_t to, size_t c0,
+                      size_t c1)
+{
+    struct wn_q8_args args = a->args;
+    char *x = (char *)wn_at(exec, a->x.loc) + a->x.base, *y = (char *)wn_at(exec, a->y.loc) + a->y.base;
+    size_t first = g * a->group_rows;
+    args.x = (const uint8_t *)x + g * a->group_bytes + c0 * a->x.elem;
+    args.n = c1 - c0;
+    args.y = row_at(a, y, first, c0);
+    args.bias += first;
+    args.mul += first;
+    if (args.w_zp) {
+        args.w_zp += first;
+        args.colsum = (const int32_t *)wn_at(exec, a->colsum) + g * a->y.layout.plane.cols + c0;
+    }
+    if (args.mask)
+        args.mask += c0;
+    switch (a->pack->kind) {
+    case WN_Q8_DW:
+        wn_q8_dw_run(&a->pack->dw, a->off[0], a->channel_bytes, &args, from, to);
+        break;
+    case WN_Q8_GEMM:
+        wn_q8_gemm_run(&a->pack->gemm[g], a->off[g], &args, from, to);
+        break;
+    case WN_Q8_B4:
+        wn_q8_spmm_b4_run(&a->pack->b4[g], a->off[g], &args, from, to);
+        break;
+    case WN_Q8_SPMM:
+        wn_q8_spmm_run(&a->pack->spmm[g], a->off[g], &args, from, to);
+        break;
+    }
+}
+
+static void run_conv(const struct wn_step *step, struct wn_exec *exec, unsigned part, unsigned n_parts)
+{
+    const struct conv_arg *a = step->arg;
+    size_t c0 = 0, c1 = a->y.layout.plane.cols, r0 = 0, r1 = a->group_rows, p0, p1;
+    if (a->by_rows)
+        wn_share(r1, 4, part, n_parts, &r0, &r1);
+    else
+        wn_share(c1, WN_COLS, part, n_parts, &c0, &c1);
+    for (size_t g = 0; g < a->groups && r0 < r1 && c0 < c1; g++)
+        run_group(a, exec, g, r0, r1, c0, c1);
+    if (a->pad) {
+        wn_share(a->y.n_planes, 1, part, n_parts, &p0, &p1);
+        wn_planes_fill_pad(&a->y, wn_at(exec, a->y.loc), a->pad_value, p0, p1);
+    }
+}
+
+static void run_colsum(const struct wn_step *step, struct wn_exec *exec, unsigned part, unsigned n_parts)
+{
+    const struct conv_arg *a = step->arg;
+    size_t c0, c1, cols = a->y.layout.plane.cols;
+    wn_share(cols, WN_COLS, part, n_parts, &c0, &c1);
+    const uint8_t *x = (uint8_t *)wn_at(exec, a->x.loc) + a->x.base;
+    for (size_t g = 0; g < a->groups && c0 < c1; g++)
+        wn_q8_colsum(x + g * a->group_bytes + c0 * a->x.elem, a->quad_off[0], a->channels, a->taps, c1 - c0,
+                     (int32_t *)wn_at(exec, a->colsum) + g * cols + c0);
+}
+
+/* ---- offsets, bias ---- */
+
+static int32_t *quad_koff(struct wn_lower *lo, const struct wn_source *src, size_t channels, size_t taps)
+{
+    int32_t *koff = wn_arena_calloc(&lo->plan->arena, wn_q8_quads(channels, taps) + 1, sizeof *koff);
+    if (koff)
+        wn_q8_quads_koff(channels, taps, (int32_t)src->channel_bytes, src->tap_off, koff);
+    return koff;
+}
+
+static int32_t *plane_koff(struct wn_lower *lo, const struct wn_source *src, size_t channels, size_t taps)
+{
+    int32_t *koff = wn_arena_calloc(&lo->plan->arena, channels * taps + 1, sizeof *koff);
+    for (size_t i = 0; koff && i < channels; i++)
+        for (size_t t = 0; t < taps; t++)
+            koff[i * taps + t] = (int32_t)(i * src->channel_bytes) + src->tap_off[t];
+    return koff;
+}
+
+static enum winnow_status link_offsets(struct wn_lower *lo, struct conv_arg *a, const struct wn_source *src)
+{
+    const struct q8_pack *p = a->pack;
+    int32_t *koff = p->kind == WN_Q8_SPMM ? plane_koff(lo, src, a->channels, a->taps)
+                    : p->kind == WN_Q8_DW ? src->tap_off
+                                          : quad_koff(lo, src, a->channels, a->taps);
+    if (!koff || !(a->quad_off = wn_arena_calloc(&lo->plan->arena, 1, sizeof *a->quad_off)))
+        return wn_fail(lo->err, WINNOW_E_NOMEM, "plan");
+    a->quad_off[0] = koff;
+    for (size_t g = 0; g < p->groups; g++) {
+        size_t n = p->kind == WN_Q8_DW     ? p->dw.noffs
+                   : p->kind == WN_Q8_GEMM ? p->gemm[g].noffs
+                   : p->kind == WN_Q8_B4   ? p->b4[g].noffs
+                                           : p->spmm[g].noffs;
+        int32_t *off = wn_arena_calloc(&lo->plan->arena, n + 16, sizeof *off);
+        if (!off)
+            return wn_fail(lo->err, WINNOW_E_NOMEM, "plan");
+        if (p->kind == WN_Q8_DW)
+            wn_q8_dw_link(&p->dw, koff, off);
+        else if (p->kind == WN_Q8_GEMM)
+            wn_q8_gemm_link(&p->gemm[g], koff, off);
+        else if (p->kind == WN_Q8_B4)
+            wn_q8_spmm_b4_link(&p->b4[g], koff, off);
+        else
+            wn_q8_spmm_link(&p->spmm[g], koff, off);
+        a->off[g] = off;
+    }
+    return WINNOW_OK;
+}
+
+/* bias + K * w_zp * x_zp - x_zp * sum(w): what the zero points add whatever the activations (fused.h). */
+const int32_t *wn_q8_bias(struct wn_lower *lo, const struct wn_node *node)
+{
+    const struct wn_fused_q8 *f = node->fused;
+    const struct wn_graph *g = &lo->plan->g;
+    const struct wn_tensor *w = g->values.at[node->in[1]].constant;
+    const struct wn_tensor *b = node->n_in > 2 && node->in[2] != WN_NONE ? g->values.at[node->in[2]].constant : NULL;
+    size_t O = (size_t)w->dim[0], K = O ? w->bytes / O : 0;
+    int32_t *bias = wn_arena_calloc(&lo->plan->arena, O + 16, sizeof *bias);
+    for (size_t o = 0; bias && o < O; o++) {
+        const int8_t *row = (const int8_t *)w->data + o * K;
+        int64_t sum = 0, zp = f->w_zp ? f->w_zp[o] : 0;
+        for (size_t k = 0; k < K; k++)
+            sum += row[k];
+        int64_t v = (b ? ((const int32_t *)b->data)[o] : 0) - f->x_zp * (sum - (int64_t)K * zp);
+        bias[o] = (int32_t)(uint32_t)v;
+    }
+    return bias;
+}
+
+static enum winnow_status set_epilogue(struct wn_lower *lo, const struct wn_node *node, struct conv_arg *a,
+                                       enum wn_form form)
+{
+    const struct wn_fused_q8 *f = node->fused;
+    struct wn_q8_args *e = &a->args;
+    e->out = f->y_f32 ? WN_OUT_F32 : form == WN_FORM_QUAD ? WN_OUT_QUAD : WN_OUT_PLANE;
+    e->y_stride = a->y.plane_bytes;
+    e->mul = f->mul;
+    e->bias = wn_q8_bias(lo, node);
+    e->y_zp = f->y_zp;
+    e->q_lo = f->q_lo;
+    e->q_hi = f->q_hi;
+    e->lo = f->lo;
+    e->hi = f->hi;
+    e->w_zp = a->pack->kind == WN_Q8_DW ? NULL : f->w_zp;
+    a->pad = wn_geometry_padded(lo, node->out[0]);
+    a->pad_value = f->y_f32 ? 0 : (uint32_t)f->y_zp * 0x01010101u;
+    if (!e->bias)
+        return wn_fail(lo->err, WINNOW_E_NOMEM, "plan");
+    return wn_geometry_mask(lo, node->out[0], &e->mask);
+}
+
+static enum winnow_status get_pack(struct wn_lower *lo, const struct wn_node *node, struct conv_arg *a,
+                                   const struct wn_q8_choice *c, size_t *ret_bytes)
+{
+    const struct wn_fused_q8 *f = node->fused;
+    const struct wn_tensor *w = lo->plan->g.values.at[node->in[1]].constant;
+    struct pack_arg pa = { c->kind, a->groups, a->group_rows, a->channels, a->taps, f->w_zp };
+    bool dw = c->kind == WN_Q8_DW;
+    if (dw)
+        pa.groups = (size_t)f->geom.groups;
+    uint32_t zp_hash = 0; /* depthwise packs hold their zero points */
+    for (size_t o = 0; dw && f->w_zp && o < pa.groups; o++)
+        zp_hash = zp_hash * 31 + (uint32_t)f->w_zp[o] + 1;
+    const char *kind = wn_arena_printf(&lo->plan->arena, "q8conv %s %s g%zu t%zu z%u", kind_names[c->kind],
+                                       wn_isa_name(wn_cpu_isa()), pa.groups, a->taps, zp_hash);
+    struct wn_pack_maker maker = { kind, pack_make, pack_free, &pa };
+    if (!kind)
+        return wn_fail(lo->err, WINNOW_E_NOMEM, "plan");
+    return wn_packs_get(lo->model->packs, w, &maker, (const void **)&a->pack, ret_bytes, lo->err);
+}
+
+static enum winnow_status add_colsum(struct wn_lower *lo, const struct wn_node *node, struct conv_arg *a)
+{
+    size_t bytes = a->groups * a->y.layout.plane.cols * sizeof(int32_t);
+    a->colsum = wn_lower_buf(lo, bytes + WN_OVERREAD);
+    struct wn_step *step = wn_lower_step(lo, node, "q8_colsum", run_colsum, a);
+    if (!step || a->colsum.kind == WN_LOC_NONE)
+        return WINNOW_E_NOMEM;
+    wn_lower_touch(lo, a->x.loc);
+    wn_lower_touch(lo, a->colsum);
+    return WINNOW_OK;
+}
+
+enum winnow_status wn_lower_conv_q8(struct wn_lower *lo, const struct wn_node *node, bool *done)
+{
+    struct wn_conv_geom geom;
+    struct wn_window win;
+    struct wn_q8_choice c;
+    *done = false;
+    if (!wn_fused_is(node, "QConv") || wn_spatial_of(lo, node, &geom) != WN_SPATIAL_WINDOW ||
+        !wn_window_make(lo, &geom, node->in[0], &win))
+        return WINNOW_OK;
+    WN_TRY(wn_q8_choose(lo, node, &c));
+    if (!c.fits)
+        return WINNOW_OK;
+    const struct wn_fused_q8 *f = node->fused;
+    const struct wn_tensor *w = lo->plan->g.values.at[node->in[1]].constant;
+    struct conv_arg *a = wn_arena_calloc(&lo->plan->arena, 1, sizeof *a);
+    if (!a)
+        return wn_fail(lo->err, WINNOW_E_NOMEM, "node '%s'", node->name);
+    bool dw = c.kind == WN_Q8_DW;
+    a->rows = (size_t)w->dim[0];
+    a->groups = dw ? 1 : (size_t)geom.groups;
+    a->group_rows = a->rows / a->groups;
+    a->channels = (size_t)w->dim[1];
+    a->taps = win.n_taps;
+    size_t bytes;
+    WN_TRY(get_pack(lo, node, a, &c, &bytes));
+    if (!(a->off = wn_arena_calloc(&lo->plan->arena, a->pack->groups + 1, sizeof *a->off)))
+        return wn_fail(lo->err, WINNOW_E_NOMEM, "node '%s'", node->name);
+    struct wn_source src;
+    enum wn_form in_form = c.kind == WN_Q8_SPMM ? WN_FORM_PLANE8 : WN_FORM_QUAD, out_form = WN_FORM_F32;
+    WN_TRY(wn_planes_source(lo, node, &win, in_form, (uint8_t)f->x_zp, &src));
+    if (!f->y_f32)
+        WN_TRY(wn_q8_out_form(lo, node->out[0], &out_form));
+    WN_TRY(wn_planes_new(lo, node->out[0], out_form, &a->y));
+    a->x = src.planes;
+    a->channel_bytes = src.channel_bytes;
+    a->group_bytes = (in_form == WN_FORM_QUAD ? (a->channels + 3) / 4 : a->channels) * src.channel_bytes;
+    a->by_rows = dw || (a->groups == 1 && a->y.layout.plane.cols < 16 * WN_COLS && a->rows >= 32);
+    WN_TRY(link_offsets(lo, a, &src));
+    WN_TRY(set_epilogue(lo, node, a, out_form));
+    if (a->args.w_zp)
+        WN_TRY(add_colsum(lo, node, a));
+    const char *kernel = wn_arena_printf(&lo->plan->arena, "%s__%s", kind_names[c.kind], wn_isa_name(wn_cpu_isa()));
+    struct wn_step *step = kernel ? wn_lower_step(lo, node, kernel, run_conv, a) : NULL;
+    if (!step)
+        return wn_fail(lo->err, WINNOW_E_NOMEM, "node '%s'", node->name);
+    step->why = c.why;
+    step->pattern = c.sparsity.pattern;
+    step->sparsity = c.sparsity.share;
+    step->macs = (uint64_t)c.sparsity.count * (uint64_t)(win.oh * win.ow);
+    step->weight_bytes = bytes;
+    wn_lower_touch(lo, a->x.loc);
+    wn_lower_touch(lo, a->y.loc);
+    wn_lower_touch(lo, a->colsum);
+    *done = true;
+    return WINNOW_OK;
+}

@@ -1,0 +1,199 @@
+/* model.c: loading: file -> graph -> passes -> proof of row independence -> a first plan, which packs the weights. */
+#include "engine/plan/model.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include "base/file.h"
+#include "engine/graph/onnx.h"
+#include "engine/ops/ops.h"
+#include "engine/passes/passes.h"
+#include "engine/plan/packs.h"
+
+#define DEFAULT_MAX_FILE   ((size_t)2 << 30)
+#define DEFAULT_MAX_MEMORY ((size_t)4 << 30)
+
+static const char *copy_str(struct wn_arena *arena, const char *s)
+{
+    return s ? wn_arena_strndup(arena, s, strlen(s)) : NULL;
+}
+
+/* The file's own declarations, kept because passes change types (f16 is widened inside). */
+static enum winnow_status keep_ios(struct winnow_model *m, const wn_vid *v, size_t n, const char *what,
+                                   struct winnow_io **ret, struct winnow_err *err)
+{
+    struct winnow_io *ios = wn_arena_calloc(&m->arena, n + 1, sizeof *ios);
+    if (!ios)
+        return wn_fail(err, WINNOW_E_NOMEM, "model");
+    for (size_t i = 0; i < n; i++) {
+        const struct wn_value *value = &m->g.values.at[v[i]];
+        if (value->type.dtype == WINNOW_UNDEFINED || value->type.rank < 0)
+            return wn_fail(err, WINNOW_E_UNSUPPORTED, "%s '%s' has no element type or rank", what, value->name);
+        ios[i].name = copy_str(&m->arena, value->name);
+        ios[i].dtype = value->type.dtype;
+        ios[i].rank = (unsigned)value->type.rank;
+        for (int d = 0; d < value->type.rank; d++) {
+            ios[i].shape[d] = value->type.dim[d];
+            ios[i].dim_name[d] = copy_str(&m->arena, value->dim_name[d]);
+        }
+    }
+    *ret = ios;
+    return WINNOW_OK;
+}
+
+/* Shapes to plan for at load: the declared ones with a batch of one. False when more than the batch is dynamic. */
+static bool first_shapes(const struct winnow_model *m, struct wn_type *types)
+{
+    for (unsigned i = 0; i < m->n_inputs; i++) {
+        types[i] = (struct wn_type){ .dtype = m->inputs[i].dtype, .rank = (int)m->inputs[i].rank };
+        for (unsigned d = 0; d < m->inputs[i].rank; d++) {
+            if (m->inputs[i].shape[d] < 0 && d > 0)
+                return false;
+            types[i].dim[d] = m->inputs[i].shape[d] < 0 ? 1 : m->inputs[i].shape[d];
+        }
+    }
+    return true;
+}
+
+/* Pack the weights, and refuse now what could only be refused at the first request. */
+static enum winnow_status first_plan(struct winnow_model *m, struct winnow_err *err)
+{
+    WN_CLEANUP(wn_freep) struct wn_type *types = calloc(m->n_inputs + 1, sizeof *types);
+    if (!types)
+        return wn_fail(err, WINNOW_E_NOMEM, "model");
+    if (!first_shapes(m, types))
+        return WINNOW_OK;
+    struct wn_plan *plan;
+    WN_TRY(wn_plan_new(m, types, &plan, err));
+    wn_plan_free(plan);
+    return WINNOW_OK;
+}
+
+static enum winnow_status build(struct winnow_model *m, const void *bytes, size_t n, struct winnow_err *err)
+{
+    struct wn_onnx_limits limits = { .max_file_bytes = m->opts.max_file_bytes };
+    WN_TRY(wn_onnx_read(bytes, n, &limits, &m->arena, &m->g, err));
+    WN_TRY(wn_ops_resolve(&m->g, err));
+    WN_TRY(wn_ops_infer_graph(&m->g, err));
+    m->n_inputs = (unsigned)m->g.inputs.n;
+    m->n_outputs = (unsigned)m->g.outputs.n;
+    WN_TRY(keep_ios(m, m->g.inputs.at, m->g.inputs.n, "input", &m->inputs, err));
+    WN_TRY(keep_ios(m, m->g.outputs.at, m->g.outputs.n, "output", &m->outputs, err));
+    m->rows_independent = wn_rows_independent(&m->g, &m->why_not);
+    if (!m->opts.reference)
+        WN_TRY(wn_passes_run(&m->g, err));
+    return first_plan(m, err);
+}
+
+static void model_free(struct winnow_model *m)
+{
+    wn_packs_free(m->packs);
+    wn_graph_done(&m->g);
+    wn_arena_done(&m->arena);
+    pthread_mutex_destroy(&m->lock);
+    m->magic = 0;
+    free(m);
+}
+
+static void unrefp(winnow_model **m)
+{
+    *m = winnow_model_unref(*m);
+}
+
+enum winnow_status winnow_model_load_memory(const void *bytes, size_t n, const char *name,
+                                            const struct winnow_load_opts *opts, winnow_model **ret_model,
+                                            struct winnow_err *err)
+{
+    WN_CLEANUP(unrefp) struct winnow_model *m = calloc(1, sizeof *m);
+    if (!m)
+        return wn_fail(err, WINNOW_E_NOMEM, "model '%s'", name);
+    m->magic = WN_MODEL_MAGIC;
+    atomic_init(&m->refs, 1);
+    pthread_mutex_init(&m->lock, NULL);
+    wn_arena_init(&m->arena, 0);
+    wn_graph_init(&m->g, &m->arena);
+    if (opts)
+        m->opts = *opts;
+    if (!m->opts.max_file_bytes)
+        m->opts.max_file_bytes = DEFAULT_MAX_FILE;
+    if (!m->opts.max_memory_bytes)
+        m->opts.max_memory_bytes = DEFAULT_MAX_MEMORY;
+    m->packs = wn_packs_new();
+    if (!m->packs)
+        return wn_fail(err, WINNOW_E_NOMEM, "model '%s'", name);
+    enum winnow_status status = build(m, bytes, n, err);
+    if (status != WINNOW_OK)
+        return wn_fail_at(err, status, "model '%s'", name);
+    *ret_model = WN_TAKE(m);
+    return WINNOW_OK;
+}
+
+enum winnow_status winnow_model_load(const char *path, const struct winnow_load_opts *opts, winnow_model **ret_model,
+                                     struct winnow_err *err)
+{
+    WN_CLEANUP(wn_freep) void *bytes = NULL;
+    size_t n, max = opts && opts->max_file_bytes ? opts->max_file_bytes : DEFAULT_MAX_FILE;
+    WN_TRY(wn_file_read(path, max, &bytes, &n, err));
+    return winnow_model_load_memory(bytes, n, path, opts, ret_model, err);
+}
+
+winnow_model *winnow_model_ref(winnow_model *model)
+{
+    WN_CHECK_MAGIC(model, WN_MODEL_MAGIC);
+    atomic_fetch_add_explicit(&model->refs, 1, memory_order_relaxed);
+    return model;
+}
+
+winnow_model *winnow_model_unref(winnow_model *model)
+{
+    if (!model)
+        return NULL;
+    WN_CHECK_MAGIC(model, WN_MODEL_MAGIC);
+    if (atomic_fetch_sub_explicit(&model->refs, 1, memory_order_acq_rel) == 1)
+        model_free(model);
+    return NULL;
+}
+
+unsigned winnow_model_n_inputs(const winnow_model *model)
+{
+    return model->n_inputs;
+}
+
+unsigned winnow_model_n_outputs(const winnow_model *model)
+{
+    return model->n_outputs;
+}
+
+const struct winnow_io *winnow_model_input(const winnow_model *model, unsigned i)
+{
+    return i < model->n_inputs ? &model->inputs[i] : NULL;
+}
+
+const struct winnow_io *winnow_model_output(const winnow_model *model, unsigned i)
+{
+    return i < model->n_outputs ? &model->outputs[i] : NULL;
+}
+
+const char *winnow_model_metadata(const winnow_model *model, const char *key)
+{
+    for (size_t i = 0; i < model->g.meta.n; i++)
+        if (strcmp(model->g.meta.at[i].key, key) == 0)
+            return model->g.meta.at[i].value;
+    return NULL;
+}
+
+bool winnow_model_rows_independent(const winnow_model *model, const char **why)
+{
+    if (why && !model->rows_independent)
+        *why = model->why_not ? model->why_not : "";
+    return model->rows_independent;
+}
+
+size_t winnow_model_weight_bytes(const winnow_model *model)
+{
+    return wn_packs_bytes(model->packs);
+}
+
+const char *winnow_version(void)
+{
+    return WN_VERSION;
+}

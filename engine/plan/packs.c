@@ -1,0 +1,160 @@
+/* packs.c: one table of packed weights for the process, counted references, keyed by a 128-bit hash of the weights'
+ * bytes, shape and packing (XXH3). Packing happens outside the lock.
+ * LOCKS  table_lock is a leaf. */
+#include "engine/plan/packs.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+struct pack {
+    struct pack *next;
+    XXH128_hash_t key;
+    unsigned refs;
+    void *obj;
+    size_t bytes;
+    void (*free)(void *obj);
+};
+
+struct wn_packs {
+    pthread_mutex_t lock;
+    WN_VEC(struct pack *) held;
+};
+
+#define BUCKETS 1024u
+static struct pack *table[BUCKETS];
+static pthread_mutex_t table_lock = PTHREAD_MUTEX_INITIALIZER;
+
+static XXH128_hash_t key_of(const struct wn_tensor *w, const char *kind)
+{
+    XXH3_state_t *state = XXH3_createState();
+    XXH128_hash_t none = { 0, 0 };
+    if (!state)
+        return none;
+    XXH3_128bits_reset(state);
+    XXH3_128bits_update(state, kind, strlen(kind) + 1);
+    XXH3_128bits_update(state, &w->dtype, sizeof w->dtype);
+    XXH3_128bits_update(state, w->dim, w->rank * sizeof w->dim[0]);
+    XXH3_128bits_update(state, w->data, w->bytes);
+    XXH128_hash_t key = XXH3_128bits_digest(state);
+    XXH3_freeState(state);
+    return key;
+}
+
+/* Under table_lock. */
+static struct pack *find(XXH128_hash_t key)
+{
+    for (struct pack *p = table[key.low64 % BUCKETS]; p; p = p->next)
+        if (XXH128_isEqual(p->key, key)) {
+            p->refs++;
+            return p;
+        }
+    return NULL;
+}
+
+static void unref(struct pack *pack)
+{
+    pthread_mutex_lock(&table_lock);
+    bool last = --pack->refs == 0;
+    if (last) {
+        struct pack **pp = &table[pack->key.low64 % BUCKETS];
+        while (*pp != pack)
+            pp = &(*pp)->next;
+        *pp = pack->next;
+    }
+    pthread_mutex_unlock(&table_lock);
+    if (last) {
+        pack->free(pack->obj);
+        free(pack);
+    }
+}
+
+static enum winnow_status make(XXH128_hash_t key, const struct wn_tensor *w, const struct wn_pack_maker *maker,
+                               struct pack **ret, struct winnow_err *err)
+{
+    struct pack *pack = calloc(1, sizeof *pack);
+    if (!pack)
+        return wn_fail(err, WINNOW_E_NOMEM, "packing weights");
+    enum winnow_status status = maker->make(w, maker->arg, &pack->obj, &pack->bytes, err);
+    if (status != WINNOW_OK) {
+        free(pack);
+        return status;
+    }
+    pack->key = key;
+    pack->refs = 1;
+    pack->free = maker->free;
+    pthread_mutex_lock(&table_lock);
+    struct pack *other = find(key);
+    if (!other) {
+        pack->next = table[key.low64 % BUCKETS];
+        table[key.low64 % BUCKETS] = pack;
+    }
+    pthread_mutex_unlock(&table_lock);
+    if (other) { /* somebody else was quicker */
+        pack->free(pack->obj);
+        free(pack);
+    }
+    *ret = other ? other : pack;
+    return WINNOW_OK;
+}
+
+struct wn_packs *wn_packs_new(void)
+{
+    struct wn_packs *packs = calloc(1, sizeof *packs);
+    if (packs)
+        pthread_mutex_init(&packs->lock, NULL);
+    return packs;
+}
+
+/* True when `packs` holds it already; the extra reference is dropped. Else it is held from now on. */
+static enum winnow_status hold(struct wn_packs *packs, struct pack *pack, struct winnow_err *err)
+{
+    bool held = false, ok = true;
+    pthread_mutex_lock(&packs->lock);
+    for (size_t i = 0; i < packs->held.n && !held; i++)
+        held = packs->held.at[i] == pack;
+    if (!held)
+        ok = wn_vec_push(&packs->held, pack);
+    pthread_mutex_unlock(&packs->lock);
+    if (held || !ok)
+        unref(pack);
+    return ok ? WINNOW_OK : wn_fail(err, WINNOW_E_NOMEM, "packing weights");
+}
+
+enum winnow_status wn_packs_get(struct wn_packs *packs, const struct wn_tensor *w, const struct wn_pack_maker *maker,
+                                const void **ret_obj, size_t *ret_bytes, struct winnow_err *err)
+{
+    XXH128_hash_t key = key_of(w, maker->kind);
+    pthread_mutex_lock(&table_lock);
+    struct pack *pack = find(key);
+    pthread_mutex_unlock(&table_lock);
+    if (!pack)
+        WN_TRY(make(key, w, maker, &pack, err));
+    *ret_obj = pack->obj;
+    if (ret_bytes)
+        *ret_bytes = pack->bytes;
+    return hold(packs, pack, err);
+}
+
+size_t wn_packs_bytes(struct wn_packs *packs)
+{
+    size_t total = 0;
+    pthread_mutex_lock(&packs->lock);
+    for (size_t i = 0; i < packs->held.n; i++)
+        total += packs->held.at[i]->bytes;
+    pthread_mutex_unlock(&packs->lock);
+    return total;
+}
+
+void wn_packs_free(struct wn_packs *packs)
+{
+    if (!packs)
+        return;
+    for (size_t i = 0; i < packs->held.n; i++)
+        unref(packs->held.at[i]);
+    wn_vec_done(&packs->held);
+    pthread_mutex_destroy(&packs->lock);
+    free(packs);
+}

@@ -1,0 +1,30 @@
+/* packs.h: packed weights, shared by content: by all shapes and scratches of a model, and by all models of this process
+ * that hold the same weights (generations that differ in a few layers share the rest). */
+#ifndef WN_PACKS_H
+#define WN_PACKS_H
+
+#include "engine/graph/graph.h"
+
+/** The packs one model holds references to. */
+struct wn_packs;
+
+/** What makes a pack: packs `w` (with `arg`) into one malloc'ed object and says how large it is.
+ *  `kind` names the form, the ISA and every parameter that changes the result; with the bytes of `w` it is the key. */
+struct wn_pack_maker {
+    const char *kind;
+    enum winnow_status (*make)(const struct wn_tensor *w, const void *arg, void **ret_obj, size_t *ret_bytes,
+                               struct winnow_err *err);
+    void (*free)(void *obj);
+    const void *arg;
+};
+
+struct wn_packs *wn_packs_new(void);
+/** Find or make the pack of `w`; it lives as long as `packs`. Thread-safe; two threads may pack the same weights at
+ *  once, one result is kept. `ret_bytes` may be NULL. */
+enum winnow_status wn_packs_get(struct wn_packs *packs, const struct wn_tensor *w, const struct wn_pack_maker *maker,
+                                const void **ret_obj, size_t *ret_bytes, struct winnow_err *err);
+/** Bytes of all packs held. */
+size_t wn_packs_bytes(struct wn_packs *packs);
+void wn_packs_free(struct wn_packs *packs); /* NULL is fine */
+
+#endif

@@ -1,0 +1,112 @@
+/* plan.h: a graph made concrete: steps, buffers, packed weights. Internal to engine/plan.
+ *
+ * A plan belongs to one set of input shapes. It is made by
+ *   specialize  copy of the model's graph with concrete shapes; what becomes constant is folded     (specialize.c)
+ *   lower       nodes in order -> steps; every value gets a place: a buffer in one or more forms     (lower*.c)
+ *   memplan     buffers -> offsets in one allocation, by liveness                                    (memplan.c)
+ * and run by run.c: with several threads either the rows of a batch are dealt out, each thread running whole rows, or
+ * all threads work on each step together with a barrier between steps. */
+#ifndef WN_PLAN_H
+#define WN_PLAN_H
+
+#include "base/vec.h"
+#include "engine/graph/graph.h"
+#include "engine/kernels/kernels.h"
+#include "engine/plan/pool.h"
+
+/** Where a step finds its data at run time. */
+enum wn_loc_kind { WN_LOC_NONE, WN_LOC_BUF, WN_LOC_CONST, WN_LOC_INPUT, WN_LOC_OUTPUT };
+struct wn_loc {
+    enum wn_loc_kind kind;
+    uint32_t index;  /* buffer, input or output */
+    size_t offset;   /* bytes into it */
+    const void *ptr; /* WN_LOC_CONST */
+};
+
+/** A piece of scratch memory, alive from step `first` to step `last`. */
+struct wn_buf {
+    size_t bytes, offset;
+    uint32_t first, last;
+};
+
+/** The forms an activation may be in (kernels.h). */
+enum wn_form { WN_FORM_PLAIN, WN_FORM_F32, WN_FORM_QUAD, WN_FORM_PLANE8, WN_FORM_COUNT };
+
+/** Where a value is, and its plane geometry (rank-4 values only). */
+struct wn_place {
+    struct wn_loc form[WN_FORM_COUNT]; /* kind NONE: not there (yet) */
+    uint32_t shape_class;              /* geometry class (geometry.c) */
+    bool pad_wanted;                   /* some consumer reads its padding */
+};
+
+/** What a worker runs a plan with. One per thread when rows are dealt out, else one for all. */
+struct wn_exec {
+    const struct wn_plan *plan;
+    char *act;       /* the buffers */
+    const char **in; /* [n_inputs] of this row */
+    char **out;      /* [n_outputs] of this row */
+    struct wn_arena tmp;
+    enum winnow_status status; /* of the first step that failed */
+    struct winnow_err err;
+};
+
+struct wn_step {
+    const char *name, *op, *kernel, *why, *pattern;
+    wn_vid out; /* first output, for shape */
+    /** Do share `part` of `n_parts`. Kernels cannot fail; reference operators set exec->status. */
+    void (*run)(const struct wn_step *step, struct wn_exec *exec, unsigned part, unsigned n_parts);
+    const void *arg; /* in the plan's arena */
+    bool serial;     /* part 0 does it all */
+    double sparsity;
+    uint64_t macs;
+    size_t weight_bytes;
+};
+
+struct wn_plan {
+    struct wn_arena arena;
+    struct wn_graph g; /* specialized; constants shared with the model's graph */
+    WN_VEC(struct wn_step) steps;
+    WN_VEC(struct wn_buf) bufs;
+    struct wn_place *place;               /* [g.values.n] */
+    size_t act_bytes;                     /* all buffers */
+    struct wn_type *in_type, *out_type;   /* [inputs], [outputs], concrete */
+    size_t *in_row_bytes, *out_row_bytes; /* of one plan run */
+    uint64_t *ns;                         /* [steps] profile */
+};
+
+static inline void *wn_at(const struct wn_exec *exec, struct wn_loc loc)
+{
+    switch (loc.kind) {
+    case WN_LOC_BUF:
+        return exec->act + exec->plan->bufs.at[loc.index].offset + loc.offset;
+    case WN_LOC_CONST:
+        return (char *)(uintptr_t)loc.ptr + loc.offset;
+    case WN_LOC_INPUT:
+        return (char *)(uintptr_t)exec->in[loc.index] + loc.offset;
+    case WN_LOC_OUTPUT:
+        return exec->out[loc.index] + loc.offset;
+    default:
+        return NULL;
+    }
+}
+
+struct winnow_model; /* winnow_model of winnow.h */
+
+/** Make the plan of `model` for these concrete input types (one row when the model's rows are independent).
+ *  @return E_MALFORMED / E_UNSUPPORTED naming the node, E_TOO_LARGE, E_NOMEM */
+enum winnow_status wn_plan_new(struct winnow_model *model, const struct wn_type *inputs, struct wn_plan **ret_plan,
+                               struct winnow_err *err);
+void wn_plan_free(struct wn_plan *plan);
+
+/* ---- between the stages ---- */
+enum winnow_status wn_plan_specialize(struct wn_plan *plan, const struct wn_graph *from, const struct wn_type *inputs,
+                                      struct winnow_err *err);
+enum winnow_status wn_plan_lower(struct wn_plan *plan, struct winnow_model *model, struct winnow_err *err);
+/** Offsets by liveness, larger buffers first, each at the lowest place free during its life.
+ *  @return E_TOO_LARGE when the total exceeds `limit` */
+enum winnow_status wn_plan_memory(struct wn_plan *plan, size_t limit, struct winnow_err *err);
+
+/** Run every step on `exec`, alone (pool NULL) or with the whole pool. */
+void wn_plan_run(const struct wn_plan *plan, struct wn_exec *exec, winnow_pool *pool);
+
+#endif

@@ -1,0 +1,26 @@
+/* q8.h: packed int8 weights and the choice between their kernels. Part of lowering. */
+#ifndef WN_PLAN_Q8_H
+#define WN_PLAN_Q8_H
+
+#include "engine/plan/cost.h"
+#include "engine/plan/planes.h"
+
+enum wn_q8_kind { WN_Q8_GEMM, WN_Q8_B4, WN_Q8_SPMM, WN_Q8_DW };
+
+/** What will run a QConv. */
+struct wn_q8_choice {
+    bool fits; /* false: the reference operator */
+    enum wn_q8_kind kind;
+    struct wn_sparsity sparsity;
+    const char *why;
+};
+
+/** Deterministic: weights, shapes and instruction set decide. */
+enum winnow_status wn_q8_choose(struct wn_lower *lo, const struct wn_node *node, struct wn_q8_choice *ret);
+/** The form in which a producer of u8 value v should leave it: planes when all its readers are unstructured sparse
+ *  convolutions, else quads. */
+enum winnow_status wn_q8_out_form(struct wn_lower *lo, wn_vid v, enum wn_form *ret);
+/** [O] bias of a QConv or QLinear with the zero points' share in it; NULL: out of memory. */
+const int32_t *wn_q8_bias(struct wn_lower *lo, const struct wn_node *node);
+
+#endif

@@ -1,0 +1,428 @@
+/* run.c: scratches and runs.
+ *
+ * DESIGN  A model with independent rows is planned for one row, whatever the batch: the rows of a batch run one after
+ *         the other (or dealt out over the threads), so activations stay in cache (kernels.md 4.1: running layer by
+ *         layer over a batch of 16 halves the speed of early layers) and an answer cannot depend on its neighbours.
+ *         Other models are planned for the shapes as they come. */
+#include <stdlib.h>
+#include <stdio.h>
+#include <string.h>
+#include "engine/plan/model.h"
+#include "engine/plan/plan.h"
+
+struct winnow_scratch {
+    unsigned magic;
+#define WN_SCRATCH_MAGIC 0x5c7a7c40u
+    winnow_model *model;
+    winnow_pool *pool;
+    struct wn_plan *plan;
+    struct wn_type *in_type; /* [n_inputs] the plan's */
+    struct wn_exec *exec;    /* [n_exec] */
+    unsigned n_exec;
+    void **out_mem; /* [n_outputs] for outputs the caller gives no memory for */
+    size_t *out_cap;
+    bool profile;
+};
+
+/* ---- plans ---- */
+
+enum winnow_status wn_plan_new(struct winnow_model *model, const struct wn_type *inputs, struct wn_plan **ret_plan,
+                               struct winnow_err *err)
+{
+    struct wn_plan *plan = calloc(1, sizeof *plan);
+    if (!plan)
+        return wn_fail(err, WINNOW_E_NOMEM, "plan");
+    wn_arena_init(&plan->arena, 0);
+    wn_graph_init(&plan->g, &plan->arena);
+    enum winnow_status status = wn_plan_specialize(plan, &model->g, inputs, err);
+    if (status == WINNOW_OK)
+        status = wn_plan_lower(plan, model, err);
+    if (status == WINNOW_OK)
+        status = wn_plan_memory(plan, model->opts.max_memory_bytes, err);
+    unsigned n_in = (unsigned)plan->g.inputs.n, n_out = (unsigned)plan->g.outputs.n;
+    if (status == WINNOW_OK) {
+        plan->in_row_bytes = wn_arena_calloc(&plan->arena, n_in + 1u, sizeof(size_t));
+        plan->out_row_bytes = wn_arena_calloc(&plan->arena, n_out + 1u, sizeof(size_t));
+        plan->out_type = wn_arena_calloc(&plan->arena, n_out + 1u, sizeof(struct wn_type));
+        plan->ns = wn_arena_calloc(&plan->arena, plan->steps.n + 1, sizeof(uint64_t));
+        if (!plan->in_row_bytes || !plan->out_row_bytes || !plan->out_type || !plan->ns)
+            status = wn_fail(err, WINNOW_E_NOMEM, "plan");
+    }
+    if (status != WINNOW_OK) {
+        wn_plan_free(plan);
+        return status;
+    }
+    for (unsigned i = 0; i < n_in; i++) {
+        const struct wn_type *t = &plan->g.values.at[plan->g.inputs.at[i]].type;
+        wn_shape_bytes(t->dim, (unsigned)t->rank, winnow_dtype_size(t->dtype), &plan->in_row_bytes[i]);
+    }
+    for (unsigned i = 0; i < n_out; i++) {
+        const struct wn_type *t = &plan->g.values.at[plan->g.outputs.at[i]].type;
+        plan->out_type[i] = *t;
+        wn_shape_bytes(t->dim, (unsigned)t->rank, winnow_dtype_size(t->dtype), &plan->out_row_bytes[i]);
+    }
+    *ret_plan = plan;
+    return WINNOW_OK;
+}
+
+void wn_plan_free(struct wn_plan *plan)
+{
+    if (!plan)
+        return;
+    wn_vec_done(&plan->steps);
+    wn_vec_done(&plan->bufs);
+    wn_graph_done(&plan->g);
+    wn_arena_done(&plan->arena);
+    free(plan);
+}
+
+struct team_run {
+    const struct wn_plan *plan;
+    struct wn_exec *exec;
+    winnow_pool *pool;
+    uint64_t *ns; /* NULL: not profiled */
+};
+
+static void run_part(void *arg, unsigned part, unsigned n_parts)
+{
+    const struct team_run *t = arg;
+    for (size_t i = 0; i < t->plan->steps.n; i++) {
+        const struct wn_step *step = &t->plan->steps.at[i];
+        uint64_t start = t->ns && part == 0 ? wn_now_ns() : 0;
+        if (!step->serial)
+            step->run(step, t->exec, part, n_parts);
+        else if (part == 0)
+            step->run(step, t->exec, 0, 1);
+        if (n_parts > 1)
+            wn_pool_barrier(t->pool);
+        if (t->ns && part == 0)
+            t->ns[i] += wn_now_ns() - start;
+    }
+}
+
+void wn_plan_run(const struct wn_plan *plan, struct wn_exec *exec, winnow_pool *pool)
+{
+    struct team_run t = { plan, exec, pool, NULL };
+    wn_pool_run(pool, run_part, &t);
+}
+
+/* ---- scratch ---- */
+
+static void exec_done(struct wn_exec *exec)
+{
+    free(exec->act);
+    free(exec->in);
+    free(exec->out);
+    wn_arena_done(&exec->tmp);
+    *exec = (struct wn_exec){ 0 };
+}
+
+static enum winnow_status exec_init(struct wn_exec *exec, const winnow_scratch *s, struct winnow_err *err)
+{
+    exec->plan = s->plan;
+    exec->act = aligned_alloc(64, wn_round_up(s->plan->act_bytes + WN_OVERREAD, 4096));
+    exec->in = calloc(s->model->n_inputs + 1, sizeof *exec->in);
+    exec->out = calloc(s->model->n_outputs + 1, sizeof *exec->out);
+    if (!exec->act || !exec->in || !exec->out) {
+        exec_done(exec);
+        return wn_fail(err, WINNOW_E_NOMEM, "%zu bytes of activations", s->plan->act_bytes);
+    }
+    memset(exec->act, 0, s->plan->act_bytes + WN_OVERREAD);
+    return WINNOW_OK;
+}
+
+enum winnow_status winnow_scratch_new(winnow_model *model, winnow_pool *pool, winnow_scratch **ret_scratch,
+                                      struct winnow_err *err)
+{
+    WN_CHECK_MAGIC(model, WN_MODEL_MAGIC);
+    winnow_scratch *s = calloc(1, sizeof *s);
+    if (!s)
+        return wn_fail(err, WINNOW_E_NOMEM, "scratch");
+    s->magic = WN_SCRATCH_MAGIC;
+    s->model = winnow_model_ref(model);
+    s->pool = pool;
+    s->in_type = calloc(model->n_inputs + 1, sizeof *s->in_type);
+    s->exec = calloc(winnow_pool_threads(pool), sizeof *s->exec);
+    s->out_mem = calloc(model->n_outputs + 1, sizeof *s->out_mem);
+    s->out_cap = calloc(model->n_outputs + 1, sizeof *s->out_cap);
+    if (!s->in_type || !s->exec || !s->out_mem || !s->out_cap) {
+        winnow_scratch_free(s);
+        return wn_fail(err, WINNOW_E_NOMEM, "scratch");
+    }
+    *ret_scratch = s;
+    return WINNOW_OK;
+}
+
+static void drop_plan(winnow_scratch *s)
+{
+    for (unsigned i = 0; i < s->n_exec; i++)
+        exec_done(&s->exec[i]);
+    s->n_exec = 0;
+    wn_plan_free(s->plan);
+    s->plan = NULL;
+}
+
+void winnow_scratch_free(winnow_scratch *scratch)
+{
+    if (!scratch)
+        return;
+    WN_CHECK_MAGIC(scratch, WN_SCRATCH_MAGIC);
+    drop_plan(scratch);
+    for (unsigned i = 0; scratch->out_mem && i < scratch->model->n_outputs; i++)
+        free(scratch->out_mem[i]);
+    free(scratch->out_mem);
+    free(scratch->out_cap);
+    free(scratch->exec);
+    free(scratch->in_type);
+    winnow_model_unref(scratch->model);
+    scratch->magic = 0;
+    free(scratch);
+}
+
+size_t winnow_scratch_bytes(const winnow_scratch *scratch)
+{
+    size_t total = scratch->plan ? scratch->n_exec * scratch->plan->act_bytes : 0;
+    for (unsigned i = 0; i < scratch->model->n_outputs; i++)
+        total += scratch->out_cap[i];
+    return total;
+}
+
+/* ---- checking what the caller brings ---- */
+
+static void print_shape(char *s, size_t size, const int64_t *dim, unsigned rank)
+{
+    size_t used = (size_t)snprintf(s, size, "[");
+    for (unsigned i = 0; i < rank && used < size; i++)
+        used += (size_t)snprintf(s + used, size - used, "%s%lld", i ? "," : "", (long long)dim[i]);
+    if (used < size)
+        snprintf(s + used, size - used, "]");
+}
+
+static enum winnow_status check_input(const struct winnow_io *io, const struct winnow_tensor *t, bool with_data,
+                                      struct winnow_err *err)
+{
+    char got[96], want[96];
+    if (t->dtype != io->dtype)
+        return wn_fail(err, WINNOW_E_MALFORMED, "input '%s' is %s, the model wants %s", io->name,
+                       winnow_dtype_name(t->dtype), winnow_dtype_name(io->dtype));
+    bool fits = t->rank == io->rank;
+    for (unsigned d = 0; d < io->rank && fits; d++)
+        fits = t->shape[d] >= 0 && (io->shape[d] < 0 || io->shape[d] == t->shape[d]);
+    if (!fits) {
+        print_shape(got, sizeof got, t->shape, WN_MIN(t->rank, (unsigned)WINNOW_MAX_RANK));
+        print_shape(want, sizeof want, io->shape, io->rank);
+        return wn_fail(err, WINNOW_E_MALFORMED, "input '%s' has shape %s, the model wants %s", io->name, got, want);
+    }
+    size_t bytes;
+    if (!wn_shape_bytes(t->shape, t->rank, winnow_dtype_size(t->dtype), &bytes))
+        return wn_fail(err, WINNOW_E_TOO_LARGE, "input '%s' is too large", io->name);
+    if (with_data && t->bytes != bytes)
+        return wn_fail(err, WINNOW_E_MALFORMED, "input '%s' holds %zu bytes, its shape needs %zu", io->name, t->bytes,
+                       bytes);
+    return WINNOW_OK;
+}
+
+/* Rows of the request (1 for models without independent rows) and the types to plan for. */
+static enum winnow_status check_inputs(const winnow_scratch *s, const struct winnow_tensor *inputs, unsigned n,
+                                       bool with_data, int64_t *ret_rows, struct winnow_err *err)
+{
+    const winnow_model *m = s->model;
+    if (n != m->n_inputs)
+        return wn_fail(err, WINNOW_E_MALFORMED, "%u inputs given, the model has %u", n, m->n_inputs);
+    for (unsigned i = 0; i < n; i++)
+        WN_TRY(check_input(&m->inputs[i], &inputs[i], with_data, err));
+    *ret_rows = 1;
+    if (!m->rows_independent)
+        return WINNOW_OK;
+    *ret_rows = inputs[0].shape[0];
+    for (unsigned i = 1; i < n; i++)
+        if (inputs[i].shape[0] != *ret_rows)
+            return wn_fail(err, WINNOW_E_MALFORMED, "input '%s' has %lld rows, input '%s' has %lld", m->inputs[i].name,
+                           (long long)inputs[i].shape[0], m->inputs[0].name, (long long)*ret_rows);
+    return WINNOW_OK;
+}
+
+static bool planned_for(const winnow_scratch *s, const struct winnow_tensor *inputs)
+{
+    if (!s->plan)
+        return false;
+    unsigned first = s->model->rows_independent ? 1 : 0;
+    for (unsigned i = 0; i < s->model->n_inputs; i++)
+        for (unsigned d = first; d < inputs[i].rank; d++)
+            if (s->in_type[i].dim[d] != inputs[i].shape[d])
+                return false;
+    return true;
+}
+
+static enum winnow_status make_plan(winnow_scratch *s, const struct winnow_tensor *inputs, struct winnow_err *err)
+{
+    drop_plan(s);
+    for (unsigned i = 0; i < s->model->n_inputs; i++) {
+        s->in_type[i] = (struct wn_type){ .dtype = inputs[i].dtype, .rank = (int)inputs[i].rank };
+        memcpy(s->in_type[i].dim, inputs[i].shape, sizeof s->in_type[i].dim);
+        if (s->model->rows_independent)
+            s->in_type[i].dim[0] = 1;
+    }
+    return wn_plan_new(s->model, s->in_type, &s->plan, err);
+}
+
+static enum winnow_status ready(winnow_scratch *s, const struct winnow_tensor *inputs, int64_t rows,
+                                struct winnow_err *err)
+{
+    if (!planned_for(s, inputs))
+        WN_TRY(make_plan(s, inputs, err));
+    unsigned want = rows >= winnow_pool_threads(s->pool) ? winnow_pool_threads(s->pool) : 1;
+    for (; s->n_exec < want; s->n_exec++)
+        WN_TRY(exec_init(&s->exec[s->n_exec], s, err));
+    for (unsigned i = 0; i < s->model->n_outputs; i++) {
+        size_t need;
+        if (!wn_mul_size(s->plan->out_row_bytes[i], (size_t)rows, &need))
+            return wn_fail(err, WINNOW_E_TOO_LARGE, "output '%s'", s->model->outputs[i].name);
+        need += 1;
+        if (need <= s->out_cap[i])
+            continue;
+        void *p = aligned_alloc(64, wn_round_up(need, 64));
+        if (!p)
+            return wn_fail(err, WINNOW_E_NOMEM, "output '%s'", s->model->outputs[i].name);
+        free(s->out_mem[i]);
+        s->out_mem[i] = p;
+        s->out_cap[i] = need;
+    }
+    return WINNOW_OK;
+}
+
+enum winnow_status winnow_scratch_reserve(winnow_scratch *scratch, const struct winnow_tensor *inputs,
+                                          unsigned n_inputs, struct winnow_err *err)
+{
+    WN_CHECK_MAGIC(scratch, WN_SCRATCH_MAGIC);
+    int64_t rows;
+    WN_TRY(check_inputs(scratch, inputs, n_inputs, false, &rows, err));
+    return ready(scratch, inputs, WN_MAX(rows, 1), err);
+}
+
+/* ---- running ---- */
+
+static enum winnow_status set_outputs(const winnow_scratch *s, int64_t rows, struct winnow_tensor *outputs, unsigned n,
+                                      struct winnow_err *err)
+{
+    if (n != s->model->n_outputs)
+        return wn_fail(err, WINNOW_E_MALFORMED, "%u outputs asked for, the model has %u", n, s->model->n_outputs);
+    for (unsigned i = 0; i < n; i++) {
+        const struct wn_type *t = &s->plan->out_type[i];
+        struct winnow_tensor *o = &outputs[i];
+        size_t need = s->plan->out_row_bytes[i] * (size_t)rows;
+        if (!o->data)
+            o->data = s->out_mem[i];
+        else if (o->bytes < need)
+            return wn_fail(err, WINNOW_E_MALFORMED, "output '%s' needs %zu bytes, %zu are given",
+                           s->model->outputs[i].name, need, o->bytes);
+        o->bytes = need;
+        o->dtype = t->dtype;
+        o->rank = (unsigned)t->rank;
+        memcpy(o->shape, t->dim, sizeof o->shape);
+        if (s->model->rows_independent)
+            o->shape[0] = rows;
+    }
+    return WINNOW_OK;
+}
+
+static void aim(const winnow_scratch *s, struct wn_exec *exec, const struct winnow_tensor *inputs,
+                const struct winnow_tensor *outputs, int64_t row)
+{
+    exec->status = WINNOW_OK;
+    for (unsigned i = 0; i < s->model->n_inputs; i++)
+        exec->in[i] = (const char *)inputs[i].data + s->plan->in_row_bytes[i] * (size_t)row;
+    for (unsigned i = 0; i < s->model->n_outputs; i++)
+        exec->out[i] = (char *)outputs[i].data + s->plan->out_row_bytes[i] * (size_t)row;
+}
+
+struct row_run {
+    winnow_scratch *s;
+    const struct winnow_tensor *inputs;
+    const struct winnow_tensor *outputs;
+    int64_t rows;
+};
+
+/* Rows dealt out in contiguous shares; each thread has its own activations. */
+static void run_rows(void *arg, unsigned part, unsigned n_parts)
+{
+    struct row_run *r = arg;
+    struct wn_exec *exec = &r->s->exec[part];
+    int64_t from = r->rows * part / n_parts, to = r->rows * (part + 1) / n_parts;
+    struct team_run t = { r->s->plan, exec, NULL, r->s->profile && part == 0 ? r->s->plan->ns : NULL };
+    exec->status = WINNOW_OK;
+    for (int64_t row = from; row < to; row++) {
+        aim(r->s, exec, r->inputs, r->outputs, row);
+        run_part(&t, 0, 1);
+        if (exec->status != WINNOW_OK)
+            return;
+    }
+}
+
+enum winnow_status winnow_run(const winnow_model *model, winnow_scratch *scratch, const struct winnow_tensor *inputs,
+                              unsigned n_inputs, struct winnow_tensor *outputs, unsigned n_outputs,
+                              struct winnow_err *err)
+{
+    WN_CHECK_MAGIC(scratch, WN_SCRATCH_MAGIC);
+    if (scratch->model != model)
+        return wn_fail(err, WINNOW_E_MALFORMED, "the scratch belongs to another model");
+    int64_t rows;
+    WN_TRY(check_inputs(scratch, inputs, n_inputs, true, &rows, err));
+    WN_TRY(ready(scratch, inputs, rows, err));
+    WN_TRY(set_outputs(scratch, rows, outputs, n_outputs, err));
+    struct row_run r = { scratch, inputs, outputs, rows };
+    unsigned threads = winnow_pool_threads(scratch->pool), used = 1;
+    if (threads > 1 && rows >= threads) {
+        wn_pool_run(scratch->pool, run_rows, &r);
+        used = threads;
+    } else {
+        for (int64_t row = 0; row < rows && scratch->exec[0].status == WINNOW_OK; row++) {
+            struct team_run t = { scratch->plan, &scratch->exec[0], scratch->pool,
+                                  scratch->profile ? scratch->plan->ns : NULL };
+            aim(scratch, &scratch->exec[0], inputs, outputs, row);
+            wn_pool_run(scratch->pool, run_part, &t);
+        }
+    }
+    for (unsigned i = 0; i < used; i++)
+        if (scratch->exec[i].status != WINNOW_OK) {
+            enum winnow_status status = scratch->exec[i].status;
+            if (err)
+                *err = scratch->exec[i].err;
+            scratch->exec[i].status = WINNOW_OK;
+            return status;
+        }
+    return WINNOW_OK;
+}
+
+/* ---- looking inside ---- */
+
+unsigned winnow_scratch_n_steps(const winnow_scratch *scratch)
+{
+    return scratch->plan ? (unsigned)scratch->plan->steps.n : 0;
+}
+
+void winnow_scratch_step(const winnow_scratch *scratch, unsigned i, struct winnow_step *ret_step)
+{
+    const struct wn_step *step = &scratch->plan->steps.at[i];
+    *ret_step = (struct winnow_step){ .name = step->name,
+                                      .op = step->op,
+                                      .kernel = step->kernel,
+                                      .why = step->why,
+                                      .pattern = step->pattern,
+                                      .sparsity = step->sparsity,
+                                      .macs = step->macs,
+                                      .weight_bytes = step->weight_bytes,
+                                      .ns = scratch->plan->ns[i] };
+    if (step->out != WN_NONE) {
+        const struct wn_type *t = &scratch->plan->g.values.at[step->out].type;
+        ret_step->rank = (unsigned)t->rank;
+        memcpy(ret_step->shape, t->dim, sizeof ret_step->shape);
+    }
+}
+
+void winnow_scratch_profile(winnow_scratch *scratch, bool on)
+{
+    scratch->profile = on;
+    if (scratch->plan)
+        memset(scratch->plan->ns, 0, scratch->plan->steps.n * sizeof(uint64_t));
+}

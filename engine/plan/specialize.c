@@ -1,0 +1,132 @@
+/* specialize.c: a copy of the model's graph for concrete input shapes. Shapes are inferred in order; a node all of
+ * whose inputs have become constant (Shape, and the arithmetic on it) is run here and now and disappears. */
+#include "engine/ops/ops.h"
+#include "engine/plan/plan.h"
+
+#include <string.h>
+
+/* A shape computation may hold some values; a node making more than this at plan time is run in the plan instead. */
+#define FOLD_MAX_BYTES (16u << 20)
+
+static bool concrete(const struct wn_type *t)
+{
+    if (t->rank < 0 || t->dtype == WINNOW_UNDEFINED)
+        return false;
+    for (int i = 0; i < t->rank; i++)
+        if (t->dim[i] < 0)
+            return false;
+    return true;
+}
+
+/* Shape and Size need the input's type only. */
+static bool needs_no_data(const struct wn_node *node)
+{
+    return wn_node_is(node, "Shape") || wn_node_is(node, "Size");
+}
+
+static bool all_known(const struct wn_graph *g, const struct wn_node *node)
+{
+    for (unsigned i = 0; i < node->n_in; i++)
+        if (node->in[i] != WN_NONE && !g->values.at[node->in[i]].constant)
+            return needs_no_data(node) && concrete(&g->values.at[node->in[i]].type);
+    return node->n_out > 0;
+}
+
+static enum winnow_status fold(struct wn_plan *plan, struct wn_node *node, struct winnow_err *err)
+{
+    struct wn_graph *g = &plan->g;
+    const struct wn_tensor *in[WN_OP_MAX_IN];
+    struct wn_tensor typed = { 0 };
+    for (unsigned i = 0; i < node->n_in; i++) {
+        in[i] = node->in[i] == WN_NONE ? NULL : g->values.at[node->in[i]].constant;
+        if (node->in[i] != WN_NONE && !in[i]) { /* Shape of a value without data */
+            const struct wn_type *t = &g->values.at[node->in[i]].type;
+            typed.dtype = t->dtype;
+            typed.rank = (unsigned)t->rank;
+            memcpy(typed.dim, t->dim, sizeof typed.dim);
+            in[i] = &typed;
+        }
+    }
+    struct wn_tensor *out = wn_arena_calloc(&plan->arena, node->n_out, sizeof *out);
+    if (!out)
+        return wn_fail(err, WINNOW_E_NOMEM, "node '%s'", node->name);
+    struct wn_arena tmp;
+    wn_arena_init(&tmp, 0);
+    enum winnow_status status = wn_ops_run_node(node, in, out, &plan->arena, &tmp, err);
+    wn_arena_done(&tmp);
+    WN_TRY(status);
+    for (unsigned i = 0; i < node->n_out; i++)
+        if (node->out[i] != WN_NONE) {
+            struct wn_value *v = &g->values.at[node->out[i]];
+            v->constant = &out[i];
+            v->type.dtype = out[i].dtype;
+            v->type.rank = (int)out[i].rank;
+            memcpy(v->type.dim, out[i].dim, sizeof out[i].dim);
+        }
+    node->dead = true;
+    return WINNOW_OK;
+}
+
+static enum winnow_status check_concrete(const struct wn_node *node, const struct wn_type *out, struct winnow_err *err)
+{
+    size_t bytes;
+    for (unsigned i = 0; i < node->n_out; i++) {
+        if (node->out[i] == WN_NONE)
+            continue;
+        if (!concrete(&out[i]))
+            return wn_fail(err, WINNOW_E_UNSUPPORTED, "node '%s' (%s): the shape of output %u depends on its data",
+                           node->name, node->op_type, i);
+        if (!wn_shape_bytes(out[i].dim, (unsigned)out[i].rank, winnow_dtype_size(out[i].dtype), &bytes))
+            return wn_fail(err, WINNOW_E_TOO_LARGE, "node '%s' (%s): output %u is too large", node->name, node->op_type,
+                           i);
+    }
+    return WINNOW_OK;
+}
+
+static size_t out_bytes(const struct wn_node *node, const struct wn_type *out)
+{
+    size_t total = 0, bytes;
+    for (unsigned i = 0; i < node->n_out; i++) {
+        if (!concrete(&out[i]) ||
+            !wn_shape_bytes(out[i].dim, (unsigned)out[i].rank, winnow_dtype_size(out[i].dtype), &bytes) ||
+            !wn_add_size(total, bytes, &total))
+            return 0;
+    }
+    return total;
+}
+
+static enum winnow_status infer_node(struct wn_plan *plan, struct wn_node *node, struct winnow_err *err)
+{
+    struct wn_graph *g = &plan->g;
+    struct wn_infer infer;
+    struct wn_type *out = wn_arena_calloc(&plan->arena, node->n_out + 1u, sizeof *out);
+    if (!out)
+        return wn_fail(err, WINNOW_E_NOMEM, "node '%s'", node->name);
+    wn_ops_infer_prepare(g, node, &infer, out);
+    enum winnow_status status = node->op->infer(&infer, err);
+    if (status != WINNOW_OK)
+        return wn_fail_at(err, status, "node '%s' (%s)", node->name, node->op_type);
+    if (all_known(g, node) && out_bytes(node, out) <= FOLD_MAX_BYTES)
+        return fold(plan, node, err);
+    WN_TRY(check_concrete(node, out, err));
+    for (unsigned i = 0; i < node->n_out; i++)
+        if (node->out[i] != WN_NONE)
+            g->values.at[node->out[i]].type = out[i];
+    return WINNOW_OK;
+}
+
+enum winnow_status wn_plan_specialize(struct wn_plan *plan, const struct wn_graph *from, const struct wn_type *inputs,
+                                      struct winnow_err *err)
+{
+    WN_TRY(wn_graph_copy(&plan->g, &plan->arena, from, err));
+    struct wn_graph *g = &plan->g;
+    for (size_t i = 0; i < g->values.n; i++)
+        if (!g->values.at[i].constant)
+            g->values.at[i].type.rank = -1;
+    for (size_t i = 0; i < g->inputs.n; i++)
+        g->values.at[g->inputs.at[i]].type = inputs[i];
+    for (size_t i = 0; i < g->nodes.n; i++)
+        if (!g->nodes.at[i].dead)
+            WN_TRY(infer_node(plan, &g->nodes.at[i], err));
+    return wn_graph_sort(g, err); /* what fed only folded nodes goes */
+}
