@@ -1,0 +1,232 @@
+/* trainer.c: a trainer's life: the graph copied, parameters made; settings; the graph with the present weights. */
+#include <stdlib.h>
+#include <string.h>
+#include "sparsify/kernels/rng.h"
+#include "sparsify/kernels/team.h"
+#include "sparsify/train/train_impl.h"
+
+/* ---- life ---- */
+
+static enum winnow_status own_constants(struct wn_graph *g, struct wn_arena *arena, struct winnow_err *err)
+{
+    for (size_t i = 0; i < g->values.n; i++) {
+        const struct wn_tensor *c = g->values.at[i].constant;
+        if (!c || c->dtype == WINNOW_STRING)
+            continue;
+        struct wn_tensor *t = wn_arena_memdup(arena, c, sizeof *c);
+        if (!t || !(t->data = wn_arena_memdup(arena, c->data, c->bytes)))
+            return wn_fail(err, WINNOW_E_NOMEM, "constant '%s'", g->values.at[i].name);
+        g->values.at[i].constant = t;
+    }
+    return WINNOW_OK;
+}
+
+/** Exporters share equal constants (fresh batch norms, zero biases); parameters must not be shared. */
+static enum winnow_status untie(struct wn_graph *g, struct winnow_err *err)
+{
+    bool *used = calloc(g->values.n + 1, sizeof *used);
+    size_t known = g->values.n;
+    if (!used)
+        return wn_fail(err, WINNOW_E_NOMEM, "graph");
+    enum winnow_status s = WINNOW_OK;
+    for (size_t i = 0; i < g->nodes.n && s == WINNOW_OK; i++) {
+        struct wn_node *n = &g->nodes.at[i];
+        for (unsigned k = 0; k < n->n_in && !n->dead; k++) {
+            wn_vid v = n->in[k];
+            const struct wn_tensor *c = v != WN_NONE ? g->values.at[v].constant : NULL;
+            if (!c || c->dtype != WINNOW_F32 || v >= known)
+                continue;
+            if (used[v]) {
+                char *name = wn_arena_printf(g->arena, "%s.%s.%u", g->values.at[v].name, n->name, k);
+                wn_vid copy = name ? wn_graph_add_const(g, name, c->dtype, c->rank, c->dim, c->data) : WN_NONE;
+                if (copy == WN_NONE)
+                    s = wn_fail(err, WINNOW_E_NOMEM, "graph");
+                else
+                    n->in[k] = copy;
+            }
+            used[v] = true;
+        }
+    }
+    free(used);
+    return s;
+}
+
+/** Values that Constant nodes make count as constants. */
+static void fold_constant_nodes(struct wn_graph *g)
+{
+    for (size_t i = 0; i < g->nodes.n; i++) {
+        struct wn_node *n = &g->nodes.at[i];
+        const struct wn_attr *a = !n->dead && wn_node_is(n, "Constant") ? wn_node_attr(n, "value") : NULL;
+        if (!a || a->kind != WN_ATTR_TENSOR || n->n_out != 1)
+            continue;
+        wn_vid out = n->out[0];
+        wn_graph_kill(g, n);
+        g->values.at[out].constant = a->t;
+    }
+}
+
+static void defaults(struct wn_train_opts *o)
+{
+    o->batch = o->batch ? o->batch : 128;
+    o->threads = o->threads ? o->threads : 1;
+    o->bn_momentum = o->bn_momentum > 0 ? o->bn_momentum : 0.1f;
+    o->max_memory_bytes = o->max_memory_bytes ? o->max_memory_bytes : (size_t)4 << 30;
+}
+
+void wn_trainer_free(struct wn_trainer *tr)
+{
+    if (!tr)
+        return;
+    WN_CHECK_MAGIC(tr, WN_TRAINER_MAGIC);
+    for (size_t i = 0; i < tr->modifier.n; i++)
+        if (tr->modifier.at[i]->ops->free)
+            tr->modifier.at[i]->ops->free(tr->modifier.at[i]);
+    wn_vec_done(&tr->modifier);
+    wn_vec_done(&tr->surgery);
+    wn_vec_done(&tr->param);
+    wn_net_done(&tr->net);
+    wn_dense_free(tr->net.dense);
+    wn_graph_done(&tr->graph);
+    wn_arena_done(&tr->arena);
+    wn_arena_done(&tr->param_arena);
+    free(tr->order);
+    free(tr->augment);
+    free(tr->sample);
+    free(tr->label);
+    tr->magic = 0;
+    free(tr);
+}
+
+static void trainer_freep(struct wn_trainer **p)
+{
+    wn_trainer_free(*p);
+}
+
+enum winnow_status wn_trainer_new(const struct wn_graph *graph, const struct wn_train_opts *opts,
+                                  struct wn_trainer **ret_trainer, struct winnow_err *err)
+{
+    struct wn_trainer *raw = calloc(1, sizeof *raw);
+    if (!raw)
+        return wn_fail(err, WINNOW_E_NOMEM, "trainer");
+    raw->magic = WN_TRAINER_MAGIC;
+    wn_arena_init(&raw->arena, 0);
+    wn_graph_init(&raw->graph, &raw->arena);
+    WN_CLEANUP(trainer_freep) struct wn_trainer *tr = raw;
+    if (opts)
+        tr->opts = *opts;
+    defaults(&tr->opts);
+    if (tr->opts.batch > 65536 || tr->opts.threads > 1024)
+        return wn_fail(err, WINNOW_E_TOO_LARGE, "batch of %u, %u threads", tr->opts.batch, tr->opts.threads);
+    wn_graph_done(&tr->graph);
+    WN_TRY(wn_graph_copy(&tr->graph, &tr->arena, graph, err));
+    fold_constant_nodes(&tr->graph);
+    WN_TRY(own_constants(&tr->graph, &tr->arena, err));
+    WN_TRY(untie(&tr->graph, err));
+    tr->sample = calloc(tr->opts.batch, sizeof *tr->sample);
+    tr->label = calloc(tr->opts.batch, sizeof *tr->label);
+    if (!tr->sample || !tr->label)
+        return wn_fail(err, WINNOW_E_NOMEM, "trainer");
+    wn_team_size(tr->opts.threads);
+    struct wn_net *net = &tr->net;
+    WN_TRY(wn_dense_new(&net->dense, err));
+    net->kern = wn_lanes_kernels();
+    net->threads = tr->opts.threads;
+    net->max_floats = tr->opts.max_memory_bytes / sizeof(float);
+    net->no_sparse = tr->opts.no_sparse;
+    net->seed = tr->opts.seed;
+    net->weight_max = 127;
+    tr->order_epoch = WN_EPOCH_MEASURE - 1;
+    WN_TRY(wn_trainer_rebuild(tr, err));
+    *ret_trainer = WN_TAKE(tr);
+    return WINNOW_OK;
+}
+
+/* ---- settings ---- */
+
+enum winnow_status wn_trainer_add_modifier(struct wn_trainer *tr, struct wn_modifier *m, struct winnow_err *err)
+{
+    WN_CHECK_MAGIC(tr, WN_TRAINER_MAGIC);
+    if (!wn_vec_push(&tr->modifier, m)) {
+        if (m->ops->free)
+            m->ops->free(m);
+        return wn_fail(err, WINNOW_E_NOMEM, "modifier");
+    }
+    return WINNOW_OK;
+}
+
+void wn_trainer_set_lr(struct wn_trainer *tr, float lr)
+{
+    tr->lr = lr;
+}
+float wn_trainer_lr(const struct wn_trainer *tr)
+{
+    return tr->lr;
+}
+void wn_trainer_set_weight_decay(struct wn_trainer *tr, float wd)
+{
+    tr->wd = wd;
+}
+float wn_trainer_weight_decay(const struct wn_trainer *tr)
+{
+    return tr->wd;
+}
+void wn_trainer_set_momentum(struct wn_trainer *tr, float momentum, bool nesterov)
+{
+    tr->opts.momentum = momentum;
+    tr->opts.nesterov = nesterov;
+}
+
+size_t wn_trainer_row_elements(const struct wn_trainer *tr)
+{
+    const struct wn_net_val *v = &tr->net.logical.val.at[tr->net.logical.input];
+    return (size_t)(wn_val_count(v) / v->dim[0]);
+}
+
+unsigned wn_trainer_n_classes(const struct wn_trainer *tr)
+{
+    return (unsigned)tr->net.logical.val.at[tr->net.logical.output].dim[1];
+}
+
+unsigned wn_trainer_n_bn(const struct wn_trainer *tr)
+{
+    unsigned n = 0;
+    for (size_t i = 0; i < tr->net.logical.op.n; i++)
+        n += tr->net.logical.op.at[i].rule == &wn_rule_bn;
+    return n;
+}
+
+enum winnow_status wn_trainer_cost(struct wn_trainer *tr, struct wn_train_cost *ret, struct winnow_err *err)
+{
+    WN_TRY(wn_trainer_ready(tr, err));
+    struct wn_train_cost c = { .plan_bytes = tr->net.memory_floats * sizeof(float),
+                               .n_sparse = tr->net.n_lanes_layers,
+                               .step_ms = tr->net.predicted_ns / 1e6 };
+    for (size_t i = 0; i < tr->param.n; i++) {
+        const struct wn_param *p = &tr->param.at[i]->pub;
+        c.param_bytes += p->n * sizeof(float) * (p->v ? 3 : 1) + (p->mask ? p->n : 0);
+        c.macs_dense += p->macs;
+        c.macs_kept += p->macs * (double)p->kept / (double)p->n;
+        c.n_layers += p->kind == WN_PARAM_WEIGHT;
+    }
+    *ret = c;
+    return WINNOW_OK;
+}
+
+/* ---- the graph with the present weights ---- */
+
+enum winnow_status wn_trainer_export_graph(const struct wn_trainer *tr, struct wn_arena *arena,
+                                           struct wn_graph *ret_graph, struct winnow_err *err)
+{
+    WN_CHECK_MAGIC(tr, WN_TRAINER_MAGIC);
+    struct wn_graph g;
+    WN_TRY(wn_graph_copy(&g, arena, &tr->graph, err));
+    enum winnow_status s = own_constants(&g, arena, err);
+    if (s != WINNOW_OK) {
+        wn_graph_done(&g);
+        return s;
+    }
+    for (size_t i = 0; i < tr->param.n; i++)
+        wn_tparam_store(tr->param.at[i], g.values.at[tr->param.at[i]->vid].constant->data);
+    *ret_graph = g;
+    return WINNOW_OK;
+}
