@@ -23,6 +23,7 @@ struct reader {
     struct wn_arena *arena;
     struct wn_graph *top;
     size_t dense_budget; /* bytes left for dense forms of sparse tensors */
+    size_t value_budget; /* bytes left for values: three bytes of file may ask for one in each of many graphs */
     unsigned char *pool;
     size_t pool_left;
 };
@@ -121,6 +122,18 @@ static enum winnow_status define(struct reader *r, struct scope *s, const char *
     return WINNOW_OK;
 }
 
+/* Memory of a value beside its name: itself, and its place in a map that is at least 3/8 full. */
+#define VALUE_COST (sizeof(struct wn_value) + 86)
+
+static enum winnow_status charge_values(struct reader *r, size_t n, struct winnow_err *err)
+{
+    if (n > r->value_budget / VALUE_COST)
+        return wn_fail(err, WINNOW_E_TOO_LARGE, "too many values: they need more than the %zu bytes left",
+                       r->value_budget);
+    r->value_budget -= n * VALUE_COST;
+    return WINNOW_OK;
+}
+
 /* The value `name` as seen from this graph; WN_NONE when no graph has it. */
 static enum winnow_status resolve(struct reader *r, struct scope *s, const char *name, wn_vid *ret,
                                   struct winnow_err *err)
@@ -132,6 +145,7 @@ static enum winnow_status resolve(struct reader *r, struct scope *s, const char 
     WN_TRY(resolve(r, s->outer, name, &out, err));
     if (out == WN_NONE)
         return WINNOW_OK;
+    WN_TRY(charge_values(r, 1, err));
     struct wn_value v = s->outer->g->values.at[out];
     v.producer = WN_NONE;
     v.outer = true;
@@ -502,7 +516,9 @@ static enum winnow_status read_rest(struct reader *r, struct scope *s, const Onn
         node->attr[i] = (struct wn_attr){ 0 };
         enum winnow_status status = read_attr(r, s, p->attribute[i], &node->attr[i], err);
         if (status != WINNOW_OK)
-            return wn_fail_at(err, status, "attribute '%.*s'", WN_CLIP(name));
+            return err && strlen(err->msg) > sizeof err->msg / 2
+                       ? status
+                       : wn_fail_at(err, status, "attribute '%.*s'", WN_CLIP(name));
         node->n_attr = (unsigned)i + 1;
     }
     return WINNOW_OK;
@@ -536,6 +552,8 @@ static enum winnow_status name_nodes(struct reader *r, struct wn_graph *g, const
 static enum winnow_status at_node(struct winnow_err *err, enum winnow_status status, const struct wn_node *node,
                                   const Onnx__NodeProto *p)
 {
+    if (err && strlen(err->msg) > sizeof err->msg / 2)
+        return status; /* deep inside graphs: the reason shall not be pushed out by where it is */
     return wn_fail_at(err, status, "node '%.*s' (%.*s)", WN_CLIP(node->name), WN_CLIP(text(p->op_type)));
 }
 
@@ -573,6 +591,7 @@ static enum winnow_status fill_graph(struct reader *r, const Onnx__GraphProto *p
     size_t n_values = proto->n_initializer + proto->n_sparse_initializer + proto->n_input;
     for (size_t i = 0; i < proto->n_node; i++)
         n_values += proto->node[i]->n_output;
+    WN_TRY(charge_values(r, n_values, err));
     if (!wn_vec_reserve(&s->g->values, n_values) || !wn_strmap_reserve(&s->map, n_values))
         return no_memory(err);
     WN_TRY(read_initializers(r, s, proto, err));
@@ -636,9 +655,12 @@ enum winnow_status wn_onnx_read(const void *bytes, size_t n, const struct wn_onn
     struct wn_onnx_limits lim = wn_onnx_limits_or_default(limits);
     WN_CLEANUP(wn_onnx_skeleton_done) struct wn_onnx_skeleton skeleton = { 0 };
     WN_TRY(wn_onnx_unpack(bytes, n, &lim, &skeleton, err));
-    struct reader r = {
-        .bytes = bytes, .model = skeleton.model, .arena = arena, .top = g, .dense_budget = lim.max_skeleton
-    };
+    struct reader r = { .bytes = bytes,
+                        .model = skeleton.model,
+                        .arena = arena,
+                        .top = g,
+                        .dense_budget = lim.max_skeleton,
+                        .value_budget = lim.max_skeleton };
     wn_graph_init(g, arena);
     enum winnow_status status = read_header(&r, err);
     if (status != WINNOW_OK) {

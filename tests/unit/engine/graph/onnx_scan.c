@@ -112,6 +112,36 @@ Test(onnx_scan, many_empty_strings_meet_the_budget, .timeout = 30)
     cr_assert_eq(try_pb(pb_model(graph)), WINNOW_E_TOO_LARGE);
 }
 
+Test(onnx_scan, values_taken_through_many_graphs, .timeout = 30)
+{
+    enum { N = 200000, LEVELS = 19 };
+    struct pb many = { 0 }, inner = { 0 }, graph = { 0 };
+    char name[16];
+    for (int i = 0; i < N; i++) {
+        snprintf(name, sizeof name, "%x", i);
+        pb_str(&many, NODE_OUT, name);
+        pb_str(&inner, NODE_IN, name);
+    }
+    pb_str(&many, NODE_OP, "Split");
+    pb_str(&inner, NODE_OP, "Sum");
+    pb_str(&inner, NODE_OUT, "r");
+    for (int i = 0; i < LEVELS; i++) {
+        struct pb sub = { 0 };
+        pb_msg(&sub, GRAPH_NODE, inner);
+        pb_msg(&sub, GRAPH_OUT, pb_info("r", 1, 0, NULL));
+        inner = pb_node("If", NULL, NULL, "r");
+        pb_msg(&inner, NODE_ATTR, pb_attr_graph("then_branch", sub));
+    }
+    pb_msg(&graph, GRAPH_NODE, many);
+    pb_msg(&graph, GRAPH_NODE, inner);
+    pb_msg(&graph, GRAPH_OUT, pb_info("r", 1, 0, NULL));
+    struct pb m = pb_model(graph);
+    long before = peak_kb();
+    cr_assert_eq(try_pb(m), WINNOW_E_TOO_LARGE, "%s", err.msg);
+    cr_assert(strstr(err.msg, "too many values"), "%s", err.msg);
+    cr_log_info("peak memory grew by %ld KiB", peak_kb() - before);
+}
+
 Test(onnx_scan, file_limit)
 {
     struct pb m = pb_model(pb_small_graph());
