@@ -14,21 +14,21 @@ WN_Q8_INLINE void finish(const struct wn_q8_v512 *e, size_t o, size_t nrows, siz
                          unsigned v)
 {
     if (e->out == WN_OUT_F32) {
-#pragma GCC unroll 4
+        WN_UNROLL
         for (size_t r = 0; r < 4; r++)
             if (r < nrows)
                 wn_q8_v512_put_f32(e, o + r, c, s[r][v]);
         return;
     }
     v512i p[4];
-#pragma GCC unroll 4
+    WN_UNROLL
     for (size_t r = 0; r < 4; r++)
         p[r] = r < nrows ? wn_q8_v512_round(e, o + r, c, s[r][v]) : v512i_zero();
     if (e->out == WN_OUT_QUAD) {
         wn_q8_v512_put_quad(e, o, nrows, c, p[0], p[1], p[2], p[3]);
         return;
     }
-#pragma GCC unroll 4
+    WN_UNROLL
     for (size_t r = 0; r < 4; r++)
         if (r < nrows)
             wn_q8_v512_put_plane(e, o + r, c, p[r]);
@@ -41,29 +41,31 @@ WN_Q8_INLINE void block(const struct wn_q8_gemm *mat, const int32_t *off, const 
     const int32_t *w = mat->w + o * mat->quads, *w1 = w + 4 * mat->quads;
     const uint8_t *x = e->a->x + 4 * c;
     v512i s[8][MAX_V];
-#pragma GCC unroll 8
-    for (size_t r = 0; r < 4 * G; r++)
-#pragma GCC unroll 3
+    WN_UNROLL
+    for (size_t r = 0; r < 4 * G; r++) {
+        WN_UNROLL
         for (unsigned v = 0; v < V; v++)
             s[r][v] = v512i_set1_i32(o + r < mat->rows ? e->a->bias[o + r] : 0);
+    }
     for (size_t kq = 0; kq < mat->quads; kq++, w += 4, w1 += 4) {
         v512i a[MAX_V];
-#pragma GCC unroll 3
+        WN_UNROLL
         for (unsigned v = 0; v < V; v++)
             a[v] = v512i_load(x + off[kq] + 64 * v);
-#pragma GCC unroll 8
+        WN_UNROLL
         for (size_t r = 0; r < 4 * G; r++) {
             v512i b = v512i_bcast32(r < 4 ? w + r : w1 + (r - 4));
-#pragma GCC unroll 3
+            WN_UNROLL
             for (unsigned v = 0; v < V; v++)
                 s[r][v] = v512i_dpbusd(s[r][v], a[v], b);
         }
     }
-#pragma GCC unroll 2
-    for (unsigned g = 0; g < G; g++)
-#pragma GCC unroll 3
+    WN_UNROLL
+    for (unsigned g = 0; g < G; g++) {
+        WN_UNROLL
         for (unsigned v = 0; v < V; v++)
             finish(e, o + 4 * g, WN_MIN(mat->rows - o - 4 * g, 4u), c + 16 * v, (const v512i(*)[MAX_V])s + 4 * g, v);
+    }
 }
 
 /* All rows over V vectors of columns. */

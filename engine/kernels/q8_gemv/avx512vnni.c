@@ -15,11 +15,11 @@ void wn_q8_gemv_4x64__avx512vnni(const struct wn_q8_gemv *mat, const struct wn_q
         }
         for (size_t k = 0; k < mat->k; k += 64) {
             v512i x = v512i_load(args->x + k);
-#pragma GCC unroll 4
+            WN_UNROLL
             for (size_t r = 0; r < 4; r++)
                 s[r] = v512i_dpbusd(s[r], x, v512i_load(w[r] + k));
         }
-#pragma GCC unroll 4
+        WN_UNROLL
         for (size_t r = 0; r < 4; r++)
             if (r < nrows)
                 wn_q8_put(args, o + r, 0, (uint32_t)v512i_sum_i32(s[r]) + (uint32_t)args->bias[o + r]);

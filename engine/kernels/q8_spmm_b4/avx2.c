@@ -59,7 +59,7 @@ WN_Q8_INLINE void quad_row(struct tile *t, size_t o, const __m256i acc[MAX_V], u
 {
     const struct wn_q8_avx2 e = *t->e; /* a copy: storing words cannot change it */
     __m256i *words = t->words[o % 4];
-#pragma GCC unroll 4
+    WN_UNROLL
     for (unsigned v = 0; v < V; v += 2)
         words[v / 2] = wn_q8_avx2_quad_words(&e, o, t->c + 8 * v, acc[v], acc[v + 1], residual);
 }
@@ -67,7 +67,7 @@ WN_Q8_INLINE void quad_row(struct tile *t, size_t o, const __m256i acc[MAX_V], u
 /* Finish row o whatever the epilogue. */
 WN_Q8_INLINE void any_row(struct tile *t, size_t o, const __m256i acc[MAX_V], unsigned V)
 {
-#pragma GCC unroll 4
+    WN_UNROLL
     for (unsigned v = 0; v < V; v += 2) { /* unrolled so that acc stays in registers */
         size_t c = t->c + 8 * v;
         if (t->e->out == WN_OUT_F32) {
@@ -89,18 +89,18 @@ WN_Q8_INLINE void row(struct tile *t, size_t o, const int32_t *w, const int32_t 
     const __m256i ones = _mm256_set1_epi16(1);
     const uint8_t *x = t->x;
     __m256i acc[MAX_V];
-#pragma GCC unroll 8
+    WN_UNROLL
     for (unsigned v = 0; v < V; v++)
         acc[v] = _mm256_set1_epi32(t->e->a->bias[o]);
     for (const int32_t *end = w + (size_t)chains * S; w != end; w += S, off += S) {
         const uint8_t *p[4];
         __m256i b[4];
-#pragma GCC unroll 4
+        WN_UNROLL
         for (unsigned s = 0; s < S; s++) {
             p[s] = x + off[s];
             b[s] = _mm256_set1_epi32(w[s]);
         }
-#pragma GCC unroll 8
+        WN_UNROLL
         for (unsigned v = 0; v < V; v++)
             acc[v] = chain(acc[v], p, b, ones, v, S);
     }

@@ -25,17 +25,18 @@ WN_Q8_INLINE void row(struct tile *t, size_t o, const int32_t *w, const int32_t 
     const struct wn_q8_v512 *e = t->e;
     const uint8_t *x = t->x;
     v512i acc[4][MAX_V];
-#pragma GCC unroll 4
-    for (unsigned s = 0; s < SETS; s++)
-#pragma GCC unroll 8
+    WN_UNROLL
+    for (unsigned s = 0; s < SETS; s++) {
+        WN_UNROLL
         for (unsigned v = 0; v < V; v++)
             acc[s][v] = s ? v512i_zero() : v512i_set1_i32(e->a->bias[o]);
+    }
     for (; steps >= SETS; steps -= SETS, w += SETS, off += SETS) {
-#pragma GCC unroll 4
+        WN_UNROLL
         for (unsigned s = 0; s < SETS; s++) {
             v512i b = v512i_bcast32(w + s);
             const uint8_t *p = x + off[s];
-#pragma GCC unroll 8
+            WN_UNROLL
             for (unsigned v = 0; v < V; v++)
                 acc[s][v] = v512i_dpbusd(acc[s][v], v512i_load(p + 64 * v), b);
         }
@@ -43,15 +44,15 @@ WN_Q8_INLINE void row(struct tile *t, size_t o, const int32_t *w, const int32_t 
     for (; steps; steps--, w++, off++) {
         v512i b = v512i_bcast32(w);
         const uint8_t *p = x + off[0];
-#pragma GCC unroll 8
+        WN_UNROLL
         for (unsigned v = 0; v < V; v++)
             acc[0][v] = v512i_dpbusd(acc[0][v], v512i_load(p + 64 * v), b);
     }
-#pragma GCC unroll 8
+    WN_UNROLL
     for (unsigned v = 0; v < V; v++) {
         size_t c = t->c + 16 * v;
         v512i sum = acc[0][v];
-#pragma GCC unroll 4
+        WN_UNROLL
         for (unsigned s = 1; s < SETS; s++)
             sum = v512i_add_i32(sum, acc[s][v]);
         if (e->out == WN_OUT_F32)
@@ -70,7 +71,10 @@ typedef void row_fn(struct tile *t, size_t o, const int32_t *w, const int32_t *o
         row(t, o, w, off, steps, V, SETS);                                                                             \
     }
 ROW(1, 4)
-ROW(2, 4) ROW(3, 2) ROW(4, 2) ROW(5, 2) ROW(6, 1) ROW(7, 1)
+ROW(2, 4)
+ROW(3, 2)
+ROW(4, 2)
+ROW(5, 2) ROW(6, 1) ROW(7, 1)
     ROW(8, 1) static row_fn *const row_fns[MAX_V] = { row_1, row_2, row_3, row_4, row_5, row_6, row_7, row_8 };
 
 static void tile_rows(const struct wn_q8_spmm_b4 *mat, const int32_t *off, struct tile *t, size_t nv, size_t row0,
