@@ -68,7 +68,7 @@ static void fill_laplace(struct ck *ck, int8_t *w, size_t rows, size_t k, double
 }
 
 static void bench_one(struct ck *ck, const struct ck_kernel *kernel, size_t rows, size_t cin, size_t taps, size_t edge,
-                      double density)
+                      double density, enum wn_q8_out out)
 {
     wn_q8_spmm_fn *fn = (wn_q8_spmm_fn *)kernel->fn;
     size_t k = cin * taps, pitch = edge ? edge + 1 : 0, n = edge ? wn_round_up(edge * pitch, WN_COLS) : 128;
@@ -76,7 +76,7 @@ static void bench_one(struct ck *ck, const struct ck_kernel *kernel, size_t rows
     plane += plane / 64 % 2 ? 0 : 64; /* an odd number of lines: channels do not fall into the same sets */
     int8_t *w = ck_buf(ck, rows * k);
     fill_laplace(ck, w, rows, k, density);
-    uint8_t *x = ck_buf(ck, cin * plane), *y = ck_buf(ck, rows * plane);
+    uint8_t *x = ck_buf(ck, cin * plane), *y = ck_buf(ck, rows * plane * 4);
     ck_fill_u8(ck, x, cin * plane, false);
     int32_t *koff = ck_buf(ck, k * sizeof *koff), *bias = ck_buf(ck, rows * sizeof *bias);
     float *mul = ck_buf(ck, rows * sizeof *mul);
@@ -97,13 +97,16 @@ static void bench_one(struct ck *ck, const struct ck_kernel *kernel, size_t rows
     struct wn_q8_args a = { .x = x + margin,
                             .n = n,
                             .y = y,
-                            .y_stride = plane,
-                            .out = WN_OUT_PLANE,
+                            .y_stride = out == WN_OUT_PLANE ? plane : 4 * plane,
+                            .out = out,
                             .bias = bias,
                             .mul = mul,
                             .y_zp = 128,
-                            .q_hi = 255 };
-    ck_shape(ck, "%zux%zu%s n=%zu %g%% sparse", rows, k, taps > 1 ? " 3x3" : "", n, 100 * (1 - density));
+                            .q_hi = 255,
+                            .lo = -INFINITY,
+                            .hi = INFINITY };
+    static const char *const form[] = { "quads", "planes", "f32" };
+    ck_shape(ck, "%zux%zu%s n=%zu %g%% sparse, %s", rows, k, taps > 1 ? " 3x3" : "", n, 100 * (1 - density), form[out]);
     CK_BENCH(ck, (double)mat.nnz * (double)n, fn(&mat, off, &a, 0, rows));
 }
 
@@ -118,7 +121,10 @@ static void bench(struct ck *ck, const struct ck_kernel *kernel)
     for (size_t i = 0; i < WN_COUNT(shapes); i++)
         for (size_t j = 0; j < WN_COUNT(densities); j++)
             if (kernel->isa != WN_ISA_scalar || i == 0)
-                bench_one(ck, kernel, shapes[i].rows, shapes[i].cin, shapes[i].taps, shapes[i].edge, densities[j]);
+                bench_one(ck, kernel, shapes[i].rows, shapes[i].cin, shapes[i].taps, shapes[i].edge, densities[j],
+                          WN_OUT_PLANE);
+    bench_one(ck, kernel, 768, 768, 1, 0, 0.05, WN_OUT_QUAD);
+    bench_one(ck, kernel, 768, 768, 1, 0, 0.05, WN_OUT_F32);
 }
 
 static void check_colsum(struct ck *ck, const struct ck_kernel *kernel)
