@@ -105,5 +105,7 @@ static const struct ck_kernel kernels[] = {
     CK_KERNEL(wn_elt_f32_binary_##NR##__##isa, isa, check_binary, NULL)
 #include "engine/kernels/eltwise/f32.def"
 #undef KERNEL
+    CK_KERNEL(wn_elt_f32_unary_run, scalar, check_unary, NULL) /* as dispatched */
+    CK_KERNEL(wn_elt_f32_binary_run, scalar, check_binary, NULL)
 };
 CK_FAMILY(kernels)

@@ -44,5 +44,6 @@ static const struct ck_kernel kernels[] = {
 #define KERNEL(isa, MR, NR) CK_KERNEL(wn_f32_dw_##MR##x##NR##__##isa, isa, check, bench)
 #include "engine/kernels/f32_dw/f32_dw.def"
 #undef KERNEL
+    CK_KERNEL(wn_f32_dw_run, scalar, check, NULL) /* as dispatched */
 };
 CK_FAMILY(kernels)

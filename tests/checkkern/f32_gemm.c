@@ -41,5 +41,6 @@ static const struct ck_kernel kernels[] = {
 #define KERNEL(isa, MR, NR) CK_KERNEL(wn_f32_gemm_##MR##x##NR##__##isa, isa, check, bench)
 #include "engine/kernels/f32_gemm/f32_gemm.def"
 #undef KERNEL
+    CK_KERNEL(wn_f32_gemm_run, scalar, check, NULL) /* as dispatched */
 };
 CK_FAMILY(kernels)

@@ -86,5 +86,6 @@ static const struct ck_kernel kernels[] = {
 #define KERNEL(isa, MR, NK) CK_KERNEL(wn_f32_gemv_##MR##x##NK##__##isa, isa, check, bench)
 #include "engine/kernels/f32_gemv/f32_gemv.def"
 #undef KERNEL
+    CK_KERNEL(wn_f32_gemv_run, scalar, check, NULL) /* as dispatched */
 };
 CK_FAMILY(kernels)

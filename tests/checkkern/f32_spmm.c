@@ -55,5 +55,6 @@ static const struct ck_kernel kernels[] = {
 #define KERNEL(isa, MR, NR) CK_KERNEL(wn_f32_spmm_##MR##x##NR##__##isa, isa, check, bench)
 #include "engine/kernels/f32_spmm/f32_spmm.def"
 #undef KERNEL
+    CK_KERNEL(wn_f32_spmm_run, scalar, check, NULL) /* as dispatched */
 };
 CK_FAMILY(kernels)

@@ -121,5 +121,7 @@ static const struct ck_kernel kernels[] = {
     CK_KERNEL(wn_pool_f32_mean_##NR##__##isa, isa, check_mean, NULL)
 #include "engine/kernels/pool/f32.def"
 #undef KERNEL
+    CK_KERNEL(wn_pool_f32_run, scalar, check, NULL) /* as dispatched */
+    CK_KERNEL(wn_pool_f32_mean_run, scalar, check_mean, NULL)
 };
 CK_FAMILY(kernels)
