@@ -11,10 +11,12 @@ USES_cli      := pipeline engine base
 UNIT_SRC = $(call rwildcard,tests/unit/$(1),*.c)
 UNITS := $(foreach r,$(UNIT_ROOMS),$(if $(call UNIT_SRC,$(r)),$(BUILD)/tests/unit-$(r)))
 
+# Criterion finds its tests by a section that nothing refers to: the linker must keep it.
+LIBS_criterion := -lcriterion -Wl,--no-gc-sections
 define unit_rule
 $(BUILD)/tests/unit-$(1): $$(call obj,$$(call UNIT_SRC,$(1))) $$(call A,$(USES_$(1)))
 	@mkdir -p $$(@D)
-	$$(call link,$$(call obj,$$(call UNIT_SRC,$(1))),$(USES_$(1)),$$(if $$(filter cli,$(1)),$(LIBS_cli)) -lcriterion)
+	$$(call link,$$(call obj,$$(call UNIT_SRC,$(1))),$(USES_$(1)),$$(if $$(filter cli,$(1)),$(LIBS_cli)) $$(LIBS_criterion))
 endef
 $(foreach r,$(UNIT_ROOMS),$(if $(call UNIT_SRC,$(r)),$(eval $(call unit_rule,$(r)))))
 
