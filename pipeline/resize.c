@@ -11,14 +11,15 @@
 #include "pipeline/decode.h"
 
 #define FRACTION 22
+#define HALF     (1u << (FRACTION - 1))
 
 /* For each output position the inputs it is made of: `first`, `n`, and their weights. */
 struct taps {
     uint32_t out, max; /* outputs; room per output */
     struct {
         uint32_t first, n;
-    } * span;        /* [out] */
-    int32_t *weight; /* [out][max] */
+    } * span;         /* [out] */
+    uint32_t *weight; /* [out][max] */
 };
 
 static void taps_done(struct taps *t)
@@ -51,7 +52,7 @@ static bool taps_init(struct taps *t, uint32_t in, double from, double part, uin
         for (uint32_t i = first; i < end; i++, n++)
             weights_sum += w[n] = triangle((i + 0.5 - centre) / stretch);
         for (uint32_t i = 0; i < n && weights_sum > 0; i++)
-            t->weight[(size_t)o * t->max + i] = (int32_t)floor(0.5 + w[i] / weights_sum * (1 << FRACTION));
+            t->weight[(size_t)o * t->max + i] = (uint32_t)floor(0.5 + w[i] / weights_sum * (1 << FRACTION));
         t->span[o].first = first;
         t->span[o].n = n;
     }
@@ -59,39 +60,62 @@ static bool taps_init(struct taps *t, uint32_t in, double from, double part, uin
     return ok;
 }
 
-static uint8_t to_u8(int64_t sum)
+/* A sum of weighted bytes and one half, rounded. 32 bits hold it: the weights of an output add up to 2^22, give or take
+ * half a unit for each of at most 2 * 8192 + 1 taps. */
+static uint8_t to_u8(uint32_t sum)
 {
-    sum >>= FRACTION;
-    return (uint8_t)(sum < 0 ? 0 : sum > 255 ? 255 : sum);
+    return (uint8_t)WN_MIN(sum >> FRACTION, 255u);
 }
 
-/* One row: (in, c) -> (t->out, c). */
-static void across(const struct taps *t, uint32_t c, const uint8_t *from, uint8_t *to)
+/* One row: (in, 1) -> (t->out, 1). */
+static void across_1(const struct taps *t, const uint8_t *from, uint8_t *to)
 {
     for (uint32_t o = 0; o < t->out; o++) {
-        const uint8_t *p = from + (size_t)t->span[o].first * c;
-        const int32_t *w = t->weight + (size_t)o * t->max;
-        for (uint32_t k = 0; k < c; k++) {
-            int64_t sum = INT64_C(1) << (FRACTION - 1);
-            for (uint32_t i = 0; i < t->span[o].n; i++)
-                sum += (int64_t)p[i * c + k] * w[i];
-            *to++ = to_u8(sum);
-        }
+        const uint8_t *p = from + t->span[o].first;
+        const uint32_t *w = t->weight + (size_t)o * t->max;
+        uint32_t sum = HALF;
+        for (uint32_t i = 0; i < t->span[o].n; i++)
+            sum += p[i] * w[i];
+        *to++ = to_u8(sum);
     }
 }
 
-/* All rows: rows of `n` bytes, the first of which is row `base` of the source. */
-static void down(const struct taps *t, size_t n, const uint8_t *from, uint32_t base, uint8_t *to)
+/* One row: (in, 3) -> (t->out, 3). */
+static void across_3(const struct taps *t, const uint8_t *from, uint8_t *to)
+{
+    for (uint32_t o = 0; o < t->out; o++, to += 3) {
+        const uint8_t *p = from + (size_t)t->span[o].first * 3;
+        const uint32_t *w = t->weight + (size_t)o * t->max, *end = w + t->span[o].n;
+        uint32_t r = HALF, g = HALF, b = HALF;
+        for (; w < end; w++, p += 3) {
+            r += p[0] * *w;
+            g += p[1] * *w;
+            b += p[2] * *w;
+        }
+        to[0] = to_u8(r);
+        to[1] = to_u8(g);
+        to[2] = to_u8(b);
+    }
+}
+
+static void add_row(uint32_t *restrict sum, const uint8_t *restrict row, uint32_t w, size_t n)
+{
+    for (size_t x = 0; x < n; x++)
+        sum[x] += row[x] * w;
+}
+
+/* All rows: rows of `n` bytes, the first of which is row `base` of the source. `sum` [n] is working memory. */
+static void down(const struct taps *t, size_t n, const uint8_t *from, uint32_t base, uint32_t *sum, uint8_t *to)
 {
     for (uint32_t o = 0; o < t->out; o++, to += n) {
         const uint8_t *p = from + (size_t)(t->span[o].first - base) * n;
-        const int32_t *w = t->weight + (size_t)o * t->max;
-        for (size_t x = 0; x < n; x++) {
-            int64_t sum = INT64_C(1) << (FRACTION - 1);
-            for (uint32_t i = 0; i < t->span[o].n; i++)
-                sum += (int64_t)p[i * n + x] * w[i];
-            to[x] = to_u8(sum);
-        }
+        const uint32_t *w = t->weight + (size_t)o * t->max;
+        for (size_t x = 0; x < n; x++)
+            sum[x] = HALF;
+        for (uint32_t i = 0; i < t->span[o].n; i++, p += n)
+            add_row(sum, p, w[i], n);
+        for (size_t x = 0; x < n; x++)
+            to[x] = to_u8(sum[x]);
     }
 }
 
@@ -99,14 +123,17 @@ static bool resize(const struct wn_image *image, const struct taps *tx, const st
 {
     uint32_t base = ty->span[0].first, end = ty->span[ty->out - 1].first + ty->span[ty->out - 1].n;
     size_t from_n = (size_t)image->w * image->channels, n = (size_t)tx->out * image->channels;
-    uint8_t *middle = malloc((end - base) * n);
-    for (uint32_t y = base; middle && y < end; y++)
-        across(tx, image->channels, image->px + y * from_n, middle + (y - base) * n);
-    if (middle)
-        down(ty, n, middle, base, px);
-    bool done = middle != NULL;
-    free(middle);
-    return done;
+    WN_CLEANUP(wn_freep) uint8_t *middle = malloc((end - base) * n);
+    WN_CLEANUP(wn_freep) uint32_t *sum = malloc(n * sizeof *sum);
+    if (!middle || !sum)
+        return false;
+    for (uint32_t y = base; y < end; y++)
+        if (image->channels == 1)
+            across_1(tx, image->px + y * from_n, middle + (y - base) * n);
+        else
+            across_3(tx, image->px + y * from_n, middle + (y - base) * n);
+    down(ty, n, middle, base, sum, px);
+    return true;
 }
 
 enum winnow_status wn_image_resize(const struct wn_image *image, double part_w, double part_h, uint32_t w, uint32_t h,

@@ -7,14 +7,22 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n);
 
+static char dir[64], path[96];
+
+static void clean_up(void)
+{
+    unlink(path);
+    rmdir(dir);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n)
 {
-    static char dir[64], path[96];
     static const struct wn_pipe_io in = { "x", WN_PIPE_F32, 3, { -1, -1, 3 } }, out = { "y", WN_PIPE_F32, 1, { -1 } };
     if (!dir[0]) {
         snprintf(dir, sizeof dir, "/tmp/wn-fuzz-pipeline-%ld", (long)getpid());
         snprintf(path, sizeof path, "%s/pipeline.yaml", dir);
         mkdir(dir, 0700);
+        atexit(clean_up);
     }
     FILE *f = fopen(path, "w");
     if (!f || fwrite(bytes, 1, n, f) != n || fclose(f) != 0)

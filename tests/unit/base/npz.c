@@ -157,3 +157,15 @@ Test(npz, an_unfinished_writer_leaves_nothing)
     cr_expect_neq(access(temp, F_OK), 0);
     cr_expect_neq(access(path, F_OK), 0);
 }
+
+Test(npz, names_beyond_ascii)
+{
+    struct wn_npz in = sample(), out = { 0 };
+    struct winnow_err err = { 0 };
+    in.array[0].name = (char *)(uintptr_t) "gr\xc3\xb6\xc3\x9f"
+                                           "e";
+    cr_assert_eq(wn_npz_write(path, &in, &err), WINNOW_OK, "%s", err.msg);
+    cr_assert_eq(wn_npz_read(path, NULL, &out, &err), WINNOW_OK, "%s", err.msg);
+    cr_expect(wn_npz_find(&out, in.array[0].name) != NULL);
+    wn_npz_done(&out);
+}
