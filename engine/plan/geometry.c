@@ -104,16 +104,16 @@ static enum wn_spatial window_of(const struct wn_node *node, const struct wn_con
     return WN_SPATIAL_WINDOW;
 }
 
-/* f32 pools read any layout and know ceil_mode; the u8 ones read through windows. */
+/* Pools read any layout and know ceil_mode. */
 static enum wn_spatial plain_pool(const struct wn_lower *lo, const struct wn_node *node, struct wn_conv_geom *ret)
 {
     const struct wn_type *t = wn_lower_type(lo, node->in[0]);
     if ((node->n_out > 1 && node->out[1] != WN_NONE) ||
         wn_conv_geom_of(node, (unsigned)t->rank - 2, NULL, ret, NULL) != WINNOW_OK)
         return WN_SPATIAL_NONE;
-    if (t->dtype == WINNOW_F32)
-        return ret->auto_pad ? WN_SPATIAL_NONE : WN_SPATIAL_FREE;
-    return wn_node_int(node, "ceil_mode", 0) || !wn_node_is(node, "MaxPool") ? WN_SPATIAL_NONE : WN_SPATIAL_WINDOW;
+    if (ret->auto_pad || (t->dtype != WINNOW_F32 && !wn_node_is(node, "MaxPool")))
+        return WN_SPATIAL_NONE;
+    return WN_SPATIAL_FREE;
 }
 
 static bool in_list(const struct wn_node *node, const char *const *list, size_t n)
@@ -148,8 +148,10 @@ enum wn_spatial wn_spatial_of(const struct wn_lower *lo, const struct wn_node *n
             return window_of(node, &((const struct wn_fused_f32 *)node->fused)->geom, ret_geom);
         if (wn_fused_is(node, "QConv"))
             return window_of(node, &((const struct wn_fused_q8 *)node->fused)->geom, ret_geom);
-        if (wn_fused_is(node, "QAveragePool"))
-            return window_of(node, &((const struct wn_fused_qelt *)node->fused)->geom, ret_geom);
+        if (wn_fused_is(node, "QAveragePool")) {
+            *ret_geom = ((const struct wn_fused_qelt *)node->fused)->geom;
+            return ret_geom->auto_pad ? WN_SPATIAL_NONE : WN_SPATIAL_FREE;
+        }
         if (wn_fused_is(node, "QGlobalAveragePool"))
             return WN_SPATIAL_GLOBAL;
         return in_list(node, wn_same, WN_COUNT(wn_same)) ? WN_SPATIAL_SAME : WN_SPATIAL_NONE;

@@ -56,7 +56,7 @@ enum wn_spatial {
     WN_SPATIAL_NONE,   /* works on plain tensors */
     WN_SPATIAL_WINDOW, /* convolution or pool: *ret_geom is set */
     WN_SPATIAL_SAME,   /* elementwise over pictures of one shape; also concatenation of channels */
-    WN_SPATIAL_FREE,   /* planes in and out, but any layouts (f32 pools): *ret_geom is set */
+    WN_SPATIAL_FREE,   /* planes in and out, but any layouts (pools): *ret_geom is set */
     WN_SPATIAL_GLOBAL, /* global pool: planes in, a vector out */
 };
 enum wn_spatial wn_spatial_of(const struct wn_lower *lo, const struct wn_node *node, struct wn_conv_geom *ret_geom);

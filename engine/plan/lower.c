@@ -233,9 +233,9 @@ static void place_known(struct wn_lower *lo)
 
 enum winnow_status wn_plan_lower(struct wn_plan *plan, struct winnow_model *model, struct winnow_err *err)
 {
-    static wn_lower_fn *const table[] = { wn_lower_view,       wn_lower_conv_f32,   wn_lower_conv_q8,
-                                          wn_lower_pool,       wn_lower_concat,     wn_lower_eltwise,
-                                          wn_lower_eltwise_q8, wn_lower_linear_f32, wn_lower_linear_q8 };
+    static wn_lower_fn *const table[] = { wn_lower_view,       wn_lower_conv_f32, wn_lower_conv_q8, wn_lower_pool,
+                                          wn_lower_pool_q8,    wn_lower_concat,   wn_lower_eltwise, wn_lower_eltwise_q8,
+                                          wn_lower_linear_f32, wn_lower_linear_q8 };
     struct wn_lower lo = { .plan = plan, .model = model, .err = err, .reference = model->opts.reference };
     plan->place = wn_arena_calloc(&plan->arena, plan->g.values.n + 1, sizeof *plan->place);
     if (!plan->place)
