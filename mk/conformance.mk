@@ -1,9 +1,11 @@
-# conformance.mk: ONNX's own node tests against the reference runs of engine/ops.
-$(BUILD)/tests/conformance: $(call obj,tests/conformance/conformance.c) $(call A,engine base)
+# conformance.mk: ONNX's own node tests, and real models, by the reference runs of engine/ops.
+CONFORMANCE := $(BUILD)/tests/conformance $(BUILD)/tests/models
+$(CONFORMANCE): $(BUILD)/tests/%: $(BUILD)/obj/tests/conformance/%.o $(call A,engine base)
 	@mkdir -p $(@D)
-	$(call link,$(call obj,tests/conformance/conformance.c),engine base)
-tests-build: $(BUILD)/tests/conformance
+	$(call link,$<,engine base)
+tests-build: $(CONFORMANCE)
 .PHONY: check-conformance
-## check-conformance  ONNX's node tests (Debian: libonnx-testdata) for every operator of the table
-check-conformance: $(BUILD)/tests/conformance
+## check-conformance  ONNX's node tests (Debian: libonnx-testdata), and the models in ../shared/data
+check-conformance: $(CONFORMANCE)
 	$(BUILD)/tests/conformance
+	$(BUILD)/tests/models
