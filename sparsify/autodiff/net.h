@@ -167,7 +167,7 @@ struct wn_net {
     size_t memory_floats, max_floats;
     int dlogits_buf;
     float *dlogits;
-    bool no_sparse, planned;
+    bool no_sparse, all_sparse, planned;
     double predicted_ns;
     unsigned n_lanes_layers;
     int weight_max; /* fake-quantized weights */

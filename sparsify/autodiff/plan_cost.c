@@ -114,8 +114,10 @@ void wn_plan_choose(struct wn_net *net, enum wn_side *side)
             cost[i][WN_SIDE_LANES] = op->rule->cost(net, op, WN_SIDE_LANES);
         }
         net->predicted_ns = descend(net, side, (const double(*)[2])cost, possible, have);
+        if (net->all_sparse)
+            memcpy(side, other, n * sizeof *side);
         double lanes = descend(net, other, (const double(*)[2])cost, possible, have);
-        if (lanes < net->predicted_ns) {
+        if (!net->all_sparse && lanes < net->predicted_ns) {
             net->predicted_ns = lanes;
             memcpy(side, other, n * sizeof *side);
         }

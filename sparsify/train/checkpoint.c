@@ -173,7 +173,7 @@ enum winnow_status wn_trainer_checkpoint(struct wn_trainer *tr, const char *path
     end(&o);
     if (o.failed)
         return wn_fail(err, WINNOW_E_NOMEM, "checkpoint '%s'", path);
-    return wn_file_replace(path, o.b.at, o.b.n, 0640, err);
+    return wn_file_write_durable(path, o.b.at, o.b.n, err);
 }
 
 /* ---- reading ---- */

@@ -30,6 +30,7 @@ struct wn_train_opts {
     float bn_momentum;       /* share of the new batch in running statistics; 0 means the default 0.1 */
     size_t max_memory_bytes; /* refuse plans that need more; default 4 GiB */
     bool no_sparse;          /* compute masked layers densely (tests and benchmarks) */
+    bool all_sparse;         /* the sparse kernels wherever they can, whatever the cost (tests and benchmarks) */
 };
 
 /* ---- data ---- */

@@ -133,6 +133,7 @@ enum winnow_status wn_trainer_new(const struct wn_graph *graph, const struct wn_
     net->threads = tr->opts.threads;
     net->max_floats = tr->opts.max_memory_bytes / sizeof(float);
     net->no_sparse = tr->opts.no_sparse;
+    net->all_sparse = tr->opts.all_sparse;
     net->seed = tr->opts.seed;
     net->weight_max = 127;
     tr->order_epoch = WN_EPOCH_MEASURE - 1;
