@@ -77,6 +77,14 @@ static void block(const struct wn_q8_gemm *mat, const int32_t *off, const struct
         SINGLE_ROW(s20, s21, w + 4);
         SINGLE_ROW(s30, s31, w + 6);
     }
+    if (e->out == WN_OUT_QUAD && !e->w_zp && nrows == 4) {
+        bool residual = e->r;
+        wn_q8_avx2_put_quad(e, o, 4, c, wn_q8_avx2_quad_words(e, o, c, s00, s01, residual),
+                            wn_q8_avx2_quad_words(e, o + 1, c, s10, s11, residual),
+                            wn_q8_avx2_quad_words(e, o + 2, c, s20, s21, residual),
+                            wn_q8_avx2_quad_words(e, o + 3, c, s30, s31, residual));
+        return;
+    }
     if (e->out == WN_OUT_F32) {
         wn_q8_avx2_put_f32(e, o, c, s00, s01);
         if (nrows > 1)

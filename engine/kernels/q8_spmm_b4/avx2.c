@@ -9,7 +9,7 @@
 #include "engine/kernels/q8_epilogue_avx2.h"
 
 #define MAX_V      8u     /* vectors of 8 columns: 64 columns */
-#define TILE_BYTES 28672u /* activations of one tile, to stay in L1 */
+#define TILE_BYTES 57344u /* activations of one tile, to stay in L1 */
 
 /* One tile of columns at work: words of the group's rows, packs order, for the quad form. */
 struct tile {
@@ -82,16 +82,11 @@ WN_Q8_INLINE void any_row(struct tile *t, size_t o, const __m256i acc[MAX_V], un
     }
 }
 
-/* Row o over the tile's 8 * V columns: sum and finish; V and S are constants after inlining. */
-WN_Q8_INLINE void row(struct tile *t, size_t o, const int32_t *w, const int32_t *off, uint32_t chains, unsigned V,
-                      unsigned S)
+/* acc += the row's chains of S blocks; V and S are constants after inlining. */
+WN_Q8_INLINE void sum(__m256i acc[MAX_V], const uint8_t *x, const int32_t *w, const int32_t *off, uint32_t chains,
+                      unsigned V, unsigned S)
 {
     const __m256i ones = _mm256_set1_epi16(1);
-    const uint8_t *x = t->x;
-    __m256i acc[MAX_V];
-    WN_UNROLL
-    for (unsigned v = 0; v < V; v++)
-        acc[v] = _mm256_set1_epi32(t->e->a->bias[o]);
     for (const int32_t *end = w + (size_t)chains * S; w != end; w += S, off += S) {
         const uint8_t *p[4];
         __m256i b[4];
@@ -104,47 +99,60 @@ WN_Q8_INLINE void row(struct tile *t, size_t o, const int32_t *w, const int32_t 
         for (unsigned v = 0; v < V; v++)
             acc[v] = chain(acc[v], p, b, ones, v, S);
     }
-    if (t->quad)
-        quad_row(t, o, acc, V, false);
-    else if (t->quad_residual)
-        quad_row(t, o, acc, V, true);
-    else
-        any_row(t, o, acc, V);
 }
 
-typedef void row_fn(struct tile *t, size_t o, const int32_t *w, const int32_t *off, uint32_t chains);
-#define ROW(V, S)                                                                                                      \
-    static void row_##V##_##S(struct tile *t, size_t o, const int32_t *w, const int32_t *off, uint32_t chains)         \
-    {                                                                                                                  \
-        row(t, o, w, off, chains, V, S);                                                                               \
+/* All rows over one tile of 8 * V columns; V is a constant after inlining. */
+WN_Q8_INLINE void rows(const struct wn_q8_spmm_b4 *mat, const int32_t *off, struct tile *t, size_t row0, size_t row1,
+                       unsigned V)
+{
+    for (size_t o = row0; o < row1; o += 4) {
+        const struct wn_q8_spmm_b4_group *g = &mat->group[o / 4];
+        size_t at = g->at, nrows = WN_MIN(mat->rows - o, 4u);
+        for (size_t r = 0; r < nrows; r++) {
+            __m256i acc[MAX_V];
+            WN_UNROLL
+            for (unsigned v = 0; v < V; v++)
+                acc[v] = _mm256_set1_epi32(t->e->a->bias[o + r]);
+            switch (g->s) {
+            case 1:
+                sum(acc, t->x, mat->w + at, off + at, g->chains[r], V, 1);
+                break;
+            case 2:
+                sum(acc, t->x, mat->w + at, off + at, g->chains[r], V, 2);
+                break;
+            case 3:
+                sum(acc, t->x, mat->w + at, off + at, g->chains[r], V, 3);
+                break;
+            default:
+                sum(acc, t->x, mat->w + at, off + at, g->chains[r], V, 4);
+            }
+            at += (size_t)g->chains[r] * g->s;
+            if (t->quad)
+                quad_row(t, o + r, acc, V, false);
+            else if (t->quad_residual)
+                quad_row(t, o + r, acc, V, true);
+            else
+                any_row(t, o + r, acc, V);
+        }
+        if (t->e->out == WN_OUT_QUAD)
+            for (unsigned v = 0; v < V / 2; v++)
+                wn_q8_avx2_put_quad(t->e, o, nrows, t->c + 16 * v, t->words[0][v], t->words[1][v], t->words[2][v],
+                                    t->words[3][v]);
     }
-#define ROWS(V) ROW(V, 1) ROW(V, 2) ROW(V, 3) ROW(V, 4)
+}
+
+typedef void rows_fn(const struct wn_q8_spmm_b4 *mat, const int32_t *off, struct tile *t, size_t row0, size_t row1);
+#define ROWS(V)                                                                                                        \
+    static void rows_##V(const struct wn_q8_spmm_b4 *mat, const int32_t *off, struct tile *t, size_t row0,             \
+                         size_t row1)                                                                                  \
+    {                                                                                                                  \
+        rows(mat, off, t, row0, row1, V);                                                                              \
+    }
 ROWS(2)
 ROWS(4)
 ROWS(6)
 ROWS(8)
-static row_fn *const row_fns[MAX_V / 2][WN_Q8_SPMM_B4_MAX_S] = { { row_2_1, row_2_2, row_2_3, row_2_4 },
-                                                                 { row_4_1, row_4_2, row_4_3, row_4_4 },
-                                                                 { row_6_1, row_6_2, row_6_3, row_6_4 },
-                                                                 { row_8_1, row_8_2, row_8_3, row_8_4 } };
-
-/* All rows over one tile of 16 * nw columns. */
-static void tile_rows(const struct wn_q8_spmm_b4 *mat, const int32_t *off, struct tile *t, size_t nw, size_t row0,
-                      size_t row1)
-{
-    for (size_t o = row0; o < row1; o += 4) {
-        const struct wn_q8_spmm_b4_group *g = &mat->group[o / 4];
-        row_fn *fn = row_fns[nw - 1][g->s - 1];
-        size_t at = g->at, nrows = WN_MIN(mat->rows - o, 4u);
-        for (size_t r = 0; r < nrows; r++) {
-            fn(t, o + r, mat->w + at, off + at, g->chains[r]);
-            at += (size_t)g->chains[r] * g->s;
-        }
-        for (size_t v = 0; v < nw && t->e->out == WN_OUT_QUAD; v++)
-            wn_q8_avx2_put_quad(t->e, o, nrows, t->c + 16 * v, t->words[0][v], t->words[1][v], t->words[2][v],
-                                t->words[3][v]);
-    }
-}
+static rows_fn *const rows_fns[MAX_V / 2] = { rows_2, rows_4, rows_6, rows_8 };
 
 /* Columns / 16 per tile, so that what the tile's taps touch stays in L1 where it can. */
 static size_t tile_width(const struct wn_q8_spmm_b4 *mat)
@@ -163,7 +171,7 @@ void wn_q8_spmm_b4_1x64__avx2(const struct wn_q8_spmm_b4 *mat, const int32_t *of
     while (left) { /* shared out evenly: 5 are 3 + 2 rather than 4 + 1 */
         size_t tiles = (left + most - 1) / most, nw = (left + tiles - 1) / tiles;
         t.x = args->x + 4 * t.c;
-        tile_rows(mat, off, &t, nw, row0, row1);
+        rows_fns[nw - 1](mat, off, &t, row0, row1);
         t.c += 16 * nw;
         left -= nw;
     }
