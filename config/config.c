@@ -59,6 +59,7 @@ struct target {
     const struct wn_setting *s;
     const char *dir; /* where relative paths start; "" = leave them */
     char *msg;       /* [200] what is wrong, on failure */
+    bool no_memory;  /* that is all that is wrong */
 };
 #define MSG_ROOM 200
 
@@ -69,6 +70,12 @@ __attribute__((format(printf, 2, 3))) static bool wrong(struct target *t, const 
     vsnprintf(t->msg, MSG_ROOM, fmt, ap);
     va_end(ap);
     return false;
+}
+
+static bool no_memory(struct target *t)
+{
+    t->no_memory = true;
+    return wrong(t, "out of memory");
 }
 
 static void *field(struct wn_config *cfg, const struct wn_setting *s)
@@ -100,7 +107,7 @@ static bool set_string(struct target *t, const char *text, const char **ret)
         return wrong(t, "'%.60s' is not an address: %s", text, why);
     *ret = type == WN_SETTING_PATH || type == WN_SETTING_PATHS ? place_path(t, text)
                                                                : wn_arena_strndup(&t->cfg->arena, text, strlen(text));
-    return *ret ? true : wrong(t, "out of memory");
+    return *ret ? true : no_memory(t);
 }
 
 static bool set_list(struct target *t, const char *const *texts, size_t n)
@@ -111,7 +118,7 @@ static bool set_list(struct target *t, const char *const *texts, size_t n)
         return wrong(t, "%zu entries where %" PRId64 " to %" PRId64 " are allowed", n, min, max);
     list->at = wn_arena_calloc(&t->cfg->arena, n, sizeof *list->at);
     if (!list->at)
-        return wrong(t, "out of memory");
+        return no_memory(t);
     for (size_t i = 0; i < n; i++)
         if (!set_string(t, texts[i], &list->at[i]))
             return false;
@@ -221,7 +228,8 @@ enum winnow_status wn_config_defaults(struct wn_config *ret, struct winnow_err *
         struct target t = { .cfg = ret, .s = &settings[i], .dir = "", .msg = msg };
         if (!set_default(&t)) {
             wn_config_done(ret);
-            return wn_fail(err, WINNOW_E_INTERNAL, "default of %s.%s: %s", settings[i].section, settings[i].key, msg);
+            return wn_fail(err, t.no_memory ? WINNOW_E_NOMEM : WINNOW_E_INTERNAL, "default of %s.%s: %s",
+                           settings[i].section, settings[i].key, msg);
         }
     }
     return WINNOW_OK;
@@ -321,7 +329,8 @@ static enum winnow_status load_key(const struct loader *l, const char *section, 
             continue;
         struct target t = { .cfg = l->cfg, .s = &settings[i], .dir = l->dir, .msg = msg };
         if (!set_node(&t, value))
-            return wn_yaml_fail(l->doc, key, l->err, WINNOW_E_MALFORMED, "%s.%s: %s", section, key->text, msg);
+            return wn_yaml_fail(l->doc, key, l->err, t.no_memory ? WINNOW_E_NOMEM : WINNOW_E_MALFORMED, "%s.%s: %s",
+                                section, key->text, msg);
         return WINNOW_OK;
     }
     return unknown_key(l, section, key);
