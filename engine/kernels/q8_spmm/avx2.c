@@ -15,22 +15,22 @@
 
 #define TILE 64u
 
-/* What finishing needs besides the sums; for one column tile of one call. */
+/* One column tile of one call. */
 struct job {
     struct wn_q8_avx2 e;
+    const struct wn_q8_spmm *mat;
+    const int32_t *off;
     const uint8_t *x;        /* column 0 of the tile */
     const int32_t *colsum;   /* of the tile, or NULL */
     __m256i keep[TILE / 32]; /* byte masks */
 };
 
-/* What one row needs. */
-struct task {
-    const struct wn_q8_spmm_row *row;
-    const uint32_t *w;
-    const int32_t *off;
-    const uint8_t *r; /* residual bytes of the tile, or NULL */
-    int32_t bias, w_zp;
-    float mul;
+/* Rows o..end-1 of a tile. */
+struct rows {
+    size_t o, end;
+    uint8_t *y;       /* bytes of row o, TILE or 32 of each row */
+    const uint8_t *r; /* residual bytes of row o, or NULL */
+    size_t stride;    /* of y and r */
 };
 
 /* ---- sums ---- */
@@ -105,33 +105,35 @@ WN_Q8_INLINE void step(__m256i *acc, const uint8_t *x, const uint32_t *w, const 
     }
 }
 
-WN_Q8_INLINE void row_sums(const struct task *t, const uint8_t *x, unsigned nv, __m256i *acc)
+WN_Q8_INLINE void row_sums(const struct job *j, size_t o, unsigned nv, __m256i *acc)
 {
-    const uint32_t *w = t->w;
-    const int32_t *off = t->off;
+    const struct wn_q8_spmm_row *row = &j->mat->row[o];
+    const uint32_t *w = j->mat->w + row->at;
+    const int32_t *off = j->off + 2 * (size_t)row->at;
+    const uint8_t *x = j->x;
 #pragma GCC unroll 8
     for (unsigned i = 0; i < 4 * nv; i++)
-        acc[i] = _mm256_set1_epi32(t->bias);
-    for (unsigned i = t->row->steps[2]; i; i--, w += 6, off += 12)
+        acc[i] = _mm256_set1_epi32(j->e.a->bias[o]);
+    for (unsigned i = row->steps[2]; i; i--, w += 6, off += 12)
         step(acc, x, w, off, 3, nv);
-    for (unsigned i = t->row->steps[1]; i; i--, w += 4, off += 8)
+    for (unsigned i = row->steps[1]; i; i--, w += 4, off += 8)
         step(acc, x, w, off, 2, nv);
-    for (unsigned i = t->row->steps[0]; i; i--, w += 2, off += 4)
+    for (unsigned i = row->steps[0]; i; i--, w += 2, off += 4)
         step(acc, x, w, off, 1, nv);
 }
 
 /* ---- finishing ---- */
 /* Sums of 32 columns less the weight zero point's share, scaled. */
-WN_Q8_INLINE void scale(const struct task *t, const int32_t *colsum, const __m256i *acc, __m256 *f)
+WN_Q8_INLINE void scale(const struct wn_q8_avx2 *e, size_t o, const int32_t *colsum, const __m256i *acc, __m256 *f)
 {
-    const __m256 mul = _mm256_set1_ps(t->mul);
+    const __m256 mul = _mm256_set1_ps(e->a->mul[o]);
 #pragma GCC unroll 4
     for (unsigned i = 0; i < 4; i++) {
         __m256i a = acc[i];
         if (colsum) {
             __m256i sums =
                 _mm256_loadu2_m128i((const __m128i *)(colsum + 4 * i + 16), (const __m128i *)(colsum + 4 * i));
-            a = _mm256_sub_epi32(a, _mm256_mullo_epi32(_mm256_set1_epi32(t->w_zp), sums));
+            a = _mm256_sub_epi32(a, _mm256_mullo_epi32(_mm256_set1_epi32(e->w_zp[o]), sums));
         }
         f[i] = _mm256_mul_ps(_mm256_cvtepi32_ps(a), mul);
     }
@@ -142,15 +144,15 @@ WN_Q8_INLINE __m256 residual(const struct wn_q8_avx2 *e, __m256 f, __m256i r)
     return _mm256_add_ps(f, _mm256_mul_ps(_mm256_cvtepi32_ps(_mm256_sub_epi32(r, e->r_zp)), e->r_mul));
 }
 
-/* The bytes of 32 columns, v the number of the 32 in the tile. */
-WN_Q8_INLINE __m256i finish(const struct job *j, const struct task *t, const __m256i *acc, unsigned v)
+/* The bytes of 32 columns of row o, v the number of the 32 in the tile. */
+WN_Q8_INLINE __m256i finish(const struct job *j, size_t o, const uint8_t *res, const __m256i *acc, unsigned v)
 {
     const struct wn_q8_avx2 *e = &j->e;
     __m256 f[4];
-    scale(t, j->colsum ? j->colsum + 32 * v : NULL, acc, f);
-    if (t->r) {
+    scale(e, o, j->colsum ? j->colsum + 32 * v : NULL, acc, f);
+    if (res) {
         const __m256i zero = _mm256_setzero_si256();
-        __m256i r = _mm256_loadu_si256((const __m256i *)(t->r + 32 * v));
+        __m256i r = _mm256_loadu_si256((const __m256i *)(res + 32 * v));
         __m256i lo = _mm256_unpacklo_epi8(r, zero), hi = _mm256_unpackhi_epi8(r, zero);
         f[0] = residual(e, f[0], _mm256_unpacklo_epi16(lo, zero));
         f[1] = residual(e, f[1], _mm256_unpackhi_epi16(lo, zero));
@@ -163,20 +165,29 @@ WN_Q8_INLINE __m256i finish(const struct job *j, const struct task *t, const __m
     return _mm256_blendv_epi8(e->pad, wn_q8_avx2_clamp(e, y), j->keep[v]);
 }
 
-/* ---- a row: u8 to y (TILE or 32 bytes), sums in column order to sums ---- */
-__attribute__((noinline)) static void row64_u8(const struct job *j, const struct task *t, uint8_t *y)
+/* ---- rows of nv * 32 columns as bytes, a row's sums in column order ---- */
+WN_Q8_INLINE void rows_u8(const struct job *j, const struct rows *rows, unsigned nv)
 {
-    __m256i acc[8];
-    row_sums(t, j->x, 2, acc);
-    _mm256_storeu_si256((__m256i *)y, finish(j, t, acc, 0));
-    _mm256_storeu_si256((__m256i *)(y + 32), finish(j, t, acc + 4, 1));
+    uint8_t *y = rows->y;
+    const uint8_t *r = rows->r;
+    for (size_t o = rows->o; o < rows->end; o++, y += rows->stride) {
+        __m256i acc[8];
+        row_sums(j, o, nv, acc);
+#pragma GCC unroll 2
+        for (unsigned v = 0; v < nv; v++)
+            _mm256_storeu_si256((__m256i *)(y + 32 * v), finish(j, o, r, acc + 4 * v, v));
+        r = r ? r + rows->stride : NULL;
+    }
 }
 
-__attribute__((noinline)) static void row32_u8(const struct job *j, const struct task *t, uint8_t *y)
+__attribute__((noinline)) static void rows64_u8(const struct job *j, const struct rows *rows)
 {
-    __m256i acc[4];
-    row_sums(t, j->x, 1, acc);
-    _mm256_storeu_si256((__m256i *)y, finish(j, t, acc, 0));
+    rows_u8(j, rows, 2);
+}
+
+__attribute__((noinline)) static void rows32_u8(const struct job *j, const struct rows *rows)
+{
+    rows_u8(j, rows, 1);
 }
 
 WN_Q8_INLINE void in_order(const __m256i *a, __m256i *sums)
@@ -187,18 +198,18 @@ WN_Q8_INLINE void in_order(const __m256i *a, __m256i *sums)
     sums[3] = _mm256_permute2x128_si256(a[2], a[3], 0x31);
 }
 
-__attribute__((noinline)) static void row64_i32(const struct job *j, const struct task *t, __m256i *sums)
+__attribute__((noinline)) static void row64_i32(const struct job *j, size_t o, __m256i *sums)
 {
     __m256i acc[8];
-    row_sums(t, j->x, 2, acc);
+    row_sums(j, o, 2, acc);
     in_order(acc, sums);
     in_order(acc + 4, sums + 4);
 }
 
-__attribute__((noinline)) static void row32_i32(const struct job *j, const struct task *t, __m256i *sums)
+__attribute__((noinline)) static void row32_i32(const struct job *j, size_t o, __m256i *sums)
 {
     __m256i acc[4];
-    row_sums(t, j->x, 1, acc);
+    row_sums(j, o, 1, acc);
     in_order(acc, sums);
 }
 
@@ -228,70 +239,55 @@ WN_Q8_INLINE void quads_to_bytes(const uint8_t *q, uint8_t (*b)[TILE])
         _mm_store_si128((__m128i *)b[i], _mm_castps_si128(c[i]));
 }
 
-/* ---- tiles ---- */
-struct block {
-    const struct wn_q8_spmm *mat;
-    const int32_t *off;
-    size_t row0, row1;
-};
-
-WN_Q8_INLINE struct task task_of(const struct block *k, const struct wn_q8_args *a, size_t o)
-{
-    const struct wn_q8_spmm_row *row = &k->mat->row[o];
-    return (struct task){ .row = row,
-                          .w = k->mat->w + row->at,
-                          .off = k->off + 2 * (size_t)row->at,
-                          .bias = a->bias[o],
-                          .w_zp = a->w_zp ? a->w_zp[o] : 0,
-                          .mul = a->mul[o] };
-}
-
-/* Rows o.. (at most four) of columns c.. as quads; n of the nv * 32 columns are stored. */
-WN_Q8_INLINE void four_rows_quad(const struct block *k, const struct job *j, size_t o, size_t c, unsigned nv, size_t n)
+/* ---- tiles: columns c.., of whose nv * 32 n are stored ---- */
+/* Rows o.. (at most four). */
+WN_Q8_INLINE void four_rows_quad(const struct job *j, size_t o, size_t end, size_t c, unsigned nv, size_t n)
 {
     const struct wn_q8_args *a = j->e.a;
     uint8_t y[4][TILE] __attribute__((aligned(32))), r[4][TILE] __attribute__((aligned(32)));
-    size_t at = o / 4 * a->y_stride + 4 * c;
+    size_t at = o / 4 * a->y_stride + 4 * c, nrows = WN_MIN(end - o, (size_t)4);
     for (size_t i = 0; a->r && i < n; i += 16)
         quads_to_bytes((const uint8_t *)a->r + at + 4 * i, (uint8_t(*)[TILE])(void *)&r[0][i]);
-    for (size_t i = 0; i < 4; i++) {
-        if (o + i >= k->row1) {
-            memset(y[i], a->y_zp, TILE);
-            continue;
-        }
-        struct task t = task_of(k, a, o + i);
-        t.r = a->r ? r[i] : NULL;
-        (nv == 2 ? row64_u8 : row32_u8)(j, &t, y[i]);
-    }
+    if (nrows < 4)
+        memset(y[nrows], a->y_zp, (4 - nrows) * TILE);
+    struct rows rows = { .o = o, .end = o + nrows, .y = y[0], .r = a->r ? r[0] : NULL, .stride = TILE };
+    (nv == 2 ? rows64_u8 : rows32_u8)(j, &rows);
     for (size_t i = 0; i < n; i += 16)
         bytes_to_quads((const uint8_t(*)[TILE])(const void *)&y[0][i], (uint8_t *)a->y + at + 4 * i);
 }
 
-WN_Q8_INLINE void row_plane(const struct block *k, const struct job *j, size_t o, size_t c, unsigned nv, size_t n)
+WN_Q8_INLINE void rows_plane(const struct job *j, size_t o, size_t end, size_t c, unsigned nv, size_t n)
 {
     const struct wn_q8_args *a = j->e.a;
     size_t at = o * a->y_stride + c;
-    struct task t = task_of(k, a, o);
-    t.r = a->r ? (const uint8_t *)a->r + at : NULL;
+    uint8_t *y = (uint8_t *)a->y + at;
+    struct rows rows = {
+        .o = o, .end = end, .y = y, .r = a->r ? (const uint8_t *)a->r + at : NULL, .stride = a->y_stride
+    };
     if (n == 32 * nv) {
-        (nv == 2 ? row64_u8 : row32_u8)(j, &t, (uint8_t *)a->y + at);
+        (nv == 2 ? rows64_u8 : rows32_u8)(j, &rows);
         return;
     }
-    uint8_t y[TILE];
-    (nv == 2 ? row64_u8 : row32_u8)(j, &t, y);
-    memcpy((uint8_t *)a->y + at, y, n);
+    for (; rows.o < end; rows.o++, y += a->y_stride) { /* the tile is wider than what may be written */
+        uint8_t part[TILE];
+        struct rows row = rows;
+        row.end = rows.o + 1;
+        row.y = part;
+        (nv == 2 ? rows64_u8 : rows32_u8)(j, &row);
+        memcpy(y, part, n);
+        rows.r = rows.r ? rows.r + a->y_stride : NULL;
+    }
 }
 
-WN_Q8_INLINE void row_f32(const struct block *k, const struct job *j, size_t o, size_t c, unsigned nv, size_t n)
+WN_Q8_INLINE void row_f32(const struct job *j, size_t o, size_t c, unsigned nv, size_t n)
 {
-    struct task t = task_of(k, j->e.a, o);
     __m256i sums[TILE / 8];
-    (nv == 2 ? row64_i32 : row32_i32)(j, &t, sums);
+    (nv == 2 ? row64_i32 : row32_i32)(j, o, sums);
     for (size_t i = 0; i < n; i += 8)
         wn_q8_avx2_put_f32x8(&j->e, o, c + i, sums[i / 8]);
 }
 
-static void tile(const struct block *k, struct job *j, size_t c, size_t n)
+static void tile(struct job *j, size_t row0, size_t row1, size_t c, size_t n)
 {
     const struct wn_q8_args *a = j->e.a;
     unsigned nv = n > 32 ? 2 : 1;
@@ -307,27 +303,23 @@ static void tile(const struct block *k, struct job *j, size_t c, size_t n)
             j->keep[v] = _mm256_packs_epi16(_mm256_packs_epi32(b[0], b[1]), _mm256_packs_epi32(b[2], b[3]));
         }
     }
-    for (size_t o = k->row0; o < k->row1; o += 4) {
-        if (a->out == WN_OUT_QUAD) {
-            four_rows_quad(k, j, o, c, nv, n);
-            continue;
-        }
-        for (size_t i = o; i < WN_MIN(o + 4, k->row1); i++)
-            if (a->out == WN_OUT_PLANE)
-                row_plane(k, j, i, c, nv, n);
-            else
-                row_f32(k, j, i, c, nv, n);
-    }
+    if (a->out == WN_OUT_PLANE)
+        rows_plane(j, row0, row1, c, nv, n);
+    else if (a->out == WN_OUT_F32)
+        for (size_t o = row0; o < row1; o++)
+            row_f32(j, o, c, nv, n);
+    else
+        for (size_t o = row0; o < row1; o += 4)
+            four_rows_quad(j, o, row1, c, nv, n);
 }
 
 void wn_q8_spmm_1x64__avx2(const struct wn_q8_spmm *mat, const int32_t *off, const struct wn_q8_args *args, size_t row0,
                            size_t row1)
 {
     assert(mat->stream == WN_Q8_SPMM_PAIR && row0 % 4 == 0 && args->n % WN_COLS == 0);
-    struct block k = { .mat = mat, .off = off, .row0 = row0, .row1 = row1 };
-    struct job j = { .e = wn_q8_avx2_begin(args) };
+    struct job j = { .e = wn_q8_avx2_begin(args), .mat = mat, .off = off };
     for (size_t c = 0; c < args->n; c += TILE)
-        tile(&k, &j, c, WN_MIN(args->n - c, (size_t)TILE));
+        tile(&j, row0, row1, c, WN_MIN(args->n - c, (size_t)TILE));
 }
 
 /* 16 columns in words; a word holds 128 bytes' sum for certain (128 * 255 < 65536), then it is widened. */

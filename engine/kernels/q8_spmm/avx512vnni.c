@@ -12,22 +12,22 @@
 #define TILE 128u
 #define WIDE 64u /* columns of one step */
 
-/* What finishing needs besides the sums; for one column tile of one call. */
+/* One column tile of one call. */
 struct job {
     struct wn_q8_v512 e;
+    const struct wn_q8_spmm *mat;
+    const int32_t *off;
     const uint8_t *x;        /* column 0 of the tile */
     v512i colsum[TILE / 16]; /* step order; with w_zp */
     v512i keep[TILE / WIDE]; /* byte masks */
 };
 
-/* What one row needs. */
-struct task {
-    const struct wn_q8_spmm_row *row;
-    const uint32_t *w;
-    const int32_t *off;
-    const uint8_t *r; /* residual bytes of the tile, or NULL */
-    int32_t bias, w_zp;
-    float mul;
+/* Rows o..end-1 of a tile. */
+struct rows {
+    size_t o, end;
+    uint8_t *y;       /* bytes of row o, TILE or WIDE of each row */
+    const uint8_t *r; /* residual bytes of row o, or NULL */
+    size_t stride;    /* of y and r */
 };
 
 /* Lane i of v[j] <-> lane j of v[i]: step order <-> column order. */
@@ -67,14 +67,16 @@ WN_Q8_INLINE void step(v512i *acc, const uint8_t *x, const uint32_t *w, const in
     }
 }
 
-WN_Q8_INLINE void row_sums(const struct task *t, const uint8_t *x, unsigned nv, v512i *acc)
+WN_Q8_INLINE void row_sums(const struct job *j, size_t o, unsigned nv, v512i *acc)
 {
-    const uint32_t *w = t->w;
-    const int32_t *off = t->off;
+    const struct wn_q8_spmm_row *row = &j->mat->row[o];
+    const uint32_t *w = j->mat->w + row->at;
+    const int32_t *off = j->off + 4 * (size_t)row->at;
+    const uint8_t *x = j->x;
 #pragma GCC unroll 8
     for (unsigned i = 0; i < 4 * nv; i++)
-        acc[i] = v512i_set1_i32(t->bias);
-    for (unsigned i = t->row->steps[0]; i; i--, w++, off += 4)
+        acc[i] = v512i_set1_i32(j->e.a->bias[o]);
+    for (unsigned i = row->steps[0]; i; i--, w++, off += 4)
         step(acc, x, w, off, nv);
 }
 
@@ -84,22 +86,22 @@ WN_Q8_INLINE v512f residual(const struct wn_q8_v512 *e, v512f f, v512i r)
     return v512f_add(f, v512f_mul(v512i_to_f32(v512i_sub_i32(r, e->r_zp)), e->r_mul));
 }
 
-/* The bytes of 64 columns, v the number of the 64 in the tile. */
-WN_Q8_INLINE v512i finish(const struct job *j, const struct task *t, const v512i *acc, unsigned v)
+/* The bytes of 64 columns of row o, v the number of the 64 in the tile. */
+WN_Q8_INLINE v512i finish(const struct job *j, size_t o, const uint8_t *res, const v512i *acc, unsigned v)
 {
     const struct wn_q8_v512 *e = &j->e;
-    const v512f mul = v512f_set1(t->mul);
+    const v512f mul = v512f_set1(e->a->mul[o]);
     v512f f[4];
 #pragma GCC unroll 4
     for (unsigned i = 0; i < 4; i++) {
         v512i a = acc[i];
         if (e->w_zp)
-            a = v512i_sub_i32(a, v512i_mullo_i32(v512i_set1_i32(t->w_zp), j->colsum[4 * v + i]));
+            a = v512i_sub_i32(a, v512i_mullo_i32(v512i_set1_i32(e->w_zp[o]), j->colsum[4 * v + i]));
         f[i] = v512f_mul(v512i_to_f32(a), mul);
     }
-    if (t->r) {
+    if (res) {
         const v512i zero = v512i_zero();
-        v512i r = v512i_load(t->r + WIDE * v);
+        v512i r = v512i_load(res + WIDE * v);
         v512i lo = v512i_unpacklo_i8(r, zero), hi = v512i_unpackhi_i8(r, zero);
         f[0] = residual(e, f[0], v512i_unpacklo_i16(lo, zero));
         f[1] = residual(e, f[1], v512i_unpackhi_i16(lo, zero));
@@ -113,32 +115,41 @@ WN_Q8_INLINE v512i finish(const struct job *j, const struct task *t, const v512i
     return e->mask ? v512i_select(j->keep[v], y, e->pad) : y;
 }
 
-/* ---- a row: u8 to y (TILE or WIDE bytes), sums in column order to sums ---- */
-__attribute__((noinline)) static void row128_u8(const struct job *j, const struct task *t, uint8_t *y)
+/* ---- rows of nv * 64 columns as bytes, a row's sums in column order ---- */
+WN_Q8_INLINE void rows_u8(const struct job *j, const struct rows *rows, unsigned nv)
 {
-    v512i acc[8];
-    row_sums(t, j->x, 2, acc);
-    v512i_store(y, finish(j, t, acc, 0));
-    v512i_store(y + WIDE, finish(j, t, acc + 4, 1));
+    uint8_t *y = rows->y;
+    const uint8_t *r = rows->r;
+    for (size_t o = rows->o; o < rows->end; o++, y += rows->stride) {
+        v512i acc[8];
+        row_sums(j, o, nv, acc);
+#pragma GCC unroll 2
+        for (unsigned v = 0; v < nv; v++)
+            v512i_store(y + WIDE * v, finish(j, o, r, acc + 4 * v, v));
+        r = r ? r + rows->stride : NULL;
+    }
 }
 
-__attribute__((noinline)) static void row64_u8(const struct job *j, const struct task *t, uint8_t *y)
+__attribute__((noinline)) static void rows128_u8(const struct job *j, const struct rows *rows)
 {
-    v512i acc[4];
-    row_sums(t, j->x, 1, acc);
-    v512i_store(y, finish(j, t, acc, 0));
+    rows_u8(j, rows, 2);
 }
 
-__attribute__((noinline)) static void row128_i32(const struct job *j, const struct task *t, v512i *sums)
+__attribute__((noinline)) static void rows64_u8(const struct job *j, const struct rows *rows)
 {
-    row_sums(t, j->x, 2, sums);
+    rows_u8(j, rows, 1);
+}
+
+__attribute__((noinline)) static void row128_i32(const struct job *j, size_t o, v512i *sums)
+{
+    row_sums(j, o, 2, sums);
     transpose_lanes(sums);
     transpose_lanes(sums + 4);
 }
 
-__attribute__((noinline)) static void row64_i32(const struct job *j, const struct task *t, v512i *sums)
+__attribute__((noinline)) static void row64_i32(const struct job *j, size_t o, v512i *sums)
 {
-    row_sums(t, j->x, 1, sums);
+    row_sums(j, o, 1, sums);
     transpose_lanes(sums);
 }
 
@@ -171,70 +182,55 @@ WN_Q8_INLINE void quads_to_bytes(const struct wn_q8_v512 *e, const uint8_t *q, u
     v512i_store(b + 3 * TILE, v512i_unpackhi_i64(hi01, hi23));
 }
 
-/* ---- tiles ---- */
-struct block {
-    const struct wn_q8_spmm *mat;
-    const int32_t *off;
-    size_t row0, row1;
-};
-
-WN_Q8_INLINE struct task task_of(const struct block *k, const struct wn_q8_args *a, size_t o)
-{
-    const struct wn_q8_spmm_row *row = &k->mat->row[o];
-    return (struct task){ .row = row,
-                          .w = k->mat->w + row->at,
-                          .off = k->off + 4 * (size_t)row->at,
-                          .bias = a->bias[o],
-                          .w_zp = a->w_zp ? a->w_zp[o] : 0,
-                          .mul = a->mul[o] };
-}
-
-/* Rows o.. (at most four) of columns c.. as quads; n of the tile's columns are stored. */
-WN_Q8_INLINE void four_rows_quad(const struct block *k, const struct job *j, size_t o, size_t c, unsigned nv, size_t n)
+/* ---- tiles: columns c.., of whose nv * 64 n are stored ---- */
+/* Rows o.. (at most four). */
+WN_Q8_INLINE void four_rows_quad(const struct job *j, size_t o, size_t end, size_t c, unsigned nv, size_t n)
 {
     const struct wn_q8_args *a = j->e.a;
     uint8_t y[4][TILE] __attribute__((aligned(64))), r[4][TILE] __attribute__((aligned(64)));
-    size_t at = o / 4 * a->y_stride + 4 * c;
+    size_t at = o / 4 * a->y_stride + 4 * c, nrows = WN_MIN(end - o, (size_t)4);
     for (size_t i = 0; a->r && i < n; i += WIDE)
         quads_to_bytes(&j->e, (const uint8_t *)a->r + at + 4 * i, &r[0][i], n - i);
-    for (size_t i = 0; i < 4; i++) {
-        if (o + i >= k->row1) {
-            memset(y[i], a->y_zp, TILE);
-            continue;
-        }
-        struct task t = task_of(k, a, o + i);
-        t.r = a->r ? r[i] : NULL;
-        (nv == 2 ? row128_u8 : row64_u8)(j, &t, y[i]);
-    }
+    if (nrows < 4)
+        memset(y[nrows], a->y_zp, (4 - nrows) * TILE);
+    struct rows rows = { .o = o, .end = o + nrows, .y = y[0], .r = a->r ? r[0] : NULL, .stride = TILE };
+    (nv == 2 ? rows128_u8 : rows64_u8)(j, &rows);
     for (size_t i = 0; i < n; i += WIDE)
         bytes_to_quads(&y[0][i], (uint8_t *)a->y + at + 4 * i, n - i);
 }
 
-WN_Q8_INLINE void row_plane(const struct block *k, const struct job *j, size_t o, size_t c, unsigned nv, size_t n)
+WN_Q8_INLINE void rows_plane(const struct job *j, size_t o, size_t end, size_t c, unsigned nv, size_t n)
 {
     const struct wn_q8_args *a = j->e.a;
     size_t at = o * a->y_stride + c;
-    struct task t = task_of(k, a, o);
-    t.r = a->r ? (const uint8_t *)a->r + at : NULL;
+    uint8_t *y = (uint8_t *)a->y + at;
+    struct rows rows = {
+        .o = o, .end = end, .y = y, .r = a->r ? (const uint8_t *)a->r + at : NULL, .stride = a->y_stride
+    };
     if (n == WIDE * nv) {
-        (nv == 2 ? row128_u8 : row64_u8)(j, &t, (uint8_t *)a->y + at);
+        (nv == 2 ? rows128_u8 : rows64_u8)(j, &rows);
         return;
     }
-    uint8_t y[TILE];
-    (nv == 2 ? row128_u8 : row64_u8)(j, &t, y);
-    memcpy((uint8_t *)a->y + at, y, n);
+    for (; rows.o < end; rows.o++, y += a->y_stride) { /* the tile is wider than what may be written */
+        uint8_t part[TILE];
+        struct rows row = rows;
+        row.end = rows.o + 1;
+        row.y = part;
+        (nv == 2 ? rows128_u8 : rows64_u8)(j, &row);
+        memcpy(y, part, n);
+        rows.r = rows.r ? rows.r + a->y_stride : NULL;
+    }
 }
 
-WN_Q8_INLINE void row_f32(const struct block *k, const struct job *j, size_t o, size_t c, unsigned nv, size_t n)
+WN_Q8_INLINE void row_f32(const struct job *j, size_t o, size_t c, unsigned nv, size_t n)
 {
-    struct task t = task_of(k, j->e.a, o);
     v512i sums[TILE / 16];
-    (nv == 2 ? row128_i32 : row64_i32)(j, &t, sums);
+    (nv == 2 ? row128_i32 : row64_i32)(j, o, sums);
     for (size_t i = 0; i < n; i += 16)
         wn_q8_v512_put_f32(&j->e, o, c + i, sums[i / 16]);
 }
 
-static void tile(const struct block *k, struct job *j, size_t c, size_t n)
+static void tile(struct job *j, size_t row0, size_t row1, size_t c, size_t n)
 {
     const struct wn_q8_args *a = j->e.a;
     unsigned nv = n > WIDE ? 2 : 1;
@@ -251,25 +247,21 @@ static void tile(const struct block *k, struct job *j, size_t c, size_t n)
             j->keep[v] = v512i_packs_i16(v512i_packs_i32(m[0], m[1]), v512i_packs_i32(m[2], m[3]));
         }
     }
-    for (size_t o = k->row0; o < k->row1; o += 4) {
-        if (a->out == WN_OUT_QUAD) {
-            four_rows_quad(k, j, o, c, nv, n);
-            continue;
-        }
-        for (size_t i = o; i < WN_MIN(o + 4, k->row1); i++)
-            if (a->out == WN_OUT_PLANE)
-                row_plane(k, j, i, c, nv, n);
-            else
-                row_f32(k, j, i, c, nv, n);
-    }
+    if (a->out == WN_OUT_PLANE)
+        rows_plane(j, row0, row1, c, nv, n);
+    else if (a->out == WN_OUT_F32)
+        for (size_t o = row0; o < row1; o++)
+            row_f32(j, o, c, nv, n);
+    else
+        for (size_t o = row0; o < row1; o += 4)
+            four_rows_quad(j, o, row1, c, nv, n);
 }
 
 void wn_q8_spmm_1x128__avx512vnni(const struct wn_q8_spmm *mat, const int32_t *off, const struct wn_q8_args *args,
                                   size_t row0, size_t row1)
 {
     assert(mat->stream == WN_Q8_SPMM_QUAD && row0 % 4 == 0 && args->n % WN_COLS == 0);
-    struct block k = { .mat = mat, .off = off, .row0 = row0, .row1 = row1 };
-    struct job j = { .e = wn_q8_v512_begin(args) };
+    struct job j = { .e = wn_q8_v512_begin(args), .mat = mat, .off = off };
     for (size_t c = 0; c < args->n; c += TILE)
-        tile(&k, &j, c, WN_MIN(args->n - c, (size_t)TILE));
+        tile(&j, row0, row1, c, WN_MIN(args->n - c, (size_t)TILE));
 }
