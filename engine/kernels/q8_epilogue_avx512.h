@@ -19,11 +19,14 @@ struct wn_q8_v512 {
     size_t y_stride;
     enum wn_q8_out out;
     v512f r_mul, cut, lo, hi;
-    v512i r_zp, y_zp /* words */, q_lo, q_hi, pad /* bytes */, transpose;
+    v512i r_zp, y_zp /* words */, q_lo, q_hi, pad /* bytes */, transpose, pick;
 };
 
 WN_Q8_INLINE struct wn_q8_v512 wn_q8_v512_begin(const struct wn_q8_args *a)
 {
+    static const int8_t pick[16] = {
+        0, -128, -128, -128, 4, -128, -128, -128, 8, -128, -128, -128, 12, -128, -128, -128
+    };
     static const int8_t transpose[16] = { 0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15 };
     return (struct wn_q8_v512){ .a = a,
                                 .w_zp = a->w_zp,
@@ -41,7 +44,8 @@ WN_Q8_INLINE struct wn_q8_v512 wn_q8_v512_begin(const struct wn_q8_args *a)
                                 .q_lo = v512i_set1_i8((int8_t)a->q_lo),
                                 .q_hi = v512i_set1_i8((int8_t)a->q_hi),
                                 .pad = v512i_set1_i8((int8_t)a->y_zp),
-                                .transpose = v512i_lanes16(transpose) };
+                                .transpose = v512i_lanes16(transpose),
+                                .pick = v512i_lanes16(pick) };
 }
 
 /** rne as wn_q8_rne(): below -2^31 the conversion itself gives the lowest integer, which packs then saturates. */
@@ -63,9 +67,7 @@ WN_Q8_INLINE v512f wn_q8_v512_residual(const struct wn_q8_v512 *e, size_t o, siz
 {
     v512i r;
     if (e->out == WN_OUT_QUAD) {
-        static const int8_t pick[16] = { 0, -128, -128, -128, 4,  -128, -128, -128,
-                                         8, -128, -128, -128, 12, -128, -128, -128 };
-        v512i idx = v512i_add_i32(v512i_lanes16(pick), v512i_set1_i32((int32_t)(o & 3)));
+        v512i idx = v512i_add_i32(e->pick, v512i_set1_i32((int32_t)(o & 3)));
         r = v512i_shuffle_i8(v512i_load(e->r + o / 4 * e->y_stride + 4 * c), idx);
     } else {
         r = v512i_load_u8_i32(e->r + o * e->y_stride + c);
