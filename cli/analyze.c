@@ -1,0 +1,160 @@
+/* analyze.c: `winnow analyze MODEL`: every step of the plan, measured: kernel, why, sparsity, share of the time. */
+#include <argp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "cli/cli.h"
+
+#define MAX_SHAPES 32
+#define RUNS       20
+
+struct args {
+    const char *model, *json;
+    unsigned threads;
+    bool why;
+    char *shape[MAX_SHAPES];
+    size_t n_shapes;
+};
+
+static const struct argp_option options[] = {
+    { "shape", 'S', "INPUT=1,3,224,224", 0, "shape of an input with dynamic dimensions", 0 },
+    { "threads", 'n', "N", 0, "threads (0: all CPUs; default 1)", 0 },
+    { "why", 'w', NULL, 0, "print the predicted cost of every candidate kernel", 0 },
+    { "json", 'j', "FILE", 0, "write the table as JSON (-: standard output)", 0 },
+    { 0 }
+};
+
+static error_t parse(int key, char *arg, struct argp_state *state)
+{
+    struct args *a = state->input;
+    switch (key) {
+    case 'S':
+        if (a->n_shapes == MAX_SHAPES)
+            argp_error(state, "at most %d shapes", MAX_SHAPES);
+        a->shape[a->n_shapes++] = arg;
+        return 0;
+    case 'n':
+        a->threads = (unsigned)strtoul(arg, NULL, 10);
+        return 0;
+    case 'w':
+        a->why = true;
+        return 0;
+    case 'j':
+        a->json = arg;
+        return 0;
+    case ARGP_KEY_ARG:
+        if (a->model)
+            argp_usage(state);
+        a->model = arg;
+        return 0;
+    case ARGP_KEY_END:
+        if (!a->model)
+            argp_error(state, "which MODEL?");
+        return 0;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+
+static enum winnow_status profile(struct wn_cli_model *m, const struct wn_cli_inputs *in, struct winnow_err *err)
+{
+    struct winnow_tensor *y = calloc(winnow_model_n_outputs(m->model) + 1, sizeof *y);
+    if (!y)
+        return wn_fail(err, WINNOW_E_NOMEM, "outputs");
+    enum winnow_status status = wn_cli_run_once(m, in, y, err);
+    winnow_scratch_profile(m->scratch, true);
+    for (int i = 0; i < RUNS && status == WINNOW_OK; i++)
+        status = wn_cli_run_once(m, in, y, err);
+    free(y);
+    return status;
+}
+
+static double step_us(const struct winnow_step *s)
+{
+    return (double)s->ns / 1e3 / RUNS;
+}
+
+static void print_step(const struct args *a, const struct winnow_step *s, double total)
+{
+    char shape[96];
+    double us = step_us(s), gmacs = us > 0 ? (double)s->macs / us / 1e3 : 0;
+    printf("%-34.34s %-28.28s %-18s", s->name, s->kernel, wn_cli_shape(s->shape, s->rank, shape, sizeof shape));
+    if (*s->pattern)
+        printf(" %5.1f%% %-12s", 100 * s->sparsity, s->pattern);
+    else
+        printf(" %6s %-12s", "", "");
+    printf(" %9.1f us %5.1f%%", us, total > 0 ? 100 * us / total : 0);
+    if (s->macs)
+        printf(" %7.1f GMAC/s", gmacs);
+    printf("\n");
+    if (a->why && *s->why)
+        printf("    %s\n", s->why);
+}
+
+static json_t *step_json(const struct winnow_step *s)
+{
+    json_t *shape = json_array();
+    for (unsigned i = 0; i < s->rank; i++)
+        json_array_append_new(shape, json_integer(s->shape[i]));
+    return json_pack("{s:s,s:s,s:s,s:s,s:s,s:o,s:f,s:I,s:I,s:f}", "name", s->name, "op", s->op, "kernel", s->kernel,
+                     "why", s->why, "pattern", s->pattern, "shape", shape, "sparsity", s->sparsity, "macs",
+                     (json_int_t)s->macs, "weight_bytes", (json_int_t)s->weight_bytes, "us", step_us(s));
+}
+
+static enum winnow_status report(const struct args *a, const struct wn_cli_model *m, struct winnow_err *err)
+{
+    unsigned n = winnow_scratch_n_steps(m->scratch);
+    struct winnow_step s;
+    double total = 0;
+    const char *why = "";
+    for (unsigned i = 0; i < n; i++) {
+        winnow_scratch_step(m->scratch, i, &s);
+        total += step_us(&s);
+    }
+    bool rows = winnow_model_rows_independent(m->model, &why);
+    if (!a->json || strcmp(a->json, "-")) {
+        printf("%s on %s, kernels %s, %u thread%s\n", a->model, winnow_cpu_name(), winnow_cpu_isa(),
+               winnow_pool_threads(m->pool), winnow_pool_threads(m->pool) == 1 ? "" : "s");
+        for (unsigned i = 0; i < n; i++) {
+            winnow_scratch_step(m->scratch, i, &s);
+            print_step(a, &s, total);
+        }
+        printf("total %.1f us; file %zu bytes, packed weights %zu, activations %zu; batches: %s%s\n", total,
+               m->file_bytes, winnow_model_weight_bytes(m->model), winnow_scratch_bytes(m->scratch),
+               rows ? "rows are independent, requests are merged" : "requests run one by one: ", rows ? "" : why);
+    }
+    if (!a->json)
+        return WINNOW_OK;
+    json_t *steps = json_array();
+    for (unsigned i = 0; i < n; i++) {
+        winnow_scratch_step(m->scratch, i, &s);
+        json_array_append_new(steps, step_json(&s));
+    }
+    return wn_cli_write_json(a->json,
+                             json_pack("{s:s,s:s,s:s,s:b,s:s,s:f,s:I,s:o}", "model", a->model, "cpu", winnow_cpu_name(),
+                                       "isa", winnow_cpu_isa(), "rows_independent", rows, "rows_why", why, "total_us",
+                                       total, "weight_bytes", (json_int_t)winnow_model_weight_bytes(m->model), "steps",
+                                       steps),
+                             err);
+}
+
+int wn_cli_analyze(int argc, char **argv)
+{
+    static const struct argp argp = { options, parse, "MODEL", "Show what runs for every layer of a model, and why.",
+                                      NULL,    NULL,  NULL };
+    struct args a = { .threads = 1 };
+    struct winnow_err err;
+    struct wn_cli_model m = { 0 };
+    struct wn_cli_inputs in = { 0 };
+    argp_parse(&argp, argc, argv, 0, NULL, &a);
+    enum winnow_status status = wn_cli_open(a.model, a.threads, NULL, &m, &err);
+    if (status == WINNOW_OK)
+        status = wn_cli_inputs_random(m.model, 1, a.shape, a.n_shapes, 1, &in, &err);
+    if (status == WINNOW_OK)
+        status = profile(&m, &in, &err);
+    if (status == WINNOW_OK)
+        status = report(&a, &m, &err);
+    wn_cli_inputs_done(&in);
+    wn_cli_close(&m);
+    return status == WINNOW_OK ? WN_EXIT_OK : wn_cli_fail(argv[0], &err);
+}

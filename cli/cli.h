@@ -1,0 +1,60 @@
+/* cli.h: what the commands of `winnow` share. */
+#ifndef WN_CLI_H
+#define WN_CLI_H
+
+#include <jansson.h>
+#include "base/base.h"
+#include "pipeline/pipeline.h"
+#include "winnow/winnow.h"
+
+/** Exit codes. */
+enum { WN_EXIT_OK = 0, WN_EXIT_FAILED = 1, WN_EXIT_USAGE = 2 };
+
+/** A command: main() of its own, argv[0] is its full name ("winnow run"). Returns an exit code. */
+typedef int wn_cli_fn(int argc, char **argv);
+wn_cli_fn wn_cli_run, wn_cli_benchmark, wn_cli_analyze, wn_cli_compare, wn_cli_evaluate;
+wn_cli_fn wn_cli_models, wn_cli_files, wn_cli_jobs, wn_cli_sparsify, wn_cli_recipe;
+
+/** Print "winnow run: MESSAGE" and return WN_EXIT_FAILED. */
+int wn_cli_fail(const char *command, const struct winnow_err *err);
+
+/** Write `json` to the file `path` ("-" is standard output); takes the reference. */
+enum winnow_status wn_cli_write_json(const char *path, json_t *json, struct winnow_err *err);
+
+/** A model to run locally, with its scratch. */
+struct wn_cli_model {
+    const char *path; /* as given */
+    char *file;       /* the .onnx file */
+    size_t file_bytes;
+    winnow_model *model;
+    winnow_pool *pool;
+    winnow_scratch *scratch;
+    struct wn_pipeline *pipeline; /* NULL without pipeline.yaml beside the file */
+};
+/** Load `path`: a .onnx file, or a folder with model.onnx in it (a version of a repository). */
+enum winnow_status wn_cli_open(const char *path, unsigned threads, const struct winnow_load_opts *opts,
+                               struct wn_cli_model *ret, struct winnow_err *err);
+void wn_cli_close(struct wn_cli_model *m);
+
+/** Inputs of a run; data malloc'ed. */
+struct wn_cli_inputs {
+    struct winnow_tensor *t; /* [n] */
+    unsigned n;
+};
+/** From an .npz file: arrays by input name (or the only array for the only input). */
+enum winnow_status wn_cli_inputs_read(const winnow_model *model, const char *path, struct wn_cli_inputs *ret,
+                                      struct winnow_err *err);
+/** Made up, the same for the same seed: `batch` rows where the batch is dynamic, shapes from "name=1,3,224,224" for
+ * other dynamic dimensions (`shapes`, n_shapes of them). */
+enum winnow_status wn_cli_inputs_random(const winnow_model *model, int64_t batch, char *const *shapes, size_t n_shapes,
+                                        unsigned seed, struct wn_cli_inputs *ret, struct winnow_err *err);
+void wn_cli_inputs_done(struct wn_cli_inputs *in);
+
+/** Run with outputs in the scratch's memory. outputs [n_outputs of the model]. */
+enum winnow_status wn_cli_run_once(struct wn_cli_model *m, const struct wn_cli_inputs *in,
+                                   struct winnow_tensor *outputs, struct winnow_err *err);
+
+/** "[1,3,224,224]". */
+const char *wn_cli_shape(const int64_t *shape, unsigned rank, char *buf, size_t room);
+
+#endif
