@@ -509,9 +509,10 @@ enum winnow_status wn_run_range(struct wn_run *run, struct winnow_err *err)
 
 enum winnow_status wn_infer_eye_like(struct wn_infer *in, struct winnow_err *err)
 {
+    bool given = wn_node_attr(in->node, "dtype") != NULL;
     int64_t to = wn_node_int(in->node, "dtype", in->in[0].dtype);
     WN_TRY(wn_want_rank(in, 0, 2, 2, err));
-    if (to < 0 || to > 31 || (to && !((WN_NUMBERS | WN_D(BOOL)) >> to & 1)))
+    if (to < given || to > 31 || (to && !((WN_NUMBERS | WN_D(BOOL)) >> to & 1)))
         return wn_lack(err, "attribute dtype: data type %lld", (long long)to);
     in->out[0] = in->in[0];
     in->out[0].dtype = (enum winnow_dtype)to;

@@ -240,17 +240,27 @@ enum winnow_status wn_run_alloc(struct wn_run *run, unsigned i, enum winnow_dtyp
     return alloc_tensor(t, run->tmp, err);
 }
 
+/* Operators whose output's shape depends on their inputs' data: they call wn_run_alloc(). */
+static bool is_data_dependent(const struct wn_op *op)
+{
+    return op->run == wn_run_non_zero || op->run == wn_run_compress;
+}
+
 static enum winnow_status run_inferred(struct wn_run *run, const struct wn_type *type, struct wn_arena *out_arena,
                                        struct winnow_err *err)
 {
     for (unsigned i = 0; i < run->n_out; i++) {
         struct wn_tensor *t = &run->out[i];
         *t = (struct wn_tensor){ .dtype = type[i].dtype };
-        if (run->node->out[i] == WN_NONE || !type_is_concrete(&type[i]))
+        if (!type_is_concrete(&type[i])) {
+            if (!is_data_dependent(run->node->op))
+                return wn_lack(err, "output %u: its type does not follow from the inputs", i);
             continue;
+        }
         t->rank = (unsigned)type[i].rank;
         memcpy(t->dim, type[i].dim, t->rank * sizeof t->dim[0]);
-        WN_TRY(alloc_tensor(t, out_arena, err));
+        /* an omitted output is computed too, into tmp: run functions need not ask which ones are wanted */
+        WN_TRY(alloc_tensor(t, run->node->out[i] == WN_NONE ? run->tmp : out_arena, err));
     }
     WN_CLEANUP(wn_freep) bool *late = calloc(run->n_out ? run->n_out : 1, sizeof *late);
     if (!late)

@@ -181,6 +181,10 @@ static bool make_graph(struct recipe *r, struct wn_graph *g)
             return false;
     }
     for (unsigned i = 0; i < n_out; i++) {
+        if (n_out > 1 && !take(r, 8)) {
+            out[i] = WN_NONE;
+            continue;
+        }
         out[i] = wn_graph_add_value(g, NULL, WINNOW_UNDEFINED, -1, NULL);
         if (out[i] == WN_NONE || !wn_vec_push(&g->outputs, out[i]))
             return false;
