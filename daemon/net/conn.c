@@ -15,6 +15,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+#include "base/log.h"
 
 #define PREFACE   "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 #define LINGER_US 2000000u
@@ -47,14 +50,25 @@ static void name_peer(struct wn_conn *conn, const struct sockaddr *peer)
     }
 }
 
+static void uncount(struct wn_net *net, unsigned bucket)
+{
+    atomic_fetch_sub(&net->n_conns, 1);
+    atomic_fetch_sub(&net->peers[bucket], 1);
+}
+
 static void tune(int fd)
 {
     int on = 1;
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    /* a peer that vanished without a word, while we compute, is noticed in two minutes */
+    int idle_s = 60, every_s = 15, tries = 4;
     setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
+    setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle_s, sizeof idle_s);
+    setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &every_s, sizeof every_s);
+    setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &tries, sizeof tries);
 }
 
-void wn_conn_adopt(struct wn_loop *loop, int fd, const struct sockaddr *peer, socklen_t peer_len)
+void wn_conn_adopt(struct wn_loop *loop, int fd, const struct sockaddr *peer, unsigned bucket)
 {
     struct wn_conn *conn = loop->draining ? NULL : calloc(1, sizeof *conn);
     struct bufferevent *bev = conn ? transport_new(loop, fd) : NULL;
@@ -64,7 +78,7 @@ void wn_conn_adopt(struct wn_loop *loop, int fd, const struct sockaddr *peer, so
         else
             close(fd);
         free(conn);
-        atomic_fetch_sub(&loop->net->n_conns, 1);
+        uncount(loop->net, bucket);
         wn_count(&loop->counters.refused, 1);
         return;
     }
@@ -75,7 +89,8 @@ void wn_conn_adopt(struct wn_loop *loop, int fd, const struct sockaddr *peer, so
     conn->fd = fd;
     conn->since_ns = wn_now_ns();
     conn->check_at = WN_NEVER;
-    name_peer(conn, peer_len ? peer : NULL);
+    conn->peer_bucket = bucket;
+    name_peer(conn, peer);
     wn_count(&loop->counters.open, 1);
     wn_count(&loop->counters.total, 1);
     bufferevent_setcb(bev, on_readable, on_writable, on_event, conn);
@@ -94,7 +109,7 @@ void wn_conn_free(struct wn_conn *conn)
     evtimer_del(&conn->check_ev);
     bufferevent_free(conn->bev);
     wn_loop_remove_conn(loop, conn);
-    atomic_fetch_sub(&loop->net->n_conns, 1);
+    uncount(loop->net, conn->peer_bucket);
     atomic_fetch_sub_explicit(&loop->counters.open, 1, memory_order_relaxed);
     conn->magic = 0;
     free(conn);
@@ -113,6 +128,22 @@ void wn_conn_kill(struct wn_conn *conn)
 {
     conn->dead = true;
     wn_conn_dirty(conn);
+}
+
+void wn_conn_blame(struct wn_conn *conn, const char *why)
+{
+    struct wn_loop *loop = conn->loop;
+    const char *port = strrchr(conn->peer, ':');
+    size_t at = XXH3_64bits(conn->peer, port ? (size_t)(port - conn->peer) : strlen(conn->peer)) % WN_BLAMED;
+    uint64_t now = wn_now_ns();
+    if (now < loop->blamed_until_ns[at]) { /* this peer, or one that shares its place */
+        loop->unblamed++;
+        return;
+    }
+    loop->blamed_until_ns[at] = now + (uint64_t)60 * 1000000000;
+    wn_notice("peer_blamed", "peer=%s protocol=%s why=%s left_out=%llu", conn->peer,
+              conn->proto ? conn->proto->name : "none", why, (unsigned long long)loop->unblamed);
+    loop->unblamed = 0;
 }
 
 /* ---- bytes ---- */
@@ -277,6 +308,7 @@ static void check_exchange(struct wn_exchange *x, uint64_t now, uint64_t *next)
     if (x->head_told && !x->req_ended && !x->unconsumed && !x->allow_idle && !x->eof_sent) {
         if (!wn_pace_ok(&x->recv_pace, x->body_seen, now, o->body_timeout_us, next)) {
             wn_count(&x->conn->loop->counters.limits, 1);
+            wn_conn_blame(x->conn, "request body stalled");
             x->recv_pace.since_ns = 0;
             if (x->response == WN_RESPONSE_NONE && !x->grpc)
                 wn_exchange_refuse(x, 408, "request body stalled");
@@ -291,6 +323,7 @@ static void check_exchange(struct wn_exchange *x, uint64_t now, uint64_t *next)
         x->send_pace.since_ns = 0;
     } else if (!wn_pace_ok(&x->send_pace, x->sent, now, o->write_timeout_us, next)) {
         wn_count(&x->conn->loop->counters.limits, 1);
+        wn_conn_blame(x->conn, "does not take its response");
         x->send_pace.since_ns = 0;
         x->conn->proto->abort(x);
     }
@@ -311,6 +344,7 @@ static void check(struct wn_conn *conn, uint64_t now, uint64_t *next)
         uint64_t end = conn->since_ns + o->header_timeout_us * 1000;
         if (now >= end) {
             wn_count(&conn->loop->counters.limits, 1);
+            wn_conn_blame(conn, "no request in time");
             wn_conn_kill(conn);
         } else {
             *next = WN_MIN(*next, end);
@@ -322,6 +356,7 @@ static void check(struct wn_conn *conn, uint64_t now, uint64_t *next)
         conn->out_pace.since_ns = 0;
     } else if (!wn_pace_ok(&conn->out_pace, conn->out_total - out, now, o->write_timeout_us, next)) {
         wn_count(&conn->loop->counters.limits, 1);
+        wn_conn_blame(conn, "does not read");
         wn_conn_kill(conn);
         return;
     }

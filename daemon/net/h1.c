@@ -210,6 +210,7 @@ static void refuse(struct wn_conn *conn, int status, const char *text)
         h1->x = NULL;
     }
     wn_count(&conn->loop->counters.errors, 1);
+    wn_conn_blame(conn, text);
     char body[128], head[256];
     int n = snprintf(body, sizeof body, "{\"error\":\"%s\"}", text);
     int m = snprintf(head, sizeof head,
@@ -379,6 +380,7 @@ static void bad_body(struct wn_conn *conn)
 {
     struct wn_h1 *h1 = conn->h1;
     wn_count(&conn->loop->counters.errors, 1);
+    wn_conn_blame(conn, "malformed request body");
     h1->close = true;
     if (h1->x->response == WN_RESPONSE_NONE)
         wn_exchange_refuse(h1->x, 400, "malformed request body");

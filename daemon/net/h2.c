@@ -39,6 +39,7 @@ struct wn_h2 {
     bool calmed;       /* told to calm down */
     uint64_t head_ns;  /* a header block is open since; 0 = none */
     uint64_t drain_ns; /* shutdown notice sent; 0 = no */
+    bool begun;        /* a first frame came */
     bool pinged;       /* after it */
     bool goaway;       /* the final one is submitted */
     unsigned n_want_drain;
@@ -72,6 +73,7 @@ static bool glitch(struct wn_conn *conn)
     h2->tokens_m -= 1000;
     if (h2->tokens_m < (uint64_t)TOKENS * 1000 / 4 && !h2->calmed) {
         h2->calmed = true;
+        wn_conn_blame(conn, "too many control frames");
         static const uint8_t why[] = "too many control frames";
         nghttp2_submit_goaway(h2->session, NGHTTP2_FLAG_NONE, nghttp2_session_get_last_proc_stream_id(h2->session),
                               NGHTTP2_ENHANCE_YOUR_CALM, why, sizeof why - 1);
@@ -85,6 +87,8 @@ static int on_begin_frame(nghttp2_session *session, const nghttp2_frame_hd *hd, 
 {
     struct wn_conn *conn = arg;
     bool cost;
+    if (hd->type != NGHTTP2_CONTINUATION)
+        conn->h2->head_ns = 0;
     switch (hd->type) {
     case NGHTTP2_HEADERS:
     case NGHTTP2_CONTINUATION: /* nghttp2 counts these */
@@ -148,6 +152,7 @@ static int on_header(nghttp2_session *session, const nghttp2_frame *frame, const
         return 0;
     if (x->head_bytes > conn->loop->opts.max_header_bytes * HEAD_HARD_FACTOR) {
         wn_count(&conn->loop->counters.limits, 1);
+        wn_conn_blame(conn, "request head not complete in time");
         nghttp2_session_terminate_session(session, NGHTTP2_ENHANCE_YOUR_CALM);
         return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
     }
@@ -211,6 +216,7 @@ static int on_frame(nghttp2_session *session, const nghttp2_frame *frame, void *
     struct wn_conn *conn = arg;
     struct wn_exchange *x;
     bool ended = frame->hd.flags & NGHTTP2_FLAG_END_STREAM;
+    conn->h2->begun = true;
     switch (frame->hd.type) {
     case NGHTTP2_HEADERS:
         conn->h2->head_ns = 0;
@@ -271,6 +277,7 @@ static int on_stream_close(nghttp2_session *session, int32_t stream_id, uint32_t
         x->conn->h2->n_want_drain--;
     if (x->eof_sent)
         earn(x->conn->h2, EARN_DONE);
+    x->conn->h2->head_ns = 0;
     nghttp2_session_set_stream_user_data(session, stream_id, NULL);
     wn_exchange_end(x, x->eof_sent);
     return 0;
@@ -475,6 +482,7 @@ static void receive(struct wn_conn *conn)
         ssize_t used = nghttp2_session_mem_recv(conn->h2->session, piece.iov_base, piece.iov_len);
         if (used < 0) { /* bad preface, flooded, out of memory */
             wn_count(&conn->loop->counters.errors, 1);
+            wn_conn_blame(conn, nghttp2_strerror((int)used));
             wn_conn_kill(conn);
             return;
         }
@@ -503,7 +511,8 @@ static void h2_turn(struct wn_conn *conn)
     }
     if (!conn->n_xs && (heard || !idle_before)) {
         conn->since_ns = wn_now_ns();
-        wn_conn_wake_by(conn, conn->since_ns + conn->loop->opts.idle_timeout_us * 1000);
+        const struct wn_net_opts *o = &conn->loop->opts;
+        wn_conn_wake_by(conn, conn->since_ns + (h2->begun ? o->idle_timeout_us : o->header_timeout_us) * 1000);
     }
     wn_conn_reading(conn, wn_conn_out(conn) < WN_OUT_HIGH);
 }
@@ -679,7 +688,7 @@ static uint64_t h2_check(struct wn_conn *conn, uint64_t now)
         }
     }
     if (!conn->n_xs) {
-        uint64_t end = conn->since_ns + o->idle_timeout_us * 1000;
+        uint64_t end = conn->since_ns + (h2->begun ? o->idle_timeout_us : o->header_timeout_us) * 1000;
         if (now >= end)
             nghttp2_session_terminate_session(h2->session, NGHTTP2_NO_ERROR);
         else

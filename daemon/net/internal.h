@@ -28,6 +28,7 @@ enum {
     WN_PACE_FLOOR = 1024,                  /* bytes per second that count as progress */
     WN_COPY_MAX = 4096,                    /* smaller pieces are copied, larger ones referenced */
 };
+enum { WN_PEER_BUCKETS = 16384, WN_BLAMED = 64 };
 #define WN_NEVER UINT64_MAX
 
 /** Progress of one direction, sampled by the connection's timer: no cost per byte. */
@@ -83,6 +84,8 @@ struct wn_loop {
     char date[32];
     int64_t date_s;
     struct wn_counters counters;
+    uint64_t blamed_until_ns[WN_BLAMED]; /* by hash of the peer: the log names each once a minute */
+    uint64_t unblamed;                   /* lines left out since the last one */
 };
 
 struct wn_net {
@@ -93,6 +96,10 @@ struct wn_net {
     struct wn_loop *loops;
     atomic_size_t n_conns;  /* accepted and not yet closed, all loops */
     atomic_size_t buffered; /* collected request bytes, all loops */
+    /* connections by keyed hash of the peer's address: two peers in one bucket share its limit, which is rare (as many
+     * buckets as connections) and cannot be aimed at */
+    atomic_uint *peers;
+    uint64_t peer_secret;
     /* loop 0 */
     struct wn_listener *listeners;
     unsigned next_loop;
@@ -147,6 +154,7 @@ struct wn_conn {
     uint64_t check_at;
     uint64_t since_ns;     /* waiting for a head (H1) or idle (H2) since */
     uint64_t linger_until; /* our side is shut down; input is discarded until then; 0 = no */
+    unsigned peer_bucket;  /* in net->peers */
     uint64_t out_total;    /* bytes ever appended to the output */
     uint64_t in_total;
     struct wn_pace out_pace;
@@ -240,13 +248,18 @@ const char *wn_loop_date(struct wn_loop *loop);
 struct wn_net_opts wn_net_opts_fill(const struct wn_net_opts *opts);
 void wn_net_stop_listening(struct wn_net *net); /* loop 0 */
 void wn_net_loop_drained(struct wn_net *net);
+/** The bucket of a peer's address in net->peers. */
+unsigned wn_net_peer_bucket(const struct wn_net *net, const struct sockaddr *peer);
 /** A net whose loops have no threads: the caller turns them (fuzzing). */
 WINNOW_MUST_USE enum winnow_status wn_net_new_idle(const struct wn_net_opts *opts, const struct wn_handler *handler,
                                                    struct wn_net **ret_net, struct winnow_err *err);
 
 /* ---- conn.c ---- */
-/** Take over a connected socket (closed on failure too). On the loop. */
-void wn_conn_adopt(struct wn_loop *loop, int fd, const struct sockaddr *peer, socklen_t peer_len);
+/** Take over a connected socket (closed on failure too) that is counted in n_conns and in `bucket` of peers. On the
+ *  loop. */
+void wn_conn_adopt(struct wn_loop *loop, int fd, const struct sockaddr *peer, unsigned bucket);
+/** Log, once a minute per peer, that it broke a rule or ran into a limit. */
+void wn_conn_blame(struct wn_conn *conn, const char *why);
 void wn_conn_dirty(struct wn_conn *conn);
 /** Close at the next settle, with nothing more sent. */
 void wn_conn_kill(struct wn_conn *conn);

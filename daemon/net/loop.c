@@ -2,6 +2,8 @@
  *
  * DESIGN  Threads talk to a loop only through its mailbox: a lock-free stack, taken whole and turned round, and an
  *         eventfd that is written only when the stack was empty. libevent's own locks are therefore off.
+ *         Timers use the precise clock (the coarse one is up to 4 ms early); it costs one more system call per wait, which
+ *         does not show under load.
  *         Connection ids carry a serial number beside the slot, so that a stale id finds nothing. */
 #include "daemon/net/internal.h"
 
@@ -232,6 +234,7 @@ enum winnow_status wn_loop_init(struct wn_loop *loop, struct wn_net *net, unsign
     if (cfg) {
         event_config_set_flag(cfg, EVENT_BASE_FLAG_NOLOCK);
         event_config_set_flag(cfg, EVENT_BASE_FLAG_NO_CACHE_TIME);
+        event_config_set_flag(cfg, EVENT_BASE_FLAG_PRECISE_TIMER);
         loop->base = event_base_new_with_config(cfg);
         event_config_free(cfg);
     }

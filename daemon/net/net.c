@@ -12,7 +12,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <unistd.h>
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+#include "base/log.h"
 
 enum { ACCEPT_BATCH = 64, ACCEPT_REST_MS = 100, BACKLOG = 1024, LOOPS_MAX = 256 };
 
@@ -43,6 +47,7 @@ struct wn_net_opts wn_net_opts_fill(const struct wn_net_opts *opts)
 struct adopt_msg {
     struct wn_msg msg;
     int fd;
+    unsigned bucket;
     struct sockaddr_storage peer;
     socklen_t peer_len;
 };
@@ -50,8 +55,22 @@ struct adopt_msg {
 static void adopt(struct wn_loop *loop, struct wn_msg *msg)
 {
     struct adopt_msg *m = WN_CONTAINER_OF(msg, struct adopt_msg, msg);
-    wn_conn_adopt(loop, m->fd, (struct sockaddr *)&m->peer, m->peer_len);
+    wn_conn_adopt(loop, m->fd, (struct sockaddr *)&m->peer, m->bucket);
     free(m);
+}
+
+unsigned wn_net_peer_bucket(const struct wn_net *net, const struct sockaddr *peer)
+{
+    const void *p = NULL;
+    size_t n = 0;
+    if (peer->sa_family == AF_INET) {
+        p = &((const struct sockaddr_in *)(const void *)peer)->sin_addr;
+        n = 4;
+    } else if (peer->sa_family == AF_INET6) {
+        p = &((const struct sockaddr_in6 *)(const void *)peer)->sin6_addr;
+        n = 8; /* whoever has one address has its /64 */
+    }
+    return (unsigned)(XXH3_64bits_withSeed(p, n, net->peer_secret) % WN_PEER_BUCKETS);
 }
 
 /* Too many: say so and close. The socket is new, so the few bytes fit its buffer. */
@@ -71,6 +90,7 @@ static void deal(struct wn_net *net, struct adopt_msg *m)
     struct wn_loop *loop = &net->loops[net->next_loop];
     net->next_loop = (net->next_loop + 1) % net->n_loops;
     atomic_fetch_add(&net->n_conns, 1);
+    atomic_fetch_add(&net->peers[m->bucket], 1);
     if (loop == &net->loops[0])
         adopt(loop, &m->msg);
     else
@@ -113,6 +133,25 @@ static void out_of_fds(struct wn_net *net, int listen_fd)
     rest(net);
 }
 
+/* Is there room for one more, in all and from this peer? Unix sockets have one peer only and are not counted by it. */
+static bool has_room(struct wn_net *net, const struct adopt_msg *m)
+{
+    const struct wn_net_opts *o = &net->loops[0].opts;
+    if (atomic_load(&net->n_conns) >= o->max_connections)
+        return false;
+    return !o->max_per_peer || m->peer.ss_family == AF_UNIX || atomic_load(&net->peers[m->bucket]) < o->max_per_peer;
+}
+
+/* accept4() failed: true when the next one may succeed at once. */
+static bool accept_failed(struct wn_net *net, int listen_fd, int errnum)
+{
+    if (errnum == EINTR || errnum == ECONNABORTED || errnum == EPROTO || errnum == EPERM)
+        return true;
+    if (errnum != EAGAIN && errnum != EWOULDBLOCK)
+        out_of_fds(net, listen_fd);
+    return false;
+}
+
 /* True when another may wait. */
 static bool accept_one(struct wn_net *net, int listen_fd)
 {
@@ -127,11 +166,10 @@ static bool accept_one(struct wn_net *net, int listen_fd)
     if (m->fd < 0) {
         int e = errno;
         free(m);
-        if (e == EMFILE || e == ENFILE || e == ENOBUFS || e == ENOMEM)
-            out_of_fds(net, listen_fd);
-        return e == EINTR || e == ECONNABORTED;
+        return accept_failed(net, listen_fd, e);
     }
-    if (atomic_load(&net->n_conns) >= net->loops[0].opts.max_connections) {
+    m->bucket = wn_net_peer_bucket(net, (struct sockaddr *)&m->peer);
+    if (!has_room(net, m)) {
         turn_away(net, m->fd);
         free(m);
         return true;
@@ -272,10 +310,17 @@ static void net_freep(struct wn_net **net)
     wn_net_free(*net);
 }
 
+static void log_libevent(int severity, const char *text)
+{
+    if (severity >= EVENT_LOG_WARN)
+        wn_warning("libevent", "message=%s", text);
+}
+
 enum winnow_status wn_net_new_idle(const struct wn_net_opts *opts, const struct wn_handler *handler,
                                    struct wn_net **ret_net, struct winnow_err *err)
 {
     struct wn_net_opts o = wn_net_opts_fill(opts);
+    event_set_log_callback(log_libevent);
     WN_CLEANUP(net_freep) struct wn_net *net = calloc(1, sizeof *net);
     if (!net)
         return wn_fail(err, WINNOW_E_NOMEM, "network");
@@ -283,7 +328,8 @@ enum winnow_status wn_net_new_idle(const struct wn_net_opts *opts, const struct 
     net->handler = *handler;
     net->spare_fd = -1;
     net->loops = calloc(o.loops, sizeof *net->loops);
-    if (!net->loops)
+    net->peers = calloc(WN_PEER_BUCKETS, sizeof *net->peers);
+    if (!net->loops || !net->peers || getrandom(&net->peer_secret, sizeof net->peer_secret, 0) < 0)
         return wn_fail(err, WINNOW_E_NOMEM, "network");
     net->n_loops = o.loops;
     for (unsigned i = 0; i < o.loops; i++)
@@ -316,6 +362,7 @@ void wn_net_free(struct wn_net *net)
     if (net->spare_fd >= 0)
         close(net->spare_fd);
     free(net->loops);
+    free(net->peers);
     net->magic = 0;
     free(net);
 }

@@ -72,6 +72,7 @@ struct wn_body_sink {
 struct wn_net_opts {
     unsigned loops;             /* event loop threads; 0 = 1 per 2 CPUs, at least 1 */
     unsigned max_connections;   /* 10 000 */
+    unsigned max_per_peer;      /* connections of one address (IPv6: one /64), 0 = no limit */
     unsigned max_streams;       /* per connection, 128 */
     size_t max_header_bytes;    /* 16 KiB, names + values */
     unsigned max_headers;       /* 100 */

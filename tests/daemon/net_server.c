@@ -9,8 +9,8 @@
  *   POST /early            answered with trailers before the request has ended
  *   POST /talk             each piece of the body comes back at once; the client may be silent
  *   GET  /stats            counters, one "name value" a line
- * Options: --loops N, --max-connections N, --header-ms N, --body-ms N, --write-ms N, --idle-ms N, --max-buffered N.
- * Prints "port N". SIGTERM drains (2 s), prints "drained", and ends. */
+ * Options: --loops N, --max-connections N, --max-per-peer N, --header-ms N, --body-ms N, --write-ms N, --idle-ms N,
+ * --max-buffered N. Prints "port N". SIGTERM drains (2 s), prints "drained", and ends. */
 #include <errno.h>
 #include <pthread.h>
 #include <semaphore.h>
@@ -20,6 +20,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include "base/log.h"
 #include "daemon/net/net.h"
 
 enum { ECHO_MAX = 1 << 20, PIECE = 16384, SLOW_STEP = 65536 };
@@ -309,6 +310,8 @@ static bool option(const char *name, const char *value, struct wn_net_opts *o)
         o->loops = (unsigned)n;
     else if (strcmp(name, "--max-connections") == 0)
         o->max_connections = (unsigned)n;
+    else if (strcmp(name, "--max-per-peer") == 0)
+        o->max_per_peer = (unsigned)n;
     else if (strcmp(name, "--max-buffered") == 0)
         o->max_buffered = n;
     else if (strcmp(name, "--header-ms") == 0)
@@ -343,6 +346,7 @@ int main(int argc, char **argv)
             fprintf(stderr, "net_server: bad option '%s'\n", argv[i]);
             return 2;
         }
+    wn_log_configure(WN_LOG_AUTO, WN_LOG_ERROR); /* the tests provoke what it would report */
     sigset_t set;
     sigemptyset(&set);
     sigaddset(&set, SIGTERM);

@@ -13,6 +13,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
+#include "base/log.h"
 #include "daemon/net/internal.h"
 
 static struct wn_net *fuzz_net;
@@ -96,6 +97,7 @@ static inline void fuzz_start(void)
     if (fuzz_net)
         return;
     signal(SIGPIPE, SIG_IGN);
+    wn_log_configure(WN_LOG_AUTO, WN_LOG_ERROR);
     struct wn_net_opts opts = { .loops = 1, .max_streams = 16, .max_header_bytes = 2048, .max_headers = 20 };
     struct wn_handler handler = {
         .on_head = fuzz_on_head, .on_end = fuzz_on_end, .on_done = fuzz_on_done, .on_gone = fuzz_on_gone
@@ -125,6 +127,7 @@ static inline void fuzz_connection(const uint8_t *p, size_t n, size_t step)
         abort();
     fuzz_late_id = (struct wn_xid){ 0 };
     atomic_fetch_add(&fuzz_net->n_conns, 1);
+    atomic_fetch_add(&fuzz_net->peers[0], 1);
     wn_conn_adopt(loop, fd[1], NULL, 0);
     char answer[4096];
     while (n) {
