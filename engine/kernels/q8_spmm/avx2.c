@@ -162,7 +162,8 @@ WN_Q8_INLINE __m256i finish(const struct job *j, size_t o, const uint8_t *res, c
     __m256i lo = _mm256_packs_epi32(wn_q8_avx2_rne(e, f[0]), wn_q8_avx2_rne(e, f[1]));
     __m256i hi = _mm256_packs_epi32(wn_q8_avx2_rne(e, f[2]), wn_q8_avx2_rne(e, f[3]));
     __m256i y = _mm256_packus_epi16(_mm256_adds_epi16(lo, e->y_zp), _mm256_adds_epi16(hi, e->y_zp));
-    return _mm256_blendv_epi8(e->pad, wn_q8_avx2_clamp(e, y), j->keep[v]);
+    y = wn_q8_avx2_clamp(e, y);
+    return e->mask ? _mm256_blendv_epi8(e->pad, y, j->keep[v]) : y;
 }
 
 /* ---- rows of nv * 32 columns as bytes, a row's sums in column order ---- */
@@ -294,7 +295,6 @@ static void tile(struct job *j, size_t row0, size_t row1, size_t c, size_t n)
     j->x = a->x + c;
     j->colsum = a->w_zp ? a->colsum + c : NULL;
     for (unsigned v = 0; v < nv; v++) {
-        j->keep[v] = _mm256_set1_epi8(-1);
         if (a->mask) {
             const uint32_t *m = a->mask + c + 32 * v;
             __m256i b[4];
