@@ -2,12 +2,11 @@
  *
  * DESIGN  Threads talk to a loop only through its mailbox: a lock-free stack, taken whole and turned round, and an
  *         eventfd that is written only when the stack was empty. libevent's own locks are therefore off.
- *         Timers use the precise clock (the coarse one is up to 4 ms early); it costs one more system call per wait, which
- *         does not show under load.
- *         Connection ids carry a serial number beside the slot, so that a stale id finds nothing. */
+ *         Timers use the precise clock (the coarse one is up to 4 ms early); it costs one more system call per wait,
+ * which does not show under load. Connection ids carry a serial number beside the slot, so that a stale id finds
+ * nothing. */
 #include "daemon/net/internal.h"
 
-#include <assert.h>
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
