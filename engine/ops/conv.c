@@ -219,10 +219,10 @@ enum winnow_status wn_run_conv(struct wn_run *run, struct winnow_err *err)
 static const int32_t *centred(const struct wn_tensor *t, const struct wn_tensor *zp, struct wn_arena *tmp)
 {
     int64_t n = wn_tensor_count(t), per = t->rank && zp && wn_tensor_count(zp) > 1 ? n / WN_MAX(t->dim[0], 1) : 0;
-    int32_t *y = wn_arena_calloc(tmp, (size_t)n, sizeof *y);
+    int32_t *y = wn_arena_calloc(tmp, (size_t)n, sizeof *y), z = zp ? (int32_t)wn_scalar_int(zp, 0) : 0;
     for (int64_t i = 0; y && i < n; i++) {
         int32_t v = t->dtype == WINNOW_U8 ? ((const uint8_t *)t->data)[i] : ((const int8_t *)t->data)[i];
-        y[i] = v - (zp ? (int32_t)wn_scalar_int(zp, per ? i / per : 0) : 0);
+        y[i] = v - (per ? (int32_t)wn_scalar_int(zp, i / per) : z);
     }
     return y;
 }
@@ -248,9 +248,10 @@ enum winnow_status wn_run_qlinear_conv(struct wn_run *run, struct winnow_err *er
     double x_scale = wn_scalar(run->in[1], 0), y_scale = wn_scalar(run->in[6], 0);
     float zp = (float)wn_scalar_int(run->in[7], 0);
     float lo = y->dtype == WINNOW_U8 ? 0 : -128, hi = y->dtype == WINNOW_U8 ? 255 : 127;
+    float mul = (float)(x_scale * wn_scalar(w_scale, 0) / y_scale);
     for (int64_t i = 0, n = wn_tensor_count(y); i < n; i++) {
-        int64_t o = i / c.out_size % c.m;
-        float mul = (float)(x_scale * wn_scalar(w_scale, per_channel ? o : 0) / y_scale);
+        if (per_channel && i % c.out_size == 0)
+            mul = (float)(x_scale * wn_scalar(w_scale, i / c.out_size % c.m) / y_scale);
         float f = wn_rne_clamp((float)acc[i] * mul, lo - zp, hi - zp) + zp;
         if (y->dtype == WINNOW_U8)
             ((uint8_t *)y->data)[i] = (uint8_t)f;

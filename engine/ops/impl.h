@@ -54,7 +54,7 @@ enum winnow_status wn_ints(const struct wn_tensor *t, const char *what, int64_t 
  *  *ret_n is SIZE_MAX when neither is there. */
 enum winnow_status wn_ints_or_attr(const struct wn_node *node, const char *name, const struct wn_tensor *t,
                                    int64_t *ret, size_t cap, size_t *ret_n, struct winnow_err *err);
-/** One number of a constant tensor of any numeric dtype. */
+/** Element i of a tensor of any numeric dtype; 0 past its end (an empty tensor where a scalar is due). */
 double wn_scalar(const struct wn_tensor *t, int64_t i);
 int64_t wn_scalar_int(const struct wn_tensor *t, int64_t i);
 

@@ -199,10 +199,12 @@ static const uint64_t *centred(const struct wn_tensor *t, const struct wn_tensor
     int64_t rows = t->rank > 1 ? t->dim[t->rank - 2] : 1;
     bool many = zp && wn_tensor_count(zp) > 1;
     uint64_t *y = wn_arena_calloc(tmp, (size_t)n, sizeof *y);
+    int64_t z = zp && n ? wn_scalar_int(zp, 0) : 0;
     for (int64_t i = 0; y && i < n; i++) {
         int64_t v = t->dtype == WINNOW_U8 ? ((const uint8_t *)t->data)[i] : ((const int8_t *)t->data)[i];
-        int64_t at = !many ? 0 : by_row ? i / cols % rows : i % (t->rank > 1 ? cols : 1);
-        y[i] = (uint64_t)(v - (zp ? wn_scalar_int(zp, at) : 0));
+        if (many)
+            z = wn_scalar_int(zp, by_row ? i / cols % rows : i % (t->rank > 1 ? cols : 1));
+        y[i] = (uint64_t)(v - z);
     }
     return y;
 }

@@ -32,9 +32,11 @@ struct wn_run {
 struct wn_rows {
     const struct wn_node *node;
     unsigned n_in;
-    const struct wn_infer *infer; /* types and constants of the inputs; a batch axis has extent -1 */
-    const int *in_axis;           /* [n_in]: the batch axis, or WN_ROWS_NONE: the input does not depend on the batch */
-    int out_axis;                 /* set by the rule: an axis, WN_ROWS_NONE, or WN_ROWS_MIXED */
+    const struct wn_infer *infer; /* after inference: types and constants; a batch axis has extent -1 */
+    const int *in_axis;           /* [n_in]: the batch axis, WN_ROWS_NONE: the input does not depend on the batch, or
+                                     WN_ROWS_MIXED: it depends on all rows (rules answer MIXED to that, but not where such
+                                     an input only gives a shape or dtype that infer->out confirms: Reshape, CastLike) */
+    int out_axis;                 /* set by the rule, for all outputs: an axis, WN_ROWS_NONE, or WN_ROWS_MIXED */
 };
 #define WN_ROWS_NONE  (-1)
 #define WN_ROWS_MIXED (-2) /* rows depend on each other, or the rule cannot tell */

@@ -87,10 +87,12 @@ enum winnow_status wn_run_quantize(struct wn_run *run, struct winnow_err *err)
     const float *x = wn_as_f32(run->in[0], run->tmp), *scale = wn_as_f32(run->in[1], run->tmp);
     if (!x || !scale)
         return wn_nomem(err);
-    float lo = range_lo(y->dtype), hi = range_hi(y->dtype);
+    float lo = range_lo(y->dtype), hi = range_hi(y->dtype), z = 0;
     for (int64_t i = 0, n = wn_tensor_count(y); i < n; i++) {
         int64_t p = i / pa.inner % pa.n;
-        float z = zp ? (float)wn_scalar_int(zp, p) : 0, f = x[i] / scale[p];
+        if (zp && (i == 0 || (pa.n > 1 && i % pa.inner == 0)))
+            z = (float)wn_scalar_int(zp, p);
+        float f = x[i] / scale[p];
         float q = (isnan(f) ? 0 : wn_rne_clamp(f, lo - z, hi - z)) + z;
         wn_store(y->dtype, y->data, i, 1, WN_CLS_F32, &q);
     }
@@ -116,9 +118,12 @@ enum winnow_status wn_run_dequantize(struct wn_run *run, struct winnow_err *err)
     const float *scale = wn_as_f32(run->in[1], run->tmp);
     if (!scale)
         return wn_nomem(err);
+    int64_t z = 0;
     for (int64_t i = 0, n = wn_tensor_count(y); i < n; i++) {
-        int64_t p = i / pa.inner % pa.n, d = wn_scalar_int(x, i) - (zp ? wn_scalar_int(zp, p) : 0);
-        float f = (float)d * scale[p];
+        int64_t p = i / pa.inner % pa.n;
+        if (zp && (i == 0 || (pa.n > 1 && i % pa.inner == 0)))
+            z = wn_scalar_int(zp, p);
+        float f = (float)(wn_scalar_int(x, i) - z) * scale[p];
         wn_store(y->dtype, y->data, i, 1, WN_CLS_F32, &f);
     }
     return WINNOW_OK;

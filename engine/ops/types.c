@@ -119,15 +119,17 @@ enum winnow_status wn_ints_or_attr(const struct wn_node *node, const char *name,
 double wn_scalar(const struct wn_tensor *t, int64_t i)
 {
     union wn_chunk buf;
-    return wn_cls_of(t->dtype) == WN_CLS_NONE ? 0
-                                              : *(const double *)wn_load(t->dtype, t->data, i, 0, 1, WN_CLS_F64, &buf);
+    if (wn_cls_of(t->dtype) == WN_CLS_NONE || i >= wn_tensor_count(t))
+        return 0;
+    return *(const double *)wn_load(t->dtype, t->data, i, 0, 1, WN_CLS_F64, &buf);
 }
 
 int64_t wn_scalar_int(const struct wn_tensor *t, int64_t i)
 {
     union wn_chunk buf;
-    return wn_cls_of(t->dtype) == WN_CLS_NONE ? 0
-                                              : *(const int64_t *)wn_load(t->dtype, t->data, i, 0, 1, WN_CLS_I64, &buf);
+    if (wn_cls_of(t->dtype) == WN_CLS_NONE || i >= wn_tensor_count(t))
+        return 0;
+    return *(const int64_t *)wn_load(t->dtype, t->data, i, 0, 1, WN_CLS_I64, &buf);
 }
 
 /* ---- types ---- */
