@@ -139,7 +139,7 @@ enum winnow_status wn_run_group_norm(struct wn_run *run, struct winnow_err *err)
 }
 
 /* ---- LayerNormalization, RMSNormalization: over all axes from `axis` on ---- */
-static enum winnow_status infer_layer(struct wn_infer *in, bool rms, struct winnow_err *err)
+enum winnow_status wn_infer_layer_norm(struct wn_infer *in, struct winnow_err *err)
 {
     const struct wn_type *x = &in->in[0];
     WN_TRY(wn_want(in, 0, WN_FLOATS, err));
@@ -164,18 +164,7 @@ static enum winnow_status infer_layer(struct wn_infer *in, bool rms, struct winn
         for (int a = 0; a < x->rank; a++)
             in->out[i].dim[a] = a < axis ? x->dim[a] : 1;
     }
-    (void)rms;
     return WINNOW_OK;
-}
-
-enum winnow_status wn_infer_layer_norm(struct wn_infer *in, struct winnow_err *err)
-{
-    return infer_layer(in, false, err);
-}
-
-enum winnow_status wn_infer_rms_norm(struct wn_infer *in, struct winnow_err *err)
-{
-    return infer_layer(in, true, err);
 }
 
 static void put_stat(struct wn_run *run, unsigned i, int64_t at, double v)

@@ -23,12 +23,10 @@ enum winnow_status wn_infer_identity(struct wn_infer *in, struct winnow_err *err
 enum winnow_status wn_infer_dropout(struct wn_infer *in, struct winnow_err *err)
 {
     WN_TRY(wn_want(in, 0, WN_FLOATS, err));
-    if (in->n_in > 2 && in->given[2] && (!in->value[2] || wn_scalar(in->value[2], 0) != 0)) {
-        if (in->n_in > 1 && in->value[1] && wn_scalar(in->value[1], 0) == 0)
-            ; /* nothing is dropped */
-        else if (!in->value[2] || wn_tensor_count(in->value[2]) > 0)
-            return wn_lack(err, "training mode");
-    }
+    bool drops_nothing = in->n_in > 1 && in->value[1] && wn_scalar(in->value[1], 0) == 0;
+    bool training = in->n_in > 2 && in->given[2] && (!in->value[2] || wn_scalar(in->value[2], 0) != 0);
+    if (training && !drops_nothing)
+        return wn_lack(err, "training mode");
     in->out[0] = in->in[0];
     if (in->n_out > 1) {
         in->out[1] = in->in[0];

@@ -64,7 +64,7 @@ const struct wn_op *wn_ops_at(size_t i)
     return i < WN_COUNT(ops) ? &ops[i] : NULL;
 }
 
-static enum winnow_status resolve_node(const struct wn_graph *g, struct wn_node *node, struct winnow_err *err)
+static enum winnow_status resolve_node(struct wn_node *node, struct winnow_err *err)
 {
     node->op = wn_ops_find(node->domain, node->op_type, node->opset);
     if (!node->op)
@@ -87,7 +87,6 @@ static enum winnow_status resolve_node(const struct wn_graph *g, struct wn_node 
     for (unsigned i = 0; i < node->n_attr; i++)
         if (node->attr[i].kind == WN_ATTR_GRAPH && node->attr[i].g)
             WN_TRY(wn_ops_resolve(node->attr[i].g, err));
-    (void)g;
     return WINNOW_OK;
 }
 
@@ -95,7 +94,7 @@ enum winnow_status wn_ops_resolve(struct wn_graph *g, struct winnow_err *err)
 {
     for (size_t i = 0; i < g->nodes.n; i++)
         if (!g->nodes.at[i].dead && strcmp(g->nodes.at[i].domain, "wn"))
-            WN_TRY(resolve_node(g, &g->nodes.at[i], err));
+            WN_TRY(resolve_node(&g->nodes.at[i], err));
     return WINNOW_OK;
 }
 
