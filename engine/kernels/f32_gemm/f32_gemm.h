@@ -10,6 +10,7 @@
  *            wn_f32_gemm_run(&mat, koff, &args, row0, row1)
  *          Columns: args.x, y, r and mask point at the block's first column, args.n is its extent. Rows: bias, y and r
  *          start at row 0, whatever row0 is.
+ * Column blocks for threads: multiples of 128 waste nothing.
  * y is written in several passes when k is large (partial sums): nobody may read it before the call returns.
  * One image with few columns (a linear layer on one token) is f32_gemv's. */
 #ifndef WN_F32_GEMM_H

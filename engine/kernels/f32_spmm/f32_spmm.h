@@ -11,7 +11,9 @@
  *            wn_f32_spmm_run(&mat, off, &args, row0, row1)
  *          Columns: args.x, y, r and mask point at the block's first column, args.n is its extent. Rows: bias, y and r
  *          start at row 0, whatever row0 is; any row0 <= row1 <= rows.
- * y is written in several passes when k is large (partial sums): nobody may read it before the call returns. */
+ * Column blocks for threads: multiples of 48 (AVX2) or 128 (AVX-512) waste nothing. A pruned weight is no term at all:
+ * 0 * infinity or NaN does not arise. y is written in several passes when k is large (partial sums): nobody may read it
+ * before the call returns. */
 #ifndef WN_F32_SPMM_H
 #define WN_F32_SPMM_H
 
