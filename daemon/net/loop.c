@@ -19,6 +19,9 @@
 #define SLOT_BITS 20
 #define TICK_US   250000
 
+/* The loop whose thread this is. */
+static __thread struct wn_loop *current;
+
 /* ---- mailbox ---- */
 void wn_loop_post(struct wn_loop *loop, struct wn_msg *msg)
 {
@@ -162,6 +165,8 @@ struct wn_conn *wn_loop_conn(struct wn_loop *loop, uint64_t id)
 struct wn_exchange *wn_loop_find(struct wn_loop *loop, struct wn_xid id)
 {
     WN_CHECK_MAGIC(loop, WN_LOOP_MAGIC);
+    if (WN_UNLIKELY(current != loop))
+        wn_die(__FILE__, __LINE__, "exchange looked up outside its loop's thread");
     if (id.loop != loop)
         return NULL;
     struct wn_conn *conn = wn_loop_conn(loop, id.conn);
@@ -256,6 +261,7 @@ enum winnow_status wn_loop_init(struct wn_loop *loop, struct wn_net *net, unsign
 static void *loop_main(void *arg)
 {
     struct wn_loop *loop = arg;
+    current = loop;
     while (!loop->stop)
         if (event_base_loop(loop->base, 0) < 0)
             wn_die(__FILE__, __LINE__, "event loop failed");
@@ -296,7 +302,10 @@ void wn_loop_done(struct wn_loop *loop)
     } else if (loop->base) {
         each_conn(loop, wn_conn_kill);
     }
+    struct wn_loop *outer = current;
+    current = loop; /* its thread is gone: we are it */
     run_inbox(loop);
+    current = outer;
     if (loop->index == 0)
         wn_net_stop_listening(loop->net);
     if (loop->base) {
@@ -313,6 +322,7 @@ void wn_loop_done(struct wn_loop *loop)
 
 void wn_loop_turn(struct wn_loop *loop)
 {
+    current = loop;
     event_base_loop(loop->base, EVLOOP_NONBLOCK);
     wn_loop_settle(loop);
 }

@@ -116,7 +116,7 @@ bool wn_net_alive(struct wn_net *net, uint64_t within_us);
 void wn_loop_post(struct wn_loop *loop, struct wn_msg *msg);
 unsigned wn_net_n_loops(const struct wn_net *net);
 struct wn_loop *wn_net_loop(struct wn_net *net, unsigned i);
-/** Exchange named by id, or NULL when it is gone or its response is complete already. On its loop. */
+/** Exchange named by id, or NULL when it is gone or its response is complete already. On its loop (checked). */
 struct wn_exchange *wn_loop_find(struct wn_loop *loop, struct wn_xid id);
 /** A timer of this loop: runs once, exact to a millisecond; `run` may free the timer, and somebody must. NULL when out
  *  of memory. On its loop. */
