@@ -61,14 +61,14 @@ static tile_fn *const tiles[3][8] = {
     { NULL, tile_1_n, tile_2_n, tile_3_n, tile_4_n, tile_5_n, tile_6_n, tile_7_n },
 };
 
-static void sum(const struct wn_lanes_sum *s, const float *x, const float *add, float *y)
+static void sum_rows(const struct wn_lanes_sum *s, int row0, int row1, const float *x, const float *add, float *y)
 {
     tile_fn *const *by_p = tiles[s->x_px == 16 ? 0 : s->x_px == 32 ? 1 : 2];
     int parts = (s->w + TILE - 1) / TILE;
     for (uint32_t r = 0; r < s->rows; r++) {
         uint32_t k = s->start[r], n = s->start[r + 1] - k;
         float bias = s->bias ? s->bias[r] : 0.0f;
-        for (int row = 0; row < s->h; row++)
+        for (int row = row0; row < row1; row++)
             for (int t = 0, px = 0; t < parts; t++) {
                 int p = (s->w - px + parts - t - 1) / (parts - t);
                 size_t at = (size_t)r * s->y_plane + (size_t)row * s->y_row + (size_t)px * s->y_px;
@@ -79,10 +79,16 @@ static void sum(const struct wn_lanes_sum *s, const float *x, const float *add, 
     }
 }
 
+static void sum(const struct wn_lanes_sum *s, const float *x, const float *add, float *y)
+{
+    for (int row = 0; row < s->h; row += s->chunk)
+        sum_rows(s, row, row + s->chunk < s->h ? row + s->chunk : s->h, x, add, y);
+}
+
 /* ---- products at kept weights ---- */
 
-INLINE void dot_group(const int G, const struct wn_lanes_sum *s, const float *x, const float *dy, const int32_t *off,
-                      float *dw)
+INLINE void dot_group(const int G, const struct wn_lanes_sum *s, int row0, int row1, const float *x, const float *dy,
+                      const int32_t *off, float *dw)
 {
     vf acc[8];
     const float *xg[8];
@@ -91,7 +97,7 @@ INLINE void dot_group(const int G, const struct wn_lanes_sum *s, const float *x,
         acc[g] = V_SET(0.0f);
         xg[g] = x + off[g];
     }
-    for (int row = 0; row < s->h; row++) {
+    for (int row = row0; row < row1; row++) {
         size_t at = (size_t)row * s->x_row;
         const float *d = dy + (size_t)row * s->y_row;
         for (int px = 0; px < s->w; px++, at += s->x_px, d += s->y_px)
@@ -104,39 +110,46 @@ INLINE void dot_group(const int G, const struct wn_lanes_sum *s, const float *x,
     UNROLL for (int g = 0; g < G; g++) dw[g] += V_SUM(acc[g]);
 }
 
-static void dot(const struct wn_lanes_sum *s, uint32_t from, uint32_t to, const float *x, const float *dy, float *dw)
+static void dot_rows(const struct wn_lanes_sum *s, int row0, int row1, uint32_t from, uint32_t to, const float *x,
+                     const float *dy, float *dw)
 {
     for (uint32_t r = from; r < to; r++) {
         const float *d = dy + (size_t)r * s->y_plane;
         uint32_t k = s->start[r], end = s->start[r + 1];
         for (; k + 8 <= end; k += 8)
-            dot_group(8, s, x, d, s->off + k, dw + k);
+            dot_group(8, s, row0, row1, x, d, s->off + k, dw + k);
         switch (end - k) {
         case 7:
-            dot_group(7, s, x, d, s->off + k, dw + k);
+            dot_group(7, s, row0, row1, x, d, s->off + k, dw + k);
             break;
         case 6:
-            dot_group(6, s, x, d, s->off + k, dw + k);
+            dot_group(6, s, row0, row1, x, d, s->off + k, dw + k);
             break;
         case 5:
-            dot_group(5, s, x, d, s->off + k, dw + k);
+            dot_group(5, s, row0, row1, x, d, s->off + k, dw + k);
             break;
         case 4:
-            dot_group(4, s, x, d, s->off + k, dw + k);
+            dot_group(4, s, row0, row1, x, d, s->off + k, dw + k);
             break;
         case 3:
-            dot_group(3, s, x, d, s->off + k, dw + k);
+            dot_group(3, s, row0, row1, x, d, s->off + k, dw + k);
             break;
         case 2:
-            dot_group(2, s, x, d, s->off + k, dw + k);
+            dot_group(2, s, row0, row1, x, d, s->off + k, dw + k);
             break;
         case 1:
-            dot_group(1, s, x, d, s->off + k, dw + k);
+            dot_group(1, s, row0, row1, x, d, s->off + k, dw + k);
             break;
         default:
             break;
         }
     }
+}
+
+static void dot(const struct wn_lanes_sum *s, uint32_t from, uint32_t to, const float *x, const float *dy, float *dw)
+{
+    for (int row = 0; row < s->h; row += s->chunk)
+        dot_rows(s, row, row + s->chunk < s->h ? row + s->chunk : s->h, from, to, x, dy, dw);
 }
 
 /* ---- batch norm, one channel ---- */

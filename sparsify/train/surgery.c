@@ -206,6 +206,8 @@ static bool insert_one(struct wn_trainer *tr, size_t conv_at, const struct stats
         conv->n_in = 2;
     in[0] = raw;
     struct wn_node *bn = wn_graph_add_node(g, "", "BatchNormalization", bn_name, in, 5, &out, 1);
+    if (bn)
+        bn->opset = g->nodes.at[conv_at].opset;
     return bn && wn_node_set_float(g, bn, "epsilon", eps);
 }
 

@@ -53,6 +53,13 @@ static inline struct wn_tparam *wn_tparam(struct wn_param *p)
     return (struct wn_tparam *)(void *)p;
 }
 
+/* prepare.c */
+/** Fold constants, copy them, share none between nodes, move biases into their convolutions. */
+WINNOW_MUST_USE enum winnow_status wn_graph_prepare(struct wn_graph *g, struct winnow_err *err);
+/** Replace every constant by a copy in `arena`. */
+WINNOW_MUST_USE enum winnow_status wn_graph_own_constants(struct wn_graph *g, struct wn_arena *arena,
+                                                          struct winnow_err *err);
+
 /* params.c */
 /** Import the graph anew: parameters from its constants; masks, momentum and flags from the ones of the same name. */
 WINNOW_MUST_USE enum winnow_status wn_trainer_rebuild(struct wn_trainer *tr, struct winnow_err *err);

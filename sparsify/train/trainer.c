@@ -1,69 +1,10 @@
 /* trainer.c: a trainer's life: the graph copied, parameters made; settings; the graph with the present weights. */
 #include <stdlib.h>
 #include <string.h>
-#include "sparsify/kernels/rng.h"
 #include "sparsify/kernels/team.h"
 #include "sparsify/train/train_impl.h"
 
 /* ---- life ---- */
-
-static enum winnow_status own_constants(struct wn_graph *g, struct wn_arena *arena, struct winnow_err *err)
-{
-    for (size_t i = 0; i < g->values.n; i++) {
-        const struct wn_tensor *c = g->values.at[i].constant;
-        if (!c || c->dtype == WINNOW_STRING)
-            continue;
-        struct wn_tensor *t = wn_arena_memdup(arena, c, sizeof *c);
-        if (!t || !(t->data = wn_arena_memdup(arena, c->data, c->bytes)))
-            return wn_fail(err, WINNOW_E_NOMEM, "constant '%s'", g->values.at[i].name);
-        g->values.at[i].constant = t;
-    }
-    return WINNOW_OK;
-}
-
-/** Exporters share equal constants (fresh batch norms, zero biases); parameters must not be shared. */
-static enum winnow_status untie(struct wn_graph *g, struct winnow_err *err)
-{
-    bool *used = calloc(g->values.n + 1, sizeof *used);
-    size_t known = g->values.n;
-    if (!used)
-        return wn_fail(err, WINNOW_E_NOMEM, "graph");
-    enum winnow_status s = WINNOW_OK;
-    for (size_t i = 0; i < g->nodes.n && s == WINNOW_OK; i++) {
-        struct wn_node *n = &g->nodes.at[i];
-        for (unsigned k = 0; k < n->n_in && !n->dead; k++) {
-            wn_vid v = n->in[k];
-            const struct wn_tensor *c = v != WN_NONE ? g->values.at[v].constant : NULL;
-            if (!c || c->dtype != WINNOW_F32 || v >= known)
-                continue;
-            if (used[v]) {
-                char *name = wn_arena_printf(g->arena, "%s.%s.%u", g->values.at[v].name, n->name, k);
-                wn_vid copy = name ? wn_graph_add_const(g, name, c->dtype, c->rank, c->dim, c->data) : WN_NONE;
-                if (copy == WN_NONE)
-                    s = wn_fail(err, WINNOW_E_NOMEM, "graph");
-                else
-                    n->in[k] = copy;
-            }
-            used[v] = true;
-        }
-    }
-    free(used);
-    return s;
-}
-
-/** Values that Constant nodes make count as constants. */
-static void fold_constant_nodes(struct wn_graph *g)
-{
-    for (size_t i = 0; i < g->nodes.n; i++) {
-        struct wn_node *n = &g->nodes.at[i];
-        const struct wn_attr *a = !n->dead && wn_node_is(n, "Constant") ? wn_node_attr(n, "value") : NULL;
-        if (!a || a->kind != WN_ATTR_TENSOR || n->n_out != 1)
-            continue;
-        wn_vid out = n->out[0];
-        wn_graph_kill(g, n);
-        g->values.at[out].constant = a->t;
-    }
-}
 
 static void defaults(struct wn_train_opts *o)
 {
@@ -119,9 +60,7 @@ enum winnow_status wn_trainer_new(const struct wn_graph *graph, const struct wn_
         return wn_fail(err, WINNOW_E_TOO_LARGE, "batch of %u, %u threads", tr->opts.batch, tr->opts.threads);
     wn_graph_done(&tr->graph);
     WN_TRY(wn_graph_copy(&tr->graph, &tr->arena, graph, err));
-    fold_constant_nodes(&tr->graph);
-    WN_TRY(own_constants(&tr->graph, &tr->arena, err));
-    WN_TRY(untie(&tr->graph, err));
+    WN_TRY(wn_graph_prepare(&tr->graph, err));
     tr->sample = calloc(tr->opts.batch, sizeof *tr->sample);
     tr->label = calloc(tr->opts.batch, sizeof *tr->label);
     if (!tr->sample || !tr->label)
@@ -221,7 +160,7 @@ enum winnow_status wn_trainer_export_graph(const struct wn_trainer *tr, struct w
     WN_CHECK_MAGIC(tr, WN_TRAINER_MAGIC);
     struct wn_graph g;
     WN_TRY(wn_graph_copy(&g, arena, &tr->graph, err));
-    enum winnow_status s = own_constants(&g, arena, err);
+    enum winnow_status s = wn_graph_own_constants(&g, arena, err);
     if (s != WINNOW_OK) {
         wn_graph_done(&g);
         return s;

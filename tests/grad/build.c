@@ -6,7 +6,7 @@ void build_init(struct build *b, int64_t c, int64_t h, int64_t w)
     memset(b, 0, sizeof *b);
     wn_arena_init(&b->arena, 0);
     wn_graph_init(&b->g, &b->arena);
-    struct wn_opset set = { "", 13 };
+    struct wn_opset set = { "", 14 };
     (void)wn_vec_push(&b->g.opsets, set);
     b->g.ir_version = 8;
     b->c = c;
@@ -46,7 +46,7 @@ struct wn_node *build_node(struct build *b, const char *type, const wn_vid *more
         in[i + 1] = more[i];
     snprintf(name, sizeof name, "/net/%s_%u/%s", type, b->n++, type);
     struct wn_node *n = wn_graph_add_node(&b->g, "", type, name, in, n_more + 1, &out, 1);
-    n->opset = 13;
+    n->opset = 14;
     b->at = out;
     return n;
 }
