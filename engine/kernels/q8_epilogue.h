@@ -4,8 +4,8 @@
  * ROUNDING  A float is cut to [-65536, 65536] (a NaN, which only a broken scale can make, becomes 65536), then rounded
  *   half to even. Adding y_zp and clamping to q_lo..q_hi afterwards gives what unbounded arithmetic would.
  * ACCUMULATORS  are 32 bits and wrap: w_zp * colsum may overflow on its way as long as the result fits. The caller
- * keeps K <= WN_Q8_MAX_K so that it does. PRECONDITIONS  bias and mul are never NULL; 0 <= y_zp, r_zp, q_lo, q_hi <=
- * 255; lo <= hi; colsum comes with w_zp. */
+ *   keeps K <= WN_Q8_MAX_K so that it does.
+ * PRECONDITIONS  bias and mul are never NULL; 0 <= y_zp, r_zp, q_lo, q_hi <= 255; lo <= hi; colsum comes with w_zp. */
 #ifndef WN_Q8_EPILOGUE_H
 #define WN_Q8_EPILOGUE_H
 

@@ -4,10 +4,10 @@
  *   in 16 bits as well when no sum of a part of them can leave int16, and then one widening multiply serves both. Which
  *   quads go together is free, but all four rows of a group must agree, so that they share the loads of activations: 4
  *   rows x 2 lanes x 2 signs = 16 budgets. Quads are tried from the heaviest down, against the heaviest that fit and
- *   then the lightest; a bounded number of tries keeps packing linear. With normally distributed weights scaled to 127
- *   some 90 % find a partner; the others take the exact route in 16-bit words, at about 0.6 of the speed.
- *   Considered: longer sums. Three quads per sum rarely fit sixteen budgets, and registers for the activations run out.
- */
+ *   then the lightest; a bounded number of tries keeps packing linear. Normally distributed weights scaled to 127 leave
+ *   7 % without a partner at K = 3072, 15 % at 768, 22 % at 384 and 80 % at 64 (Laplace: 1, 4, 7, 40 %); those take the
+ *   exact route in 16-bit words, at 0.65 of the speed. Quads pair within a chunk, so that memory is walked forwards.
+ *   Considered: longer sums. Three quads per sum rarely fit sixteen budgets, and registers run out. */
 #include "engine/kernels/q8_gemm/q8_gemm.h"
 
 #include <stdlib.h>

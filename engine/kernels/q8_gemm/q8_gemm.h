@@ -1,5 +1,4 @@
-/* q8_gemm.h: dense int8 matrix product on quad-form activations: y = epilogue(W x). Convolutions too: a tap is an
- * offset.
+/* q8_gemm.h: dense int8 matrix product on quad-form activations: y = epilogue(W x). A tap is an offset.
  *
  * USE   1. pack once per model, into the model's arena (immutable afterwards, shared by all threads):
  *            wn_q8_gemm_pack(wn_q8_gemm_stream_of(wn_cpu_isa()), w, rows, channels, taps, 255, arena, &mat, err)
@@ -12,21 +11,23 @@
  *          mul and w_zp start at row 0, and so do y and r, whatever row0 is.
  * IN    quad form. OUT quad, plane or f32, each with the full epilogue of wn_q8_args: residual, mask, w_zp * colsum.
  *       In quad form the lanes past the last row get y_zp.
- * COST  quad: rows * K * n / 100 cycles or so; pair: rows * n * (mat.pairs * 0.19 + mat.singles * 0.15) / groups
- * cycles, that is K / 40 per element when everything pairs. EXACT the same bits from every stream and ISA, for any
- * weights (-128 included) and any activations. */
+ * COST  pair, cycles per 16 columns: 16 * mat.pairs + 12.5 * mat.singles + 4 * rows (least squares over 14 shapes, Zen
+ * 3 at 3.1 GHz with the other core busy). One such core: 60 to 109 GMAC/s; least where K is small, as few quads find
+ * few partners (K = 64: 40 to 80 % stay single). quad: rows * K * n / 110 cycles (from the loop's issue limits; never
+ * timed on a VNNI machine). EXACT the same bits from every stream and ISA, for any weights (-128 included) and any
+ * activations. */
 #ifndef WN_Q8_GEMM_H
 #define WN_Q8_GEMM_H
 
 #include "engine/kernels/q8_quads.h"
 
 /** Forms of packed weights. Rows come in groups of four (the last one filled up with zeros).
- *    plain  (rows, quads, 4), natural order                                          scalar reference
- *    pair   per group two lists of steps of 8 dwords. First the pairs of quads: row r's two weight quads at dwords 2r,
- *           2r + 1. The two are multiplied in 16 bits and summed there, which is exact because in each 16-bit lane the
- *           positive weights sum to at most the budget and so do the negative ones: 32767 / the largest activation.
- *           Quads that find no partner follow, widened: row r's (w0, w2) and (w1, w3) as words.       AVX2
- *    quad   per group and quad four dwords, one of each row; natural order           AVX-512 VNNI */
+ *    plain  (rows, quads, 4), natural order: the scalar reference
+ *    pair   AVX2. Per group two lists of steps of 8 dwords. First the pairs of quads: row r's two weight quads are
+ *           dwords 2r, 2r + 1. They are multiplied in 16 bits and summed there, which is exact because in each 16-bit
+ *           lane the positive weights sum to at most the budget, 32767 / the largest activation, and so do the
+ *           negative ones. Quads without a partner follow, widened: row r's (w0, w2) and (w1, w3) as words.
+ *    quad   AVX-512 VNNI. Per group and quad four dwords, one of each row; natural order */
 enum wn_q8_gemm_stream { WN_Q8_GEMM_PLAIN, WN_Q8_GEMM_PAIR, WN_Q8_GEMM_QUAD, WN_Q8_GEMM_STREAMS };
 
 /** pair: one group's steps start at step `at`; its offsets at group * quads. */
@@ -50,7 +51,8 @@ struct wn_q8_gemm {
 enum wn_q8_gemm_stream wn_q8_gemm_stream_of(enum wn_isa isa);
 
 /** Pack w (rows, channels, taps) s8 into `arena`.
- *  @param x_max    the largest activation there can be, 1..255: 127 packs better where the producer promises it (pair)
+ *  @param x_max    the largest activation there can be, pad value included, 1..255: 127 packs better where the
+ *                  producer promises it (pair); a larger one spoils the columns that read it, nothing else
  *  @param ret_mat  set on success only
  *  @return WINNOW_OK, WINNOW_E_NOMEM, WINNOW_E_TOO_LARGE (channels * taps past WN_Q8_MAX_K, or more than 2^31 weights)
  */

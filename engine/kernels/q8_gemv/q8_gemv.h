@@ -1,14 +1,13 @@
-/* q8_gemv.h: dense int8 matrix times one vector: the linear layer of a batch of one. y[o] = epilogue(sum_k w[o][k]
- * x[k]).
+/* q8_gemv.h: dense int8 matrix times one vector, y[o] = epilogue(sum w[o][k] * x[k]): a linear layer at batch one.
  *
- * USE   1. pack once per model, into its arena: wn_q8_gemv_pack(w, rows, k, arena, &mat, err). Memory: rows * k rounded
- *          up to 64 bytes; the same for every instruction set.
+ * USE   1. pack once per model, into its arena: wn_q8_gemv_pack(w, rows, k, arena, &mat, err)
+ *          Memory: rows * k, rows rounded up to 64 bytes; the same for every instruction set.
  *       2. run, any number of threads at once, each on its own rows: wn_q8_gemv_run(&mat, &args, row0, row1)
- *          args: x = u8 [k], n = 1, out = WN_OUT_PLANE with y_stride 1 (y u8 [rows]) or WN_OUT_F32 with y_stride 4 (y
- * f32 [rows]); r laid out as y; colsum = one number, from wn_q8_gemv_sum(), where there is w_zp; no mask. For a few
- * vectors: call it for each, with args.x, y, r and colsum moved. COST  memory: rows * k bytes of weights, about 16
- * bytes a cycle (AVX2) or what the cache gives (VNNI). EXACT the same bits on every ISA, for any weights and any
- * activations. */
+ *          args: x = u8 [k], n = 1, no mask; out = WN_OUT_PLANE with y_stride 1 (y u8 [rows]) or WN_OUT_F32 with
+ *          y_stride 4 (y f32 [rows]); r laid out as y; with w_zp, colsum = one number, from wn_q8_gemv_sum().
+ *          For a few vectors: call it for each, with args.x, y, r and colsum moved.
+ * COST  9 to 12 MAC a cycle (avx2, Zen 3: 1000x2048 in 53 us, 768x768 in 19 us). VNNI: never timed.
+ * EXACT the same bits on every ISA, for any weights and any activations. */
 #ifndef WN_Q8_GEMV_H
 #define WN_Q8_GEMV_H
 

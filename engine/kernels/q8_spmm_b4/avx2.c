@@ -8,8 +8,8 @@
 
 #include "engine/kernels/q8_epilogue_avx2.h"
 
-#define MAX_V      8u     /* vectors of 8 columns: 64 columns */
-#define TILE_BYTES 57344u /* activations of one tile, to stay in L1 */
+#define MAX_V    8u     /* vectors of 8 columns: 64 columns */
+#define L1_BYTES 28672u /* of activations in a tile; twice that where rows read few of them */
 
 /* One tile of columns at work: words of the group's rows, packs order, for the quad form. */
 struct tile {
@@ -154,11 +154,12 @@ ROWS(6)
 ROWS(8)
 static rows_fn *const rows_fns[MAX_V / 2] = { rows_2, rows_4, rows_6, rows_8 };
 
-/* Columns / 16 per tile, so that what the tile's taps touch stays in L1 where it can. */
+/* Columns / 16 per tile: wide tiles share a row's overhead, narrow ones keep what all rows read in L1. */
 static size_t tile_width(const struct wn_q8_spmm_b4 *mat)
 {
-    size_t per16 = 64 * ((mat->channels + 3) / 4) * (mat->taps > 1 ? 3 : 1);
-    return TILE_BYTES >= 4 * per16 ? 4 : 2;
+    size_t wide = 256 * ((mat->channels + 3) / 4) * (mat->taps > 1 ? 3 : 1); /* taps of a row of pixels overlap */
+    bool sparse = mat->blocks < mat->rows * mat->quads / 4;
+    return wide <= (sparse ? 2 * L1_BYTES : L1_BYTES) ? 4 : 2;
 }
 
 void wn_q8_spmm_b4_1x64__avx2(const struct wn_q8_spmm_b4 *mat, const int32_t *off, const struct wn_q8_args *args,

@@ -8,14 +8,14 @@
  *            wn_q8_stem_pack(wn_q8_gemm_stream_of(wn_cpu_isa()), w, rows, k, 255, arena, &mat, err)
  *          Memory: as q8_gemm; mat.gemm.bytes says exactly.
  *       2. link once per concrete shape, into the plan's memory (mat.noffs int32):
- *            wn_q8_stem_link(&mat, tap_off, off)     tap_off[k]: byte offset of tap k = (i * kh + y) * kw + x from
- * args.x
+ *            wn_q8_stem_link(&mat, tap_off, off)
+ *          tap_off[k]: byte offset of tap k = (i * kh + y) * kw + x from args.x
  *       3. run, any number of threads at once, each on its own block:
  *            wn_q8_stem_run(&mat, off, &args, row0, row1)
  *          Columns: args.x, y, r and mask point at the block's first column, args.n is its extent. args.colsum is not
  *          used: sums for w_zp are made on the way. Every row block gathers anew, so split columns before rows.
  * IN    plane form. OUT quad, plane or f32, each with the full epilogue of wn_q8_args.
- * COST  as q8_gemm plus k * n / 5 cycles or so per call.
+ * COST  as q8_gemm plus the gathering. 7x7/2 3->64 at 112x112: 1.7 ms on one Zen 3 core (avx2).
  * EXACT the same bits from every stream and ISA, for any weights (-128 included) and any activations. */
 #ifndef WN_Q8_STEM_H
 #define WN_Q8_STEM_H

@@ -1,5 +1,5 @@
 /* tiles.c: gather the taps of 64 columns into quads, then multiply. SSE2 is enough: four loads and eight interleaves
- * serve 16 columns of four taps, a few percent of what 32 rows or more then compute from them. */
+ * serve 16 columns of four taps for all rows. */
 #include <emmintrin.h>
 #include "engine/kernels/q8_stem/q8_stem.h"
 
