@@ -1,0 +1,44 @@
+/* recipe.h: SparseML recipes: YAML (or Markdown with YAML in front) -> modifiers of a trainer.
+ *
+ * Two dialects, told apart by their shape, meaning the same:
+ *   tagged   keys that contain "modifiers" hold lists of `!GMPruningModifier {…}`; times are epochs. Keys that end in
+ *            `_stage` hold such keys, and each stage starts where the one before ended
+ *   grouped  `NAME_stage: { run_type: train, GROUP_modifiers: { MagnitudePruningModifier: {…} } }`
+ * Top-level scalars are variables; `eval(expression)` and `calc(expression)` compute with them. The evaluator knows
+ * arithmetic and the functions of muParser, nothing else: a recipe is data, not code.
+ * Source: SparseML 1.x recipes; formulas in curve.h. Bounds: base/yaml.h. */
+#ifndef WN_RECIPE_H
+#define WN_RECIPE_H
+
+#include <jansson.h>
+#include "base/yaml.h"
+#include "sparsify/train/train.h"
+
+struct wn_recipe;
+
+/** Parse; names of modifiers and their keys are checked, values too where that needs no model.
+ *  @return E_MALFORMED or E_UNSUPPORTED (a modifier or option we lack): "FILE:LINE: …", near names for slips */
+WINNOW_MUST_USE enum winnow_status wn_recipe_parse(const void *bytes, size_t n, const char *file,
+                                                   struct wn_recipe **ret, struct winnow_err *err);
+WINNOW_MUST_USE enum winnow_status wn_recipe_read(const char *path, struct wn_recipe **ret, struct winnow_err *err);
+void wn_recipe_free(struct wn_recipe *recipe); /* NULL is fine */
+
+/** The recipe that stands for a level 0 … 1: malloc'ed YAML text. `rows` decides how many epochs make sense,
+ * `base_sparse` that the masks are kept (sparse transfer) when the level asks for no more than they give. */
+char *wn_recipe_for_level(double level, size_t rows, unsigned batch, bool base_sparse);
+
+/** Where training ends, in epochs. */
+double wn_recipe_epochs(const struct wn_recipe *recipe);
+/** True when some modifier turns quantization on. */
+bool wn_recipe_quantizes(const struct wn_recipe *recipe);
+/** Learning rate and target sparsity at time t (before the trainer is asked): for curves. Sparsity is that of the first
+ *  pruning modifier that is active. */
+double wn_recipe_lr_at(const struct wn_recipe *recipe, double t);
+double wn_recipe_sparsity_at(const struct wn_recipe *recipe, double t);
+
+/** Add the modifiers to a trainer; selectors are resolved now: one that matches nothing is an error that lists near
+ *  names. The recipe may be freed afterwards. */
+WINNOW_MUST_USE enum winnow_status wn_recipe_apply(const struct wn_recipe *recipe, struct wn_trainer *tr,
+                                                   struct winnow_err *err);
+
+#endif
