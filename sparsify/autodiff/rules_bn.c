@@ -8,6 +8,7 @@ struct bn_state {
     struct wn_dense_bn *dense;
     struct wn_lanes_bn *lanes; /* [c] */
     float *mean, *var;         /* [c] of the last batch */
+    float *spill;              /* where oneDNN puts a dx that nobody wants (it insists on computing it) */
 };
 enum { SCALE, SHIFT, MEAN, VAR };
 
@@ -20,6 +21,7 @@ static void bn_release(struct wn_net_op *op)
     free(st->lanes);
     free(st->mean);
     free(st->var);
+    free(st->spill);
     free(st);
     op->state = NULL;
 }
@@ -40,6 +42,9 @@ static enum winnow_status bn_prepare(struct wn_net *net, struct wn_net_op *op, s
         return WINNOW_OK;
     enum winnow_status s = wn_dense_bn_new(net->dense, (int)x->dim[0], (int)c, (int)x->dim[2], (int)x->dim[3],
                                            op->u.bn.eps, op->u.bn.relu, &st->dense, err);
+    if (s == WINNOW_OK && op->back && !x->needs_grad &&
+        !(st->spill = aligned_alloc(64, wn_round_up(x->floats * sizeof(float), 64))))
+        s = wn_fail(err, WINNOW_E_NOMEM, "batch norm");
     return s == WINNOW_OK ? s : wn_fail_at(err, s, "node '%s'", op->name);
 }
 
@@ -126,8 +131,8 @@ static enum winnow_status bn_backward(struct wn_net *net, struct wn_net_op *op, 
     if (st->dense) {
         bool batch = net->bn_batch && !op->u.bn.frozen;
         return wn_dense_bn_backward(st->dense, wn_op_in(net, op, 0)->data, op->dy, p[SCALE]->w, p[SHIFT]->w,
-                                    batch ? st->mean : p[MEAN]->w, batch ? st->var : p[VAR]->w, op->dx[0], p[SCALE]->g,
-                                    p[SHIFT]->g, err);
+                                    batch ? st->mean : p[MEAN]->w, batch ? st->var : p[VAR]->w,
+                                    op->dx[0] ? op->dx[0] : st->spill, p[SCALE]->g, p[SHIFT]->g, err);
     }
     struct call call = { net, op };
     wn_team_run(net->threads, (size_t)wn_op_in(net, op, 0)->geom.c, backward_part, &call);

@@ -331,6 +331,32 @@ static void test_frozen(void)
     build_done(&b);
 }
 
+/** Batch norm that learns behind a convolution that does not: its dx is not wanted. */
+static void test_half_frozen(void)
+{
+    struct build b;
+    start(&b, 2, 5, 5, 4);
+    build_bn(&b);
+    build_relu(&b);
+    build_flatten(&b);
+    build_gemm(&b, 3, true, true);
+    build_output(&b);
+    for (int lanes = 0; lanes < 2; lanes++) {
+        struct wn_train_opts o = { .batch = 16, .no_sparse = !lanes, .all_sparse = lanes };
+        struct wn_trainer *tr = trainer(&b, &o);
+        for (unsigned i = 0; i < 2; i++)
+            wn_trainer_set_trainable(tr, wn_trainer_param(tr, i), false);
+        double err = INFINITY;
+        for (int draw = 0; draw < 6 && !(err <= 2e-3); draw++)
+            err = fmin(err, worst_slope(tr, 16, 0.0f));
+        check(lanes ? "frozen convolution, learning batch norm, lanes"
+                    : "frozen convolution, learning batch norm, dense",
+              err, 2e-3);
+        wn_trainer_free(tr);
+    }
+    build_done(&b);
+}
+
 void test_rules(void)
 {
     test_conv();
@@ -342,4 +368,5 @@ void test_rules(void)
     test_linear();
     test_dropout();
     test_frozen();
+    test_half_frozen();
 }
