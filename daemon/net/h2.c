@@ -9,7 +9,7 @@
  *         (CVE-2025-8671), take a token each from a bucket (1000, 100/s). At a quarter left the peer is told to calm
  *         down, at none it is cut. Real traffic earns tokens back: gRPC clients send a few PINGs and WINDOW_UPDATEs
  *         with each burst of data. */
-#include "daemon/net/internal.h"
+#include "daemon/net/h2_mem.h"
 
 #include <event2/buffer.h>
 #include <nghttp2/nghttp2.h>
@@ -461,8 +461,10 @@ static bool open_session(struct wn_conn *conn)
 {
     nghttp2_session_callbacks *cb = callbacks();
     nghttp2_option *o = options();
+    nghttp2_mem mem = wn_h2_mem(conn);
     conn->h2 = calloc(1, sizeof *conn->h2);
-    bool ok = cb && o && conn->h2 && nghttp2_session_server_new2(&conn->h2->session, cb, conn, o) == 0 && greet(conn);
+    bool ok =
+        cb && o && conn->h2 && nghttp2_session_server_new3(&conn->h2->session, cb, conn, o, &mem) == 0 && greet(conn);
     nghttp2_session_callbacks_del(cb);
     nghttp2_option_del(o);
     if (!ok) {

@@ -28,7 +28,7 @@ enum {
     WN_PACE_FLOOR = 1024,                  /* bytes per second that count as progress */
     WN_COPY_MAX = 4096,                    /* smaller pieces are copied, larger ones referenced */
 };
-enum { WN_PEER_BUCKETS = 16384, WN_BLAMED = 64 };
+enum { WN_PEER_BUCKETS = 16384, WN_BLAMED = 64, WN_RESERVE_BYTES = 256 * 1024 };
 #define WN_NEVER UINT64_MAX
 
 /** Progress of one direction, sampled by the connection's timer: no cost per byte. */
@@ -83,6 +83,9 @@ struct wn_loop {
     WN_VEC(char) text;
     char date[32];
     int64_t date_s;
+    /* what nghttp2 gets when malloc fails, see h2_mem.c */
+    char *reserve;
+    size_t reserve_used, reserve_pieces;
     struct wn_counters counters;
     uint64_t blamed_until_ns[WN_BLAMED]; /* by hash of the peer: the log names each once a minute */
     uint64_t unblamed;                   /* lines left out since the last one */

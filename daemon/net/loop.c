@@ -244,6 +244,9 @@ enum winnow_status wn_loop_init(struct wn_loop *loop, struct wn_net *net, unsign
     }
     if (!loop->base)
         return wn_fail(err, WINNOW_E_NOMEM, "event loop %u", index);
+    loop->reserve = malloc(WN_RESERVE_BYTES);
+    if (!loop->reserve)
+        return wn_fail(err, WINNOW_E_NOMEM, "event loop %u", index);
     loop->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     if (loop->wake_fd < 0)
         return wn_fail_errno(err, errno, "event loop %u: eventfd", index);
@@ -316,6 +319,7 @@ void wn_loop_done(struct wn_loop *loop)
         close(loop->wake_fd);
     free(loop->slot);
     free(loop->free_slot);
+    free(loop->reserve);
     wn_vec_done(&loop->text);
     loop->magic = 0;
 }
