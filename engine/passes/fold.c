@@ -25,7 +25,7 @@ static size_t made_bytes(struct wn_graph *g, const struct wn_node *node)
     struct wn_type out[WN_OP_MAX_IN];
     size_t total = 0, bytes;
     wn_ops_infer_prepare(g, node, &infer, out);
-    if (node->op->infer(&infer, NULL) != WINNOW_OK)
+    if (wn_ops_infer_node(&infer, NULL) != WINNOW_OK)
         return SIZE_MAX;
     for (unsigned i = 0; i < node->n_out; i++)
         if (out[i].rank < 0 || !wn_shape_bytes(out[i].dim, (unsigned)out[i].rank, 16, &bytes) ||

@@ -37,9 +37,7 @@ static int node_axis(struct wn_graph *g, const struct wn_node *node, const int *
         return WN_ROWS_MIXED;
     for (unsigned i = 0; i < node->n_in; i++) {
         in_axis[i] = node->in[i] == WN_NONE ? WN_ROWS_NONE : axis[node->in[i]];
-        any = any || in_axis[i] != WN_ROWS_NONE;
-        if (in_axis[i] == WN_ROWS_MIXED)
-            return WN_ROWS_MIXED;
+        any = any || in_axis[i] != WN_ROWS_NONE; /* the rule decides what a mixed input means (ops.h) */
     }
     for (unsigned i = 0; i < node->n_attr; i++)
         if (node->attr[i].kind == WN_ATTR_GRAPH)
@@ -49,6 +47,9 @@ static int node_axis(struct wn_graph *g, const struct wn_node *node, const int *
     if (!node->op || !node->op->rows)
         return WN_ROWS_MIXED;
     wn_ops_infer_prepare(g, node, &infer, out);
+    for (unsigned i = 0; i < node->n_out; i++)
+        if (node->out[i] != WN_NONE)
+            out[i] = g->values.at[node->out[i]].type;
     struct wn_rows rows = {
         .node = node, .n_in = node->n_in, .infer = &infer, .in_axis = in_axis, .out_axis = WN_ROWS_MIXED
     };

@@ -103,9 +103,7 @@ static enum winnow_status infer_node(struct wn_plan *plan, struct wn_node *node,
     if (!out)
         return wn_fail(err, WINNOW_E_NOMEM, "node '%s'", node->name);
     wn_ops_infer_prepare(g, node, &infer, out);
-    enum winnow_status status = node->op->infer(&infer, err);
-    if (status != WINNOW_OK)
-        return wn_fail_at(err, status, "node '%s' (%s)", node->name, node->op_type);
+    WN_TRY(wn_ops_infer_node(&infer, err));
     if (all_known(g, node) && out_bytes(node, out) <= FOLD_MAX_BYTES)
         return fold(plan, node, err);
     WN_TRY(check_concrete(node, out, err));
