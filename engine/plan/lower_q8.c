@@ -6,6 +6,7 @@
 #include "engine/kernels/q8_gemm/q8_gemm.h"
 #include "engine/kernels/q8_spmm/q8_spmm.h"
 #include "engine/kernels/q8_spmm_b4/q8_spmm_b4.h"
+#include "engine/kernels/q8_stem/q8_stem.h"
 #include "engine/plan/cost.h"
 #include "engine/plan/packs.h"
 #include "engine/plan/q8.h"
@@ -20,6 +21,7 @@ struct q8_pack {
     struct wn_q8_spmm_b4 *b4;
     struct wn_q8_spmm *spmm;
     struct wn_q8_dw dw;
+    struct wn_q8_stem stem;
 };
 
 struct pack_arg {
@@ -59,6 +61,9 @@ static enum winnow_status pack_group(struct q8_pack *p, const int8_t *w, size_t 
     case WN_Q8_B4:
         return wn_q8_spmm_b4_pack(wn_q8_spmm_b4_stream_of(isa), w, a->rows, a->channels, a->taps, 255, &p->arena,
                                   &p->b4[g], err);
+    case WN_Q8_STEM:
+        return wn_q8_stem_pack(wn_q8_gemm_stream_of(isa), w, a->rows, a->channels * a->taps, 255, &p->arena, &p->stem,
+                               err);
     default:
         return wn_q8_spmm_pack(wn_q8_spmm_stream_of(isa), w, a->rows, a->channels * a->taps, &p->arena, &p->spmm[g],
                                err);
@@ -95,7 +100,7 @@ static enum winnow_status pack_make(const struct wn_tensor *w, const void *arg, 
 
 /* ---- choice ---- */
 
-static const char *const kind_names[] = { "q8_gemm", "q8_spmm_b4", "q8_spmm", "q8_dw" };
+static const char *const kind_names[] = { "q8_gemm", "q8_spmm_b4", "q8_spmm", "q8_dw", "q8_stem" };
 
 static void predict(const struct wn_sparsity *s, double rows, double cols, double channels, double cost[3])
 {
@@ -123,6 +128,13 @@ enum winnow_status wn_q8_choose(struct wn_lower *lo, const struct wn_node *node,
     if (I == 1 && groups > 1 && O == groups) {
         c.fits = taps <= WN_Q8_DW_MAX_TAPS;
         c.kind = WN_Q8_DW;
+        *ret = c;
+        return WINNOW_OK;
+    }
+    if (groups == 1 && I <= 4 && I * taps <= WN_Q8_STEM_MAX_K && c.sparsity.share < 0.5) {
+        c.fits = true;
+        c.kind = WN_Q8_STEM;
+        c.why = "few input channels: taps are gathered, not channels";
         *ret = c;
         return WINNOW_OK;
     }
@@ -159,7 +171,7 @@ enum winnow_status wn_q8_out_form(struct wn_lower *lo, wn_vid v, enum wn_form *r
             if (wn_fused_is(user, "QConv") && k == 0)
                 WN_TRY(wn_q8_choose(lo, user, &c));
             any = true;
-            all = all && c.fits && c.kind == WN_Q8_SPMM;
+            all = all && c.fits && (c.kind == WN_Q8_SPMM || c.kind == WN_Q8_STEM);
         }
     }
     *ret = any && all ? WN_FORM_PLANE8 : WN_FORM_QUAD;
@@ -199,7 +211,8 @@ static void run_group(const struct conv_arg *a, struct wn_exec *exec, size_t g, 
     args.mul += first;
     if (args.w_zp) {
         args.w_zp += first;
-        args.colsum = (const int32_t *)wn_at(exec, a->colsum) + g * a->y.layout.plane.cols + c0;
+        if (a->colsum.kind != WN_LOC_NONE)
+            args.colsum = (const int32_t *)wn_at(exec, a->colsum) + g * a->y.layout.plane.cols + c0;
     }
     if (args.mask)
         args.mask += c0;
@@ -212,6 +225,9 @@ static void run_group(const struct conv_arg *a, struct wn_exec *exec, size_t g, 
         break;
     case WN_Q8_B4:
         wn_q8_spmm_b4_run(&a->pack->b4[g], a->off[g], &args, from, to);
+        break;
+    case WN_Q8_STEM:
+        wn_q8_stem_run(&a->pack->stem, a->off[0], &args, from, to);
         break;
     case WN_Q8_SPMM:
         wn_q8_spmm_run(&a->pack->spmm[g], a->off[g], &args, from, to);
@@ -268,15 +284,16 @@ static int32_t *plane_koff(struct wn_lower *lo, const struct wn_source *src, siz
 static enum winnow_status link_offsets(struct wn_lower *lo, struct conv_arg *a, const struct wn_source *src)
 {
     const struct q8_pack *p = a->pack;
-    int32_t *koff = p->kind == WN_Q8_SPMM ? plane_koff(lo, src, a->channels, a->taps)
-                    : p->kind == WN_Q8_DW ? src->tap_off
-                                          : quad_koff(lo, src, a->channels, a->taps);
+    int32_t *koff = p->kind == WN_Q8_SPMM || p->kind == WN_Q8_STEM ? plane_koff(lo, src, a->channels, a->taps)
+                    : p->kind == WN_Q8_DW                          ? src->tap_off
+                                                                   : quad_koff(lo, src, a->channels, a->taps);
     if (!koff || !(a->quad_off = wn_arena_calloc(&lo->plan->arena, 1, sizeof *a->quad_off)))
         return wn_fail(lo->err, WINNOW_E_NOMEM, "plan");
     a->quad_off[0] = koff;
     for (size_t g = 0; g < p->groups; g++) {
         size_t n = p->kind == WN_Q8_DW     ? p->dw.noffs
                    : p->kind == WN_Q8_GEMM ? p->gemm[g].noffs
+                   : p->kind == WN_Q8_STEM ? p->stem.noffs
                    : p->kind == WN_Q8_B4   ? p->b4[g].noffs
                                            : p->spmm[g].noffs;
         int32_t *off = wn_arena_calloc(&lo->plan->arena, n + 16, sizeof *off);
@@ -286,6 +303,8 @@ static enum winnow_status link_offsets(struct wn_lower *lo, struct conv_arg *a, 
             wn_q8_dw_link(&p->dw, koff, off);
         else if (p->kind == WN_Q8_GEMM)
             wn_q8_gemm_link(&p->gemm[g], koff, off);
+        else if (p->kind == WN_Q8_STEM)
+            wn_q8_stem_link(&p->stem, koff, off);
         else if (p->kind == WN_Q8_B4)
             wn_q8_spmm_b4_link(&p->b4[g], koff, off);
         else
@@ -397,7 +416,8 @@ enum winnow_status wn_lower_conv_q8(struct wn_lower *lo, const struct wn_node *n
     if (!(a->off = wn_arena_calloc(&lo->plan->arena, a->pack->groups + 1, sizeof *a->off)))
         return wn_fail(lo->err, WINNOW_E_NOMEM, "node '%s'", node->name);
     struct wn_source src;
-    enum wn_form in_form = c.kind == WN_Q8_SPMM ? WN_FORM_PLANE8 : WN_FORM_QUAD, out_form = WN_FORM_F32;
+    bool planes = c.kind == WN_Q8_SPMM || c.kind == WN_Q8_STEM;
+    enum wn_form in_form = planes ? WN_FORM_PLANE8 : WN_FORM_QUAD, out_form = WN_FORM_F32;
     WN_TRY(wn_planes_source(lo, node, &win, in_form, (uint8_t)f->x_zp, &src));
     if (!f->y_f32)
         WN_TRY(wn_q8_out_form(lo, node->out[0], &out_form));
@@ -405,10 +425,11 @@ enum winnow_status wn_lower_conv_q8(struct wn_lower *lo, const struct wn_node *n
     a->x = src.planes;
     a->channel_bytes = src.channel_bytes;
     a->group_bytes = (in_form == WN_FORM_QUAD ? (a->channels + 3) / 4 : a->channels) * src.channel_bytes;
-    a->by_rows = dw || (a->groups == 1 && a->y.layout.plane.cols < 16 * WN_COLS && a->rows >= 32);
+    a->by_rows =
+        dw || (a->groups == 1 && c.kind != WN_Q8_STEM && a->y.layout.plane.cols < 16 * WN_COLS && a->rows >= 32);
     WN_TRY(link_offsets(lo, a, &src));
     WN_TRY(set_epilogue(lo, node, a, out_form));
-    if (a->args.w_zp)
+    if (a->args.w_zp && c.kind != WN_Q8_STEM) /* the stem sums on its way */
         WN_TRY(add_colsum(lo, node, a));
     const char *kernel = wn_arena_printf(&lo->plan->arena, "%s__%s", kind_names[c.kind], wn_isa_name(wn_cpu_isa()));
     struct wn_step *step = kernel ? wn_lower_step(lo, node, kernel, run_conv, a) : NULL;

@@ -5,7 +5,7 @@
 #include "engine/plan/cost.h"
 #include "engine/plan/planes.h"
 
-enum wn_q8_kind { WN_Q8_GEMM, WN_Q8_B4, WN_Q8_SPMM, WN_Q8_DW };
+enum wn_q8_kind { WN_Q8_GEMM, WN_Q8_B4, WN_Q8_SPMM, WN_Q8_DW, WN_Q8_STEM };
 
 /** What will run a QConv. */
 struct wn_q8_choice {
@@ -18,7 +18,7 @@ struct wn_q8_choice {
 /** Deterministic: weights, shapes and instruction set decide. */
 enum winnow_status wn_q8_choose(struct wn_lower *lo, const struct wn_node *node, struct wn_q8_choice *ret);
 /** The form in which a producer of u8 value v should leave it: planes when all its readers are unstructured sparse
- *  convolutions, else quads. */
+ *  convolutions or stems, else quads. */
 enum winnow_status wn_q8_out_form(struct wn_lower *lo, wn_vid v, enum wn_form *ret);
 /** [O] bias of a QConv or QLinear with the zero points' share in it; NULL: out of memory. */
 const int32_t *wn_q8_bias(struct wn_lower *lo, const struct wn_node *node);
