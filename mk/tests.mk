@@ -58,9 +58,14 @@ $(BUILD)/tests/libfuzz-%: $(BUILD)/obj/tests/fuzz/fuzz_%.o $(call A,$(FUZZ_LIBS)
 	@mkdir -p $(@D)
 	$(call link,-fsanitize=fuzzer $<,$(FUZZ_LIBS))
 
+# The model that the example runs.
+$(BUILD)/tests/make-example: $(call obj,tests/make-example.c) $(call A,engine base)
+	@mkdir -p $(@D)
+	$(call link,$<,engine base)
+
 .PHONY: test check-unit check-kernels check-grad check-daemon check-hostile bench bench-kernels tests-build
 tests-build: $(UNITS) $(if $(CHECKKERN_SRC),$(BUILD)/tests/checkkern $(BUILD)/tests/checkkern-simde) \
-             $(if $(GRAD_SRC),$(BUILD)/tests/grad) $(REPLAYS)
+             $(if $(GRAD_SRC),$(BUILD)/tests/grad) $(REPLAYS) $(BUILD)/tests/make-example
 ## test           everything but the long tests; one line of counts at the end
 test: deps
 	@$(MAKE) --no-print-directory all tests-build
