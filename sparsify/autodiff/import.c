@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define MAX_OPS 4096 /* choosing sides and laying out memory take time that grows with its square */
+
 static enum winnow_status input(struct wn_import *im)
 {
     struct wn_graph *g = im->g;
@@ -91,6 +93,14 @@ static enum winnow_status nodes(struct wn_import *im)
         if (n->dead || !ready(im, n) || wn_import_is_softmax(n))
             continue;
         wn_read_fn *read = wn_import_reader(n);
+        bool first = n->in[0] != WN_NONE && im->val[n->in[0]] >= 0;
+        if (read && !first && !wn_import_any_order(n))
+            return wn_fail(im->err, WINNOW_E_UNSUPPORTED, "node '%s': %s of a constant by an activation", n->name,
+                           n->op_type);
+        if (n->n_out < 1 || n->out[0] == WN_NONE)
+            continue;
+        if (im->net->logical.op.n >= MAX_OPS)
+            return wn_fail(im->err, WINNOW_E_TOO_LARGE, "more than %d operators to train", MAX_OPS);
         if (!read)
             return wn_fail(im->err, WINNOW_E_UNSUPPORTED, "node '%s': no gradient rule for %s%s%s", n->name, n->domain,
                            *n->domain ? "." : "", n->op_type);

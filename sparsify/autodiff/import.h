@@ -17,6 +17,8 @@ struct wn_import {
 typedef enum winnow_status wn_read_fn(struct wn_import *im, const struct wn_node *n);
 /** Reader of an ONNX operator, or NULL. */
 wn_read_fn *wn_import_reader(const struct wn_node *n);
+/** True for an operator whose first input may be the constant one. */
+bool wn_import_any_order(const struct wn_node *n);
 /** True for an operator that only turns scores into probabilities. */
 bool wn_import_is_softmax(const struct wn_node *n);
 

@@ -194,7 +194,7 @@ static enum winnow_status linear(struct wn_import *im, const struct wn_node *n, 
 {
     int x = in(im, n, 0);
     const struct wn_tensor *w = konst(im, n, 1);
-    if (x < 0 || !w || w->rank != 2)
+    if (x < 0 || !w || w->rank != 2 || w->dim[0] < 1 || w->dim[1] < 1)
         return UNSUPPORTED("only products of an activation and a constant matrix");
     struct wn_net_val xv = *val(im, x);
     int64_t o = rows_last ? w->dim[1] : w->dim[0], i = rows_last ? w->dim[0] : w->dim[1];
@@ -650,6 +650,11 @@ wn_read_fn *wn_import_reader(const struct wn_node *n)
         if (strcmp(n->op_type, readers[i].type) == 0)
             return readers[i].read;
     return NULL;
+}
+
+bool wn_import_any_order(const struct wn_node *n)
+{
+    return strcmp(n->op_type, "Add") == 0 || strcmp(n->op_type, "Sum") == 0;
 }
 
 bool wn_import_is_softmax(const struct wn_node *n)

@@ -6,7 +6,8 @@
  *         "all dense" and from "all lanes", finds it or comes close, and is 60 lines. */
 #include "sparsify/autodiff/plan_impl.h"
 
-#define MAX_RUN 16
+#define MAX_RUN  16
+#define MAX_WORK 100000000 /* operators looked at: a second or so; a net that large keeps what was found by then */
 
 static bool plain_only(const struct wn_net *net, const struct wn_net_op *op)
 {
@@ -66,9 +67,8 @@ static double total(const struct wn_net *net, const enum wn_side *side, const do
     return sum;
 }
 
-static void flip(const struct wn_net *net, enum wn_side *side, size_t from, size_t to, const bool *possible)
+static void flip(enum wn_side *side, size_t from, size_t to, const bool *possible)
 {
-    (void)net;
     for (size_t i = from; i < to; i++)
         if (possible[i])
             side[i] = side[i] == WN_SIDE_DENSE ? WN_SIDE_LANES : WN_SIDE_DENSE;
@@ -79,17 +79,18 @@ static double descend(const struct wn_net *net, enum wn_side *side, const double
 {
     size_t n = net->logical.op.n;
     double best = total(net, side, cost, have);
+    size_t work = 0;
     for (bool better = true; better;) {
         better = false;
         for (size_t i = 0; i < n; i++)
-            for (size_t run = 1; run <= MAX_RUN && i + run <= n; run++) {
-                flip(net, side, i, i + run, possible);
+            for (size_t run = 1; run <= MAX_RUN && i + run <= n && (work += n) < MAX_WORK; run++) {
+                flip(side, i, i + run, possible);
                 double now = total(net, side, cost, have);
                 if (now < best * (1 - 1e-9)) {
                     best = now;
                     better = true;
                 } else {
-                    flip(net, side, i, i + run, possible);
+                    flip(side, i, i + run, possible);
                 }
             }
     }

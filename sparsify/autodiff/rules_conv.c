@@ -4,9 +4,9 @@
  * Fake-quantized weights pass gradients straight through: their scale is max|w| / max, so no weight is out of range. */
 #include "sparsify/autodiff/rules_impl.h"
 
-/* ns per multiply-accumulate of all three passes (of a kept one, on the lanes side), measured by train_bench --costs on one
- * Zen 3 core, medians over layers of 24 … 256 channels: a convolution goes sparse from about 57 % zeros, a linear layer
- * from about 70 %, with what its neighbours do tipping the scales. */
+/* ns per multiply-accumulate of all three passes (of a kept one, on the lanes side), measured by train_bench --costs on
+ * one Zen 3 core, medians over layers of 24 … 256 channels: a convolution goes sparse from about 57 % zeros, a linear
+ * layer from about 70 %, with what its neighbours do tipping the scales. */
 #define COST_CONV_DENSE   0.085
 #define COST_CONV_THIN    0.200 /* fewer than 8 input channels per group */
 #define COST_CONV_LANES   0.200

@@ -141,6 +141,15 @@ static void refusals(void)
     check_true("an operator without a gradient rule is named",
                wn_trainer_new(&b.g, NULL, &t, &err) == WINNOW_E_UNSUPPORTED && strstr(err.msg, "Erfc"));
     build_done(&b);
+    build_init(&b, 4, 0, 0);
+    int64_t one = 1;
+    wn_vid x = b.at;
+    b.at = build_const(&b, "c", 1, &one, 1);
+    build_node(&b, "Clip", &x, 1);
+    build_output(&b);
+    check_true("a constant clipped by an activation is refused",
+               wn_trainer_new(&b.g, NULL, &t, &err) == WINNOW_E_UNSUPPORTED);
+    build_done(&b);
     build_small_resnet(&b);
     struct wn_train_opts o = { .max_memory_bytes = 1 << 20 };
     must(wn_trainer_new(&b.g, &o, &t, &err), &err);
