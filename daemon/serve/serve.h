@@ -4,8 +4,9 @@
  * generation when it is admitted (wn_serve_acquire) and keeps it to the end, so no response mixes two; queues belong to
  * a generation, and an old one drains on its own weights.
  *
- * THREADS  any thread may call anything here. Loading runs on the registry's loader threads (SCHED_IDLE beside traffic);
- *   inference runs on executor threads. Callbacks come on those threads: hand over to a loop by wn_loop_post(). */
+ * THREADS  any thread may call anything here. Loading runs on the registry's loader threads (SCHED_IDLE beside
+ * traffic); inference runs on executor threads. Callbacks come on those threads: hand over to a loop by wn_loop_post().
+ */
 #ifndef WN_SERVE_H
 #define WN_SERVE_H
 
@@ -32,7 +33,8 @@ WINNOW_MUST_USE enum winnow_status wn_serve_new(const struct wn_config *cfg, str
                                                 struct winnow_err *err);
 /** New settings after SIGHUP (those that may change while running); rescans. */
 void wn_serve_reconfigure(struct wn_serve *serve, const struct wn_config *cfg);
-/** Stop accepting requests, fail queued ones with E_UNAVAILABLE after `grace_us`, join all threads, free. NULL is fine. */
+/** Stop accepting requests, fail queued ones with E_UNAVAILABLE after `grace_us`, join all threads, free. NULL is fine.
+ */
 void wn_serve_free(struct wn_serve *serve, uint64_t grace_us);
 /** True once every model found at the start is loaded or has failed to load. */
 bool wn_serve_ready(struct wn_serve *serve);
@@ -56,7 +58,8 @@ winnow_model *wn_gen_model(const struct wn_gen *gen);
 const struct wn_pipeline *wn_gen_pipeline(const struct wn_gen *gen);
 /** Folder of this version (…/MODEL/VERSION). */
 const char *wn_gen_dir(const struct wn_gen *gen);
-/** Largest number of rows one request may have (batch.max_batch; 1 where requests cannot be merged and rows are fixed). */
+/** Largest number of rows one request may have (batch.max_batch; 1 where requests cannot be merged and rows are fixed).
+ */
 int64_t wn_gen_max_rows(const struct wn_gen *gen);
 
 /* ---- the repository ---- */
@@ -82,8 +85,8 @@ void wn_index_free(struct wn_index_entry *entries, size_t n);
 
 /** End of an administrative action, on a loader thread. */
 typedef void wn_serve_done_fn(void *arg, enum winnow_status status, const struct winnow_err *err);
-/** Load or reload a model's live version (rescan first). E_NOT_FOUND by `done` when the repositories have no such model.
- *  A failed load leaves the old generation serving. */
+/** Load or reload a model's live version (rescan first). E_NOT_FOUND by `done` when the repositories have no such
+ * model. A failed load leaves the old generation serving. */
 void wn_serve_load(struct wn_serve *serve, const char *model, wn_serve_done_fn *done, void *arg);
 /** Stop serving a model; its last requests finish. Unloading what is not loaded succeeds. */
 void wn_serve_unload(struct wn_serve *serve, const char *model, wn_serve_done_fn *done, void *arg);
@@ -107,9 +110,9 @@ struct wn_job {
     struct wn_gen *gen;           /* a reference held by the job */
     struct winnow_tensor *inputs; /* [n_inputs of the model], data owned by the job */
     int64_t rows;                 /* rows of a model with independent rows; else 1 */
-    uint64_t deadline_ns;         /* wn_now_ns() time; 0 = none */
-    /** Called once on an executor or timer thread with the outcome; outputs are set on success. After it the executors do
-     *  not touch the job. */
+    uint64_t deadline_ns;         /* wn_now_ns() time; 0: batch.timeout from wn_serve_submit() on (which sets it) */
+    /** Called once on an executor or timer thread with the outcome; outputs are set on success. After it the executors
+     * do not touch the job. */
     void (*done)(struct wn_job *job);
     enum winnow_status status;
     struct winnow_err err;
@@ -118,6 +121,8 @@ struct wn_job {
     /* private to the batcher */
     struct wn_job *next, *prev;
     struct wn_queue *queue;
+    uint64_t bytes;
+    size_t heap; /* place among the deadlines */
     int state;
 };
 /** Queue a job.

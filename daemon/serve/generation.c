@@ -1,0 +1,421 @@
+/* generation.c: one version from its folder into memory, ready to run.
+ *
+ * DESIGN  The file is read once, hashed, compiled, and warmed up before anybody can get it: a run on zeros (on one
+ *         thread of its own, not on the executors' pools), and a scratch per stream with its plan and memory. A version
+ *         that cannot run its own declared shapes does not become live. Where an extent is dynamic there is no declared
+ *         shape: a guess is run, and its failure means nothing.
+ *         Beside traffic the work is done by a thread of SCHED_BATCH and nice 10, about a tenth of a busy core's share.
+ *         SCHED_IDLE was considered: on a saturated machine it gets 0.3 %, and a swap would take minutes. The thread is
+ *         made for the load, since priority cannot be raised again without privilege, and takes none of our locks: the
+ *         loader, at normal priority, publishes what it made.
+ * LOCKS   none but cat, for the counters. */
+#include "daemon/serve/internal.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+#include "base/file.h"
+#include "base/log.h"
+
+#define AUX_FILE_MAX ((size_t)4 << 20)
+#define AUX_FILES    64
+#define GUESS        32                 /* a dynamic extent, for warming up */
+#define WARM_MAX     ((size_t)64 << 20) /* bytes of guessed inputs beyond which nothing is guessed */
+#define RESERVE_MAX  ((size_t)16 << 20) /* bytes of outputs kept per scratch from the start */
+#define NICE         10
+
+/* ---- the small files ---- */
+
+static int by_name(const void *a, const void *b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+static bool is_aux(const char *name)
+{
+    size_t n = strlen(name);
+    return name[0] != '.' && strcmp(name, "live") != 0 && strcmp(name, "lineage.json") != 0 &&
+           (n < 5 || (strcmp(name + n - 5, ".onnx") != 0)) && (n < 4 || strcmp(name + n - 4, ".npz") != 0);
+}
+
+/* Names and contents of the small files of `dir` into the hasher, in order of their names. */
+static enum winnow_status hash_dir(struct wn_hasher *h, const char *dir, struct winnow_err *err)
+{
+    char *name[AUX_FILES];
+    unsigned n = 0;
+    DIR *d = opendir(dir);
+    if (!d)
+        return wn_fail_errno(err, 2, "opening folder '%s'", dir);
+    for (struct dirent *e; (e = readdir(d)) != NULL && n < AUX_FILES;) {
+        struct stat st;
+        if (is_aux(e->d_name) && fstatat(dirfd(d), e->d_name, &st, 0) == 0 && S_ISREG(st.st_mode) &&
+            (size_t)st.st_size <= AUX_FILE_MAX && (name[n] = wn_strdup(e->d_name)) != NULL)
+            n++;
+    }
+    closedir(d);
+    qsort(name, n, sizeof name[0], by_name);
+    enum winnow_status status = WINNOW_OK;
+    for (unsigned i = 0; i < n; i++) {
+        WN_CLEANUP(wn_freep) char *path = wn_asprintf("%s/%s", dir, name[i]);
+        WN_CLEANUP(wn_freep) void *bytes = NULL;
+        size_t len = 0;
+        if (status == WINNOW_OK)
+            status =
+                path ? wn_file_read(path, AUX_FILE_MAX, &bytes, &len, err) : wn_fail(err, WINNOW_E_NOMEM, "%s", dir);
+        if (status == WINNOW_OK && !(wn_hasher_add(h, name[i], strlen(name[i]) + 1) && wn_hasher_add(h, bytes, len)))
+            status = wn_fail(err, WINNOW_E_NOMEM, "hashing '%s'", path);
+        free(name[i]);
+    }
+    return status;
+}
+
+enum winnow_status wn_gen_aux(const char *dir, struct wn_sha256 *ret, struct winnow_err *err)
+{
+    WN_CLEANUP(wn_freep) char *parent = wn_asprintf("%s/..", dir);
+    struct wn_hasher *h = wn_hasher_new();
+    enum winnow_status status = parent && h ? WINNOW_OK : wn_fail(err, WINNOW_E_NOMEM, "hashing '%s'", dir);
+    if (status == WINNOW_OK)
+        status = hash_dir(h, dir, err);
+    if (status == WINNOW_OK)
+        status = hash_dir(h, parent, err);
+    if (status == WINNOW_OK && !wn_hasher_finish(h, ret))
+        status = wn_fail(err, WINNOW_E_INTERNAL, "hashing '%s'", dir);
+    wn_hasher_free(h);
+    return status;
+}
+
+/* ---- pipeline ---- */
+
+static void pipe_io(const struct winnow_io *io, struct wn_pipe_io *ret)
+{
+    *ret = (struct wn_pipe_io){ .name = io->name, .dtype = io->dtype == WINNOW_U8 ? WN_PIPE_U8 : WN_PIPE_F32 };
+    ret->rank = io->rank ? io->rank - 1 : 0;
+    for (unsigned d = 0; d < ret->rank; d++)
+        ret->shape[d] = io->shape[d + 1];
+}
+
+static bool has_pipeline(const char *dir)
+{
+    WN_CLEANUP(wn_freep) char *path = wn_asprintf("%s/pipeline.yaml", dir);
+    return path && access(path, F_OK) == 0;
+}
+
+/* The folder that holds pipeline.yaml for this version: its own, else the model's, in whichever root; NULL: none. */
+static char *pipeline_dir(const struct wn_serve *serve, const struct wn_gen *gen)
+{
+    if (has_pipeline(gen->dir))
+        return wn_strdup(gen->dir);
+    for (unsigned r = 0; r < serve->repo.n_roots; r++) {
+        char *dir = wn_asprintf("%s/%s", serve->repo.root[r], gen->name);
+        if (dir && has_pipeline(dir))
+            return dir;
+        free(dir);
+    }
+    return NULL;
+}
+
+static enum winnow_status open_pipeline(const struct wn_serve *serve, struct wn_gen *gen, struct winnow_err *err)
+{
+    WN_CLEANUP(wn_freep) char *dir = pipeline_dir(serve, gen);
+    if (!dir)
+        return WINNOW_OK;
+    WN_CLEANUP(wn_freep) struct wn_pipe_io *io = calloc(gen->n_in + gen->n_out + 1u, sizeof *io);
+    if (!io)
+        return wn_fail(err, WINNOW_E_NOMEM, "pipeline of '%s'", dir);
+    for (unsigned i = 0; i < gen->n_in; i++)
+        pipe_io(winnow_model_input(gen->model, i), &io[i]);
+    for (unsigned i = 0; i < gen->n_out; i++)
+        pipe_io(winnow_model_output(gen->model, i), &io[gen->n_in + i]);
+    WN_TRY(wn_pipeline_open(dir, io, gen->n_in, io + gen->n_in, gen->n_out, &gen->pipeline, err));
+    const struct winnow_io *in = winnow_model_input(gen->model, wn_pipeline_model_input(gen->pipeline));
+    const struct winnow_io *out = winnow_model_output(gen->model, wn_pipeline_model_output(gen->pipeline));
+    if (in->dtype != WINNOW_F32 && in->dtype != WINNOW_U8)
+        return wn_fail(err, WINNOW_E_UNSUPPORTED, "%s/pipeline.yaml: model input '%s' is %s, not f32 or u8", dir,
+                       in->name, winnow_dtype_name(in->dtype));
+    if (out->dtype != WINNOW_F32 && out->dtype != WINNOW_U8)
+        return wn_fail(err, WINNOW_E_UNSUPPORTED, "%s/pipeline.yaml: model output '%s' is %s, not f32 or u8", dir,
+                       out->name, winnow_dtype_name(out->dtype));
+    return WINNOW_OK;
+}
+
+/* ---- warming up ---- */
+
+/* Inputs of one row, zeros. *ret_guessed: some extent was made up. */
+static enum winnow_status zeros(const struct wn_gen *gen, struct winnow_tensor *in, bool *ret_guessed,
+                                struct winnow_err *err)
+{
+    *ret_guessed = false;
+    size_t total = 0;
+    for (unsigned i = 0; i < gen->n_in; i++) {
+        const struct winnow_io *io = winnow_model_input(gen->model, i);
+        in[i] = (struct winnow_tensor){ .dtype = io->dtype, .rank = io->rank };
+        for (unsigned d = 0; d < io->rank; d++) {
+            bool batch = d == 0 && gen->merge;
+            in[i].shape[d] = io->shape[d] >= 0 ? io->shape[d] : d == 0 ? 1 : GUESS;
+            *ret_guessed |= io->shape[d] < 0 && !batch;
+        }
+        if (!wn_shape_bytes(in[i].shape, in[i].rank, winnow_dtype_size(io->dtype), &in[i].bytes) ||
+            !wn_add_size(total, in[i].bytes, &total))
+            return wn_fail(err, WINNOW_E_TOO_LARGE, "input '%s' is too large", io->name);
+    }
+    if (*ret_guessed && total > WARM_MAX)
+        return WINNOW_OK; /* not worth it: no memory, so nothing is run */
+    for (unsigned i = 0; i < gen->n_in; i++)
+        if (!(in[i].data = calloc(in[i].bytes + 1, 1)))
+            return wn_fail(err, WINNOW_E_NOMEM, "warming up: %zu bytes", in[i].bytes);
+    return WINNOW_OK;
+}
+
+/* Scratches of the streams, planned and with memory for a batch of `rows`. */
+static enum winnow_status reserve(struct wn_serve *serve, struct wn_gen *gen, const struct winnow_tensor *in,
+                                  int64_t rows, struct winnow_err *err)
+{
+    WN_CLEANUP(wn_freep) struct winnow_tensor *many = calloc(gen->n_in + 1u, sizeof *many);
+    if (!many)
+        return wn_fail(err, WINNOW_E_NOMEM, "warming up");
+    for (unsigned i = 0; i < gen->n_in; i++) {
+        many[i] = in[i];
+        if (gen->merge) {
+            many[i].shape[0] = rows;
+            many[i].bytes *= (size_t)rows; /* not looked at */
+        }
+    }
+    for (unsigned s = 0; s < gen->n_streams; s++) {
+        struct wn_slot *slot = &gen->slot[s][0];
+        if (!(slot->dims = calloc(gen->n_dims + 1u, sizeof *slot->dims)))
+            return wn_fail(err, WINNOW_E_NOMEM, "warming up");
+        WN_TRY(winnow_scratch_new(gen->model, wn_executor_pool(serve, s), &slot->scratch, err));
+        WN_TRY(winnow_scratch_reserve(slot->scratch, many, gen->n_in, err));
+        int64_t *dims = slot->dims;
+        for (unsigned i = 0; i < gen->n_in; i++)
+            for (unsigned d = 0; d < many[i].rank; d++)
+                *dims++ = d == 0 && gen->merge ? 0 : many[i].shape[d];
+    }
+    return WINNOW_OK;
+}
+
+static enum winnow_status run_once(struct wn_gen *gen, const struct winnow_tensor *in, size_t *ret_out_bytes,
+                                   uint64_t *ret_ns, struct winnow_err *err)
+{
+    winnow_scratch *scratch;
+    WN_CLEANUP(wn_freep) struct winnow_tensor *out = calloc(gen->n_out + 1u, sizeof *out);
+    if (!out)
+        return wn_fail(err, WINNOW_E_NOMEM, "warming up");
+    WN_TRY(winnow_scratch_new(gen->model, NULL, &scratch, err));
+    enum winnow_status status = winnow_run(gen->model, scratch, in, gen->n_in, out, gen->n_out, err);
+    *ret_ns = 0;
+    if (status == WINNOW_OK) { /* the first run pays for page faults and caches; the second is what one costs */
+        uint64_t start = wn_now_ns();
+        status = winnow_run(gen->model, scratch, in, gen->n_in, out, gen->n_out, err);
+        *ret_ns = wn_now_ns() - start;
+    }
+    *ret_out_bytes = 0;
+    for (unsigned i = 0; status == WINNOW_OK && i < gen->n_out; i++)
+        *ret_out_bytes += out[i].bytes;
+    winnow_scratch_free(scratch);
+    return status;
+}
+
+static enum winnow_status warm(struct wn_serve *serve, struct wn_gen *gen, struct winnow_err *err)
+{
+    bool guessed;
+    size_t out_bytes = 0;
+    uint64_t ns = 0;
+    struct winnow_tensor *in = calloc(gen->n_in + 1u, sizeof *in);
+    if (!in)
+        return wn_fail(err, WINNOW_E_NOMEM, "warming up");
+    enum winnow_status status = zeros(gen, in, &guessed, err);
+    if (status == WINNOW_OK && (gen->n_in == 0 || in[0].data))
+        status = run_once(gen, in, &out_bytes, &ns, err);
+    if (status == WINNOW_OK && !guessed) {
+        int64_t most = WN_MAX(1, (int64_t)(RESERVE_MAX / WN_MAX(out_bytes, 1u)));
+        status = reserve(serve, gen, in, WN_MIN(wn_gen_max_rows(gen), most), err);
+        gen->cost_one = (double)ns;
+    }
+    for (unsigned i = 0; i < gen->n_in; i++)
+        free(in[i].data);
+    free(in);
+    if (status != WINNOW_OK && guessed && status != WINNOW_E_NOMEM)
+        return WINNOW_OK;
+    return status == WINNOW_OK ? status : wn_fail_at(err, status, "warming up");
+}
+
+/* ---- loading ---- */
+
+struct load {
+    struct wn_serve *serve;
+    struct wn_gen *gen;
+    struct wn_file_id id;
+    size_t max_file, max_memory;
+    bool beside_traffic;
+    enum winnow_status status;
+    struct winnow_err err;
+};
+
+static enum winnow_status read_model(struct load *l, struct winnow_err *err)
+{
+    struct wn_gen *gen = l->gen;
+    WN_CLEANUP(wn_freep) char *path = wn_asprintf("%s/model.onnx", gen->dir);
+    WN_CLEANUP(wn_freep) void *bytes = NULL;
+    size_t n;
+    bool ok;
+    if (!path)
+        return wn_fail(err, WINNOW_E_NOMEM, "model '%s'", gen->name);
+    l->id = wn_file_id_of(path, &ok);
+    WN_TRY(wn_file_read(path, l->max_file, &bytes, &n, err));
+    struct wn_file_id after = wn_file_id_of(path, &ok);
+    if (!ok || !wn_file_id_equal(&l->id, &after))
+        return wn_fail(err, WINNOW_E_UNAVAILABLE, "'%s' changed while it was read", path);
+    if (!wn_sha256(bytes, n, &gen->sha))
+        return wn_fail(err, WINNOW_E_INTERNAL, "SHA-256 of '%s'", path);
+    wn_digest_text(&gen->sha, gen->digest);
+    struct winnow_load_opts opts = { .max_file_bytes = l->max_file, .max_memory_bytes = l->max_memory };
+    return winnow_model_load_memory(bytes, n, path, &opts, &gen->model, err);
+}
+
+static enum winnow_status load_now(struct load *l, struct winnow_err *err)
+{
+    struct wn_gen *gen = l->gen;
+    WN_TRY(read_model(l, err));
+    gen->n_in = winnow_model_n_inputs(gen->model);
+    gen->n_out = winnow_model_n_outputs(gen->model);
+    gen->merge = winnow_model_rows_independent(gen->model, NULL) && gen->n_in > 0;
+    for (unsigned i = 0; i < gen->n_in; i++) {
+        const struct winnow_io *io = winnow_model_input(gen->model, i);
+        gen->n_dims += io->rank;
+        for (unsigned d = 0; d < io->rank; d++)
+            gen->dynamic |= io->shape[d] < 0 && !(d == 0 && gen->merge);
+    }
+    gen->weight_bytes = winnow_model_weight_bytes(gen->model);
+    WN_TRY(wn_gen_aux(gen->dir, &gen->aux, err));
+    WN_TRY(open_pipeline(l->serve, gen, err));
+    return warm(l->serve, gen, err);
+}
+
+static void *load_thread(void *arg)
+{
+    struct load *l = arg;
+    if (l->beside_traffic) { /* a failure leaves the priority as it is */
+        struct sched_param none = { 0 };
+        pthread_setschedparam(pthread_self(), SCHED_BATCH, &none);
+        setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), NICE);
+    }
+    l->status = load_now(l, &l->err);
+    return NULL;
+}
+
+static uint64_t wall_ms(void)
+{
+    struct timespec ts;
+    clock_gettime(CLOCK_REALTIME, &ts);
+    return (uint64_t)ts.tv_sec * 1000u + (uint64_t)ts.tv_nsec / 1000000u;
+}
+
+static struct wn_gen *gen_new(struct wn_serve *serve, struct wn_served *m, int64_t version, const char *dir,
+                              bool made_here)
+{
+    struct wn_gen *gen = calloc(1, sizeof *gen);
+    if (!gen)
+        return NULL;
+    gen->magic = WN_GEN_MAGIC;
+    atomic_init(&gen->refs, 1);
+    gen->serve = serve;
+    gen->reaper = wn_reaper_ref(serve->reaper);
+    gen->model_of = m;
+    memcpy(gen->name, m->name, sizeof gen->name);
+    gen->version = version;
+    gen->made_here = made_here;
+    gen->max_batch = &serve->max_batch;
+    gen->queue.gen = gen;
+    gen->queues = &gen->queue;
+    gen->n_streams = serve->n_streams;
+    gen->slot = calloc(gen->n_streams, sizeof *gen->slot);
+    gen->dir = wn_strdup(dir);
+    gen->counters = wn_counters_of(serve, m, version);
+    if (!gen->slot || !gen->dir || !gen->counters) {
+        wn_gen_free(gen);
+        return NULL;
+    }
+    return gen;
+}
+
+enum winnow_status wn_gen_load(struct wn_serve *serve, struct wn_served *m, int64_t version, const char *dir,
+                               bool made_here, struct wn_gen **ret_gen, struct wn_file_id *ret_id,
+                               struct winnow_err *err)
+{
+    struct load l = { .serve = serve, .beside_traffic = wn_serve_ready(serve) };
+    l.gen = gen_new(serve, m, version, dir, made_here);
+    if (!l.gen)
+        return wn_fail(err, WINNOW_E_NOMEM, "model '%s' version %" PRId64, m->name, version);
+    pthread_mutex_lock(&serve->cat);
+    l.max_file = serve->repo.max_file;
+    l.max_memory = serve->repo.max_memory;
+    pthread_mutex_unlock(&serve->cat);
+    uint64_t start = wn_now_ns();
+    pthread_t thread;
+    if (wn_thread_start(&thread, "load", load_thread, &l) == 0)
+        pthread_join(thread, NULL);
+    else
+        l.status = load_now(&l, &l.err);
+    *ret_id = l.id;
+    if (l.status != WINNOW_OK) {
+        wn_gen_free(l.gen);
+        if (err)
+            *err = l.err;
+        return l.status;
+    }
+    l.gen->number = atomic_fetch_add(&serve->generations, 1) + 1;
+    l.gen->loaded_at_ms = wall_ms();
+    wn_info("model_loaded",
+            "model=%s version=%" PRId64 " generation=%" PRIu64 " digest=%s weights=%zu took_ms=%" PRIu64, m->name,
+            version, l.gen->number, l.gen->digest, l.gen->weight_bytes, (wn_now_ns() - start) / 1000000u);
+    *ret_gen = l.gen;
+    return WINNOW_OK;
+}
+
+/* ---- comparing ---- */
+
+static enum winnow_status same_list(const char *what, const winnow_model *a, const winnow_model *b, unsigned n_a,
+                                    unsigned n_b, const struct winnow_io *(*get)(const winnow_model *, unsigned),
+                                    struct winnow_err *err)
+{
+    if (n_a != n_b)
+        return wn_fail(err, WINNOW_E_PRECONDITION, "it has %u %ss, the live version %u", n_b, what, n_a);
+    for (unsigned i = 0; i < n_a; i++) {
+        const struct winnow_io *x = get(a, i), *y = get(b, i);
+        if (strcmp(x->name, y->name) != 0)
+            return wn_fail(err, WINNOW_E_PRECONDITION, "%s %u is '%s', in the live version '%s'", what, i, y->name,
+                           x->name);
+        if (x->dtype != y->dtype)
+            return wn_fail(err, WINNOW_E_PRECONDITION, "%s '%s' is %s, in the live version %s", what, x->name,
+                           winnow_dtype_name(y->dtype), winnow_dtype_name(x->dtype));
+        if (x->rank != y->rank || memcmp(x->shape, y->shape, x->rank * sizeof x->shape[0]) != 0)
+            return wn_fail(err, WINNOW_E_PRECONDITION, "%s '%s' has another shape than in the live version", what,
+                           x->name);
+    }
+    return WINNOW_OK;
+}
+
+enum winnow_status wn_gen_same_io(const struct wn_gen *a, const struct wn_gen *b, struct winnow_err *err)
+{
+    WN_TRY(same_list("input", a->model, b->model, a->n_in, b->n_in, winnow_model_input, err));
+    WN_TRY(same_list("output", a->model, b->model, a->n_out, b->n_out, winnow_model_output, err));
+    unsigned n_a = a->pipeline ? wn_pipeline_n_labels(a->pipeline) : 0;
+    unsigned n_b = b->pipeline ? wn_pipeline_n_labels(b->pipeline) : 0;
+    if (n_a != n_b)
+        return wn_fail(err, WINNOW_E_PRECONDITION, "it has %u labels, the live version %u", n_b, n_a);
+    for (unsigned i = 0; i < n_a; i++)
+        if (strcmp(wn_pipeline_label(a->pipeline, i), wn_pipeline_label(b->pipeline, i)) != 0)
+            return wn_fail(err, WINNOW_E_PRECONDITION, "label %u is '%s', in the live version '%s'", i,
+                           wn_pipeline_label(b->pipeline, i), wn_pipeline_label(a->pipeline, i));
+    return WINNOW_OK;
+}
