@@ -15,6 +15,15 @@ typedef int wn_cli_fn(int argc, char **argv);
 wn_cli_fn wn_cli_run, wn_cli_benchmark, wn_cli_analyze, wn_cli_compare, wn_cli_evaluate;
 wn_cli_fn wn_cli_models, wn_cli_files, wn_cli_jobs, wn_cli_sparsify, wn_cli_recipe;
 
+/** What `winnow evaluate` scores. */
+struct wn_evaluate_args {
+    const char *model[2]; /* the second may be NULL */
+    const char *rows;     /* ROWS.npz */
+    const char *json;     /* where the figures go; NULL: nowhere */
+    bool quiet;           /* print nothing */
+};
+enum winnow_status wn_cli_evaluate_models(const struct wn_evaluate_args *what, struct winnow_err *err);
+
 /** Print "winnow run: MESSAGE" and return WN_EXIT_FAILED. */
 int wn_cli_fail(const char *command, const struct winnow_err *err);
 

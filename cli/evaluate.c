@@ -223,14 +223,14 @@ static double majority(const struct wn_rows *rows)
     return n ? (double)best / (double)n : 0;
 }
 
-static enum winnow_status report(const struct args *a, const struct contestant *c, unsigned n,
+static enum winnow_status report(const struct wn_evaluate_args *a, const struct contestant *c, unsigned n,
                                  const struct wn_rows *rows, struct winnow_err *err)
 {
     size_t count = wn_rows_count(rows);
     struct paired p = { 0 };
     if (n == 2)
         p = pair(&c[0], &c[1], count);
-    if (!a->json || strcmp(a->json, "-")) {
+    if (!a->quiet) {
         for (unsigned i = 0; i < n; i++)
             printf("%-32s %6.2f %%  (%zu of %zu)  loss %.4f  %8.1f us of CPU per row  %zu bytes\n", c[i].m.path,
                    count ? 100.0 * (double)c[i].correct / (double)count : 0.0, c[i].correct, count,
@@ -255,6 +255,26 @@ static enum winnow_status report(const struct args *a, const struct contestant *
     return wn_cli_write_json(a->json, json, err);
 }
 
+enum winnow_status wn_cli_evaluate_models(const struct wn_evaluate_args *what, struct winnow_err *err)
+{
+    struct wn_rows *rows = NULL;
+    struct contestant c[2] = { 0 };
+    unsigned n = what->model[1] ? 2 : 1;
+    enum winnow_status status = wn_rows_open(what->rows, 0, &rows, err);
+    for (unsigned i = 0; i < n && status == WINNOW_OK; i++)
+        status = open_contestant(what->model[i], rows, &c[i], err);
+    if (status == WINNOW_OK)
+        status = score_all(c, n, rows, err);
+    if (status == WINNOW_OK)
+        status = report(what, c, n, rows, err);
+    for (unsigned i = 0; i < n; i++) {
+        free(c[i].right);
+        wn_cli_close(&c[i].m);
+    }
+    wn_rows_free(rows);
+    return status;
+}
+
 int wn_cli_evaluate(int argc, char **argv)
 {
     static const struct argp argp = {
@@ -263,21 +283,10 @@ int wn_cli_evaluate(int argc, char **argv)
     };
     struct args a = { 0 };
     struct winnow_err err;
-    struct wn_rows *rows = NULL;
-    struct contestant c[2] = { 0 };
     argp_parse(&argp, argc, argv, 0, NULL, &a);
-    unsigned n = a.n - 1;
-    enum winnow_status status = wn_rows_open(a.path[n], 0, &rows, &err);
-    for (unsigned i = 0; i < n && status == WINNOW_OK; i++)
-        status = open_contestant(a.path[i], rows, &c[i], &err);
-    if (status == WINNOW_OK)
-        status = score_all(c, n, rows, &err);
-    if (status == WINNOW_OK)
-        status = report(&a, c, n, rows, &err);
-    for (unsigned i = 0; i < n; i++) {
-        free(c[i].right);
-        wn_cli_close(&c[i].m);
-    }
-    wn_rows_free(rows);
-    return status == WINNOW_OK ? WN_EXIT_OK : wn_cli_fail(argv[0], &err);
+    struct wn_evaluate_args what = { .model = { a.path[0], a.n == 3 ? a.path[1] : NULL },
+                                     .rows = a.path[a.n - 1],
+                                     .json = a.json,
+                                     .quiet = a.json && strcmp(a.json, "-") == 0 };
+    return wn_cli_evaluate_models(&what, &err) == WINNOW_OK ? WN_EXIT_OK : wn_cli_fail(argv[0], &err);
 }

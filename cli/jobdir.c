@@ -1,0 +1,201 @@
+/* jobdir.c: a job directory of one's own, for `winnow sparsify`. */
+#include "cli/jobdir.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <ftw.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include "base/digest.h"
+#include "base/file.h"
+
+#define MAX_MODEL ((size_t)2 << 30)
+#define MAX_JSON  ((size_t)16 << 20)
+
+static bool is_folder(const char *path)
+{
+    struct stat st;
+    return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+}
+
+static enum winnow_status copy_file(const char *from, const char *to, struct winnow_err *err)
+{
+    size_t n;
+    WN_CLEANUP(wn_freep) void *bytes = NULL;
+    WN_TRY(wn_file_read(from, MAX_MODEL, &bytes, &n, err));
+    return wn_file_write_durable(to, bytes, n, err);
+}
+
+static enum winnow_status copy_named(const char *from, const char *to, const char *name, bool needed,
+                                     struct winnow_err *err)
+{
+    WN_CLEANUP(wn_freep) char *src = wn_asprintf("%s/%s", from, name);
+    WN_CLEANUP(wn_freep) char *dst = wn_asprintf("%s/%s", to, name);
+    if (!src || !dst)
+        return wn_fail(err, WINNOW_E_NOMEM, "%s", name);
+    enum winnow_status status = copy_file(src, dst, err);
+    return status == WINNOW_E_NOT_FOUND && !needed ? WINNOW_OK : status;
+}
+
+static enum winnow_status copy_beside(const char *from, const char *to, struct winnow_err *err)
+{
+    WN_TRY(copy_named(from, to, "master.onnx", false, err));
+    WN_TRY(copy_named(from, to, "labels.txt", false, err));
+    return copy_named(from, to, "pipeline.yaml", false, err);
+}
+
+enum winnow_status wn_jobdir_copy_model(const char *from, const char *to, struct winnow_err *err)
+{
+    WN_TRY(copy_named(from, to, "model.onnx", true, err));
+    return copy_beside(from, to, err);
+}
+
+/* The base's folder: a version of a repository whole; a single file with what lies beside it. */
+static enum winnow_status copy_base(const char *model, const char *to, struct winnow_err *err)
+{
+    if (is_folder(model))
+        return wn_jobdir_copy_model(model, to, err);
+    const char *slash = strrchr(model, '/');
+    WN_CLEANUP(wn_freep) char *dir = slash ? wn_asprintf("%.*s", (int)(slash - model), model) : wn_strdup(".");
+    WN_CLEANUP(wn_freep) char *dst = wn_asprintf("%s/model.onnx", to);
+    if (!dir || !dst)
+        return wn_fail(err, WINNOW_E_NOMEM, "%s", model);
+    WN_TRY(copy_file(model, dst, err));
+    return copy_beside(dir, to, err);
+}
+
+static enum winnow_status digest_of(const char *path, char ret[WN_DIGEST_TEXT], struct winnow_err *err)
+{
+    struct wn_sha256 d;
+    ret[0] = 0;
+    if (is_folder(path)) /* a folder has no digest of its own; the rows made from it do */
+        return WINNOW_OK;
+    WN_TRY(wn_sha256_file(path, &d, NULL, err));
+    wn_digest_text(&d, ret);
+    return WINNOW_OK;
+}
+
+static enum winnow_status describe_data(const char *path, json_t **ret, struct winnow_err *err)
+{
+    char full[PATH_MAX], digest[WN_DIGEST_TEXT];
+    if (!realpath(path, full))
+        return wn_fail_errno(err, errno, "%s", path);
+    WN_TRY(digest_of(full, digest, err));
+    const char *slash = strrchr(full, '/');
+    *ret = json_pack("{s:s,s:s,s:s}", "path", full, "name", slash && slash[1] ? slash + 1 : full, "digest", digest);
+    return *ret ? WINNOW_OK : wn_fail(err, WINNOW_E_NOMEM, "%s", path);
+}
+
+static enum winnow_status write_job(const char *dir, const struct wn_jobdir_spec *spec, struct winnow_err *err)
+{
+    char digest[WN_DIGEST_TEXT];
+    json_t *data = NULL, *validation = NULL;
+    WN_CLEANUP(wn_freep) char *base = wn_asprintf("%s/base/model.onnx", dir);
+    WN_CLEANUP(wn_freep) char *path = wn_asprintf("%s/job.json", dir);
+    if (!base || !path)
+        return wn_fail(err, WINNOW_E_NOMEM, "%s", dir);
+    WN_TRY(digest_of(base, digest, err));
+    WN_TRY(describe_data(spec->data, &data, err));
+    if (spec->validation) {
+        enum winnow_status status = describe_data(spec->validation, &validation, err);
+        if (status != WINNOW_OK) {
+            json_decref(data);
+            return status;
+        }
+    }
+    json_t *job =
+        json_pack("{s:i,s:s,s:s,s:s,s:{s:i,s:s},s:o,s:o*,s:b,s:b,s:f,s:I,s:I,s:o,s:n}", "format", 1, "id",
+                  "ftjob-local", "model", "local", "target", "local", "base", "version", 1, "digest", digest, "data",
+                  data, "validation", validation, "recipe", spec->recipe != NULL, "new_labels", spec->new_labels,
+                  "eval_share", spec->eval_share, "seed", (json_int_t)spec->seed, "threads", (json_int_t)spec->threads,
+                  "epochs", spec->epochs ? json_integer(spec->epochs) : json_null(), "min_accuracy");
+    if (job && !spec->recipe)
+        json_object_set_new(job, "optim_level", json_real(spec->level));
+    WN_CLEANUP(wn_freep) char *text = job ? json_dumps(job, JSON_INDENT(2) | JSON_REAL_PRECISION(9)) : NULL;
+    json_decref(job);
+    return text ? wn_file_write_durable(path, text, strlen(text), err) : wn_fail(err, WINNOW_E_NOMEM, "%s", path);
+}
+
+enum winnow_status wn_jobdir_make(const char *dir, const struct wn_jobdir_spec *spec, struct winnow_err *err)
+{
+    WN_CLEANUP(wn_freep) char *base = wn_asprintf("%s/base", dir);
+    WN_CLEANUP(wn_freep) char *work = wn_asprintf("%s/work", dir);
+    WN_CLEANUP(wn_freep) char *data = wn_asprintf("%s/data", dir);
+    WN_CLEANUP(wn_freep) char *recipe = wn_asprintf("%s/recipe.yaml", dir);
+    if (!base || !work || !data || !recipe)
+        return wn_fail(err, WINNOW_E_NOMEM, "%s", dir);
+    if (mkdir(base, 0777) != 0 || mkdir(work, 0777) != 0 || mkdir(data, 0777) != 0)
+        return wn_fail_errno(err, errno, "making folders in %s", dir);
+    WN_TRY(copy_base(spec->model, base, err));
+    if (spec->recipe)
+        WN_TRY(copy_file(spec->recipe, recipe, err));
+    return write_job(dir, spec, err);
+}
+
+static int remove_one(const char *path, const struct stat *st, int kind, struct FTW *at)
+{
+    return remove(path);
+}
+
+enum winnow_status wn_jobdir_remove(const char *dir, struct winnow_err *err)
+{
+    return nftw(dir, remove_one, 16, FTW_DEPTH | FTW_PHYS) == 0 ? WINNOW_OK
+                                                                : wn_fail_errno(err, errno, "removing %s", dir);
+}
+
+enum winnow_status wn_jobdir_read_json(const char *path, json_t **ret, struct winnow_err *err)
+{
+    size_t n;
+    json_error_t bad;
+    WN_CLEANUP(wn_freep) void *bytes = NULL;
+    WN_TRY(wn_file_read(path, MAX_JSON, &bytes, &n, err));
+    json_t *json = json_loadb(bytes, n, 0, &bad);
+    if (!json_is_object(json)) {
+        json_decref(json);
+        return wn_fail(err, WINNOW_E_MALFORMED, "%s:%d: %s", path, json ? 1 : bad.line,
+                       json ? "not an object" : bad.text);
+    }
+    *ret = json;
+    return WINNOW_OK;
+}
+
+json_t *wn_jobdir_tail_next(struct wn_jobdir_tail *t, const char *dir)
+{
+    if (t->fd < 0) {
+        WN_CLEANUP(wn_freep) char *path = wn_asprintf("%s/work/progress.jsonl", dir);
+        t->fd = path ? open(path, O_RDONLY | O_CLOEXEC) : -1;
+        if (t->fd < 0)
+            return NULL;
+    }
+    for (;;) {
+        char *end = memchr(t->line, '\n', t->n);
+        if (end) {
+            size_t len = (size_t)(end - t->line);
+            json_t *event = t->skipping ? NULL : json_loadb(t->line, len, 0, NULL);
+            t->n -= len + 1;
+            memmove(t->line, end + 1, t->n);
+            t->skipping = false;
+            if (event)
+                return event;
+            continue; /* no JSON: the next line */
+        }
+        if (t->n == sizeof t->line) {
+            t->skipping = true;
+            t->n = 0;
+        }
+        ssize_t got = read(t->fd, t->line + t->n, sizeof t->line - t->n);
+        if (got <= 0)
+            return NULL;
+        t->n += (size_t)got;
+    }
+}
+
+void wn_jobdir_tail_done(struct wn_jobdir_tail *t)
+{
+    wn_closep(&t->fd);
+    t->fd = -1;
+}

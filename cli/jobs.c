@@ -1,0 +1,343 @@
+/* jobs.c: `winnow jobs`: training jobs of a running winnowd. */
+#include <argp.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include "base/file.h"
+#include "base/vec.h"
+#include "cli/cli.h"
+#include "cli/progress.h"
+#include "cli/remote.h"
+
+#define POLL_MS    500
+#define MAX_RECIPE ((size_t)1 << 20)
+
+struct args {
+    const char *server, *json, *action, *id;
+    const char *model, *file, *validation, *suffix, *recipe, *level, *seed, *epochs, *threads, *min_accuracy;
+    bool new_labels, watch;
+    unsigned n;
+};
+
+enum { KEY_LEVEL = 256, KEY_SEED, KEY_EPOCHS, KEY_THREADS, KEY_MIN_ACCURACY, KEY_NEW_LABELS, KEY_VALIDATION };
+
+static const struct argp_option options[] = {
+    { "server", 's', "URL", 0, "where winnowd listens (default $WINNOW_SERVER, else http://127.0.0.1:8000)", 0 },
+    { "json", 'j', "FILE", 0, "write the server's answer as JSON (-: standard output)", 0 },
+    { NULL, 0, NULL, 0, "create:", 1 },
+    { "model", 'm', "NAME", 0, "the model to train (needed)", 1 },
+    { "file", 'f', "ID", 0, "uploaded data (needed)", 1 },
+    { "validation", KEY_VALIDATION, "ID", 0, "uploaded rows to judge by (default: a share of the data)", 1 },
+    { "recipe", 'r', "FILE", 0, "a recipe on this machine; or:", 1 },
+    { "level", KEY_LEVEL, "0.7", 0, "0 … 1: fine-tune only … as small as can be", 1 },
+    { "epochs", KEY_EPOCHS, "N", 0, "passes over the data, without a recipe", 1 },
+    { "seed", KEY_SEED, "N", 0, "the same seed and data give the same weights", 1 },
+    { "threads", KEY_THREADS, "N", 0, "threads that train", 1 },
+    { "new-labels", KEY_NEW_LABELS, NULL, 0, "the data has labels of its own: makes a new model", 1 },
+    { "suffix", 'x', "TEXT", 0, "the new model's name (NAME-TEXT)", 1 },
+    { "min-accuracy", KEY_MIN_ACCURACY, "0.9", 0, "refuse a result below this", 1 },
+    { "watch", 'w', NULL, 0, "and watch it to its end", 1 },
+    { 0 }
+};
+
+static const char doc[] = "Training jobs of a running winnowd.\v"
+                          "  list                       all jobs, newest first (the default)\n"
+                          "  create -m NAME -f ID       start one; prints its id\n"
+                          "  show ID                    what became of it, with the numbers\n"
+                          "  watch ID                   follow it to its end; 0 when it succeeded\n"
+                          "  events ID                  what happened, one line each\n"
+                          "  cancel ID                  stop it\n";
+
+static error_t at_end(struct args *a, struct argp_state *state)
+{
+    static const char *const with_id[] = { "show", "watch", "events", "cancel" };
+    if (!a->action)
+        a->action = "list";
+    bool create = strcmp(a->action, "create") == 0, id = false;
+    for (size_t i = 0; i < WN_COUNT(with_id); i++)
+        id |= strcmp(a->action, with_id[i]) == 0;
+    if (!create && !id && strcmp(a->action, "list"))
+        argp_error(state, "'%s' is no action", a->action);
+    if (id != (a->id != NULL))
+        argp_error(state, id ? "%s wants an ID" : "%s wants no ID", a->action);
+    if (create && (!a->model || !a->file))
+        argp_error(state, "create wants --model and --file");
+    if (create && a->recipe && (a->level || a->epochs))
+        argp_error(state, "--recipe says everything that --level and --epochs would");
+    return 0;
+}
+
+static error_t parse(int key, char *arg, struct argp_state *state)
+{
+    struct args *a = state->input;
+    const char **to = key == 's'                ? &a->server
+                      : key == 'j'              ? &a->json
+                      : key == 'm'              ? &a->model
+                      : key == 'f'              ? &a->file
+                      : key == 'r'              ? &a->recipe
+                      : key == 'x'              ? &a->suffix
+                      : key == KEY_VALIDATION   ? &a->validation
+                      : key == KEY_LEVEL        ? &a->level
+                      : key == KEY_SEED         ? &a->seed
+                      : key == KEY_EPOCHS       ? &a->epochs
+                      : key == KEY_THREADS      ? &a->threads
+                      : key == KEY_MIN_ACCURACY ? &a->min_accuracy
+                                                : NULL;
+    if (to) {
+        *to = arg;
+        return 0;
+    }
+    switch (key) {
+    case KEY_NEW_LABELS:
+        a->new_labels = true;
+        return 0;
+    case 'w':
+        a->watch = true;
+        return 0;
+    case ARGP_KEY_ARG:
+        if (state->arg_num > 1)
+            argp_usage(state);
+        *(state->arg_num ? &a->id : &a->action) = arg;
+        return 0;
+    case ARGP_KEY_END:
+        return at_end(a, state);
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+
+static enum winnow_status call(struct wn_remote *r, const char *method, const char *fmt, const char *id, json_t **ret,
+                               struct winnow_err *err)
+{
+    const char *const names[] = { id, NULL };
+    WN_CLEANUP(wn_freep) char *path = wn_remote_path(fmt, names);
+    return path ? wn_remote_call(r, method, path, NULL, ret, err) : wn_fail(err, WINNOW_E_NOMEM, "%s", fmt);
+}
+
+/* ---- create ---- */
+
+static enum winnow_status set_number(json_t *body, const char *key, const char *text, bool whole,
+                                     struct winnow_err *err)
+{
+    char *end;
+    if (!text)
+        return WINNOW_OK;
+    errno = 0;
+    long long i = whole ? strtoll(text, &end, 10) : 0;
+    double d = whole ? 0 : strtod(text, &end);
+    if (end == text || *end || errno)
+        return wn_fail(err, WINNOW_E_MALFORMED, "%s: '%s' is no number", key, text);
+    json_object_set_new(body, key, whole ? json_integer(i) : json_real(d));
+    return WINNOW_OK;
+}
+
+static enum winnow_status set_recipe(json_t *body, const char *path, struct winnow_err *err)
+{
+    size_t n;
+    WN_CLEANUP(wn_freep) void *text = NULL;
+    if (!path)
+        return WINNOW_OK;
+    WN_TRY(wn_file_read(path, MAX_RECIPE, &text, &n, err));
+    json_t *recipe = json_stringn(text, n);
+    if (!recipe)
+        return wn_fail(err, WINNOW_E_MALFORMED, "%s is not UTF-8", path);
+    json_object_set_new(body, "recipe", recipe);
+    return WINNOW_OK;
+}
+
+static enum winnow_status create(struct wn_remote *r, const struct args *a, json_t **ret, struct winnow_err *err)
+{
+    json_t *body = json_pack("{s:s,s:s,s:s*,s:s*}", "model", a->model, "training_file", a->file, "validation_file",
+                             a->validation, "suffix", a->suffix);
+    if (!body)
+        return wn_fail(err, WINNOW_E_NOMEM, "job");
+    enum winnow_status status = set_recipe(body, a->recipe, err);
+    if (status == WINNOW_OK)
+        status = set_number(body, "optim_level", a->level, false, err);
+    if (status == WINNOW_OK)
+        status = set_number(body, "epochs", a->epochs, true, err);
+    if (status == WINNOW_OK)
+        status = set_number(body, "seed", a->seed, true, err);
+    if (status == WINNOW_OK)
+        status = set_number(body, "threads", a->threads, true, err);
+    if (status == WINNOW_OK)
+        status = set_number(body, "min_accuracy", a->min_accuracy, false, err);
+    if (a->new_labels)
+        json_object_set_new(body, "new_labels", json_true());
+    if (status != WINNOW_OK) {
+        json_decref(body);
+        return status;
+    }
+    return wn_remote_call(r, "POST", "/v1/fine_tuning/jobs", body, ret, err);
+}
+
+/* ---- watch ---- */
+
+static bool is_final(const char *status)
+{
+    return strcmp(status, "succeeded") == 0 || strcmp(status, "failed") == 0 || strcmp(status, "cancelled") == 0;
+}
+
+static void tell(struct wn_progress *p, const json_t *event)
+{
+    const json_t *data = json_object_get(event, "data");
+    if (json_object_get(data, "event"))
+        wn_progress_event(p, data);
+    else
+        wn_progress_say(p, "%s%s", strcmp(wn_json_str(event, "level"), "info") ? wn_json_str(event, "level") : "",
+                        wn_json_str(event, "message"));
+}
+
+/* Events come newest first: tell the ones after `last` in order, and remember the newest. */
+static enum winnow_status news(struct wn_remote *r, const char *id, struct wn_progress *p, char **last,
+                               struct winnow_err *err)
+{
+    json_t *reply = NULL;
+    const char *const names[] = { id, NULL };
+    WN_CLEANUP(wn_freep) char *path = wn_remote_path("/v1/fine_tuning/jobs/%s/events?limit=100", names);
+    if (!path)
+        return wn_fail(err, WINNOW_E_NOMEM, "%s", id);
+    WN_TRY(wn_remote_call(r, "GET", path, NULL, &reply, err));
+    const json_t *list = json_object_get(reply, "data");
+    size_t n = 0, all = json_array_size(list);
+    while (n < all && (!*last || strcmp(wn_json_str(json_array_get(list, n), "id"), *last)))
+        n++;
+    if (n) {
+        free(*last);
+        *last = wn_strdup(wn_json_str(json_array_get(list, 0), "id"));
+    }
+    while (n-- > 0)
+        tell(p, json_array_get(list, n));
+    json_decref(reply);
+    return WINNOW_OK;
+}
+
+static enum winnow_status watch(struct wn_remote *r, const char *id, bool quiet, json_t **ret, struct winnow_err *err)
+{
+    struct wn_progress p;
+    WN_CLEANUP(wn_freep) char *last = NULL;
+    enum winnow_status status;
+    wn_progress_init(&p, quiet);
+    for (;;) {
+        json_t *job = NULL;
+        status = call(r, "GET", "/v1/fine_tuning/jobs/%s", id, &job, err);
+        if (status == WINNOW_OK)
+            status = news(r, id, &p, &last, err);
+        if (status != WINNOW_OK || is_final(wn_json_str(job, "status"))) {
+            *ret = job;
+            break;
+        }
+        json_decref(job);
+        nanosleep(&(struct timespec){ .tv_nsec = POLL_MS * 1000000L }, NULL);
+    }
+    wn_progress_done(&p);
+    return status;
+}
+
+/* ---- printing ---- */
+
+static void print_value(const char *key, const json_t *v)
+{
+    WN_CLEANUP(wn_freep) char *text = json_dumps(v, JSON_ENCODE_ANY | JSON_COMPACT | JSON_REAL_PRECISION(6));
+    printf("%-20s %s\n", key, json_is_string(v) ? json_string_value(v) : text ? text : "");
+}
+
+static void print_job(const json_t *job)
+{
+    const char *key;
+    json_t *v;
+    json_object_foreach((json_t *)job, key, v)
+    {
+        if (!json_is_null(v) && strcmp(key, "object") && !(json_is_array(v) && !json_array_size(v)))
+            print_value(key, v);
+    }
+}
+
+static void print_time(double seconds)
+{
+    char when[32] = "";
+    time_t t = (time_t)seconds;
+    struct tm tm;
+    if (localtime_r(&t, &tm))
+        strftime(when, sizeof when, "%Y-%m-%d %H:%M:%S", &tm);
+    printf("%s", when);
+}
+
+static void print_list(const json_t *reply, bool events)
+{
+    const json_t *list = json_object_get(reply, "data");
+    for (size_t n = json_array_size(list), i = 0; i < n; i++) {
+        const json_t *e = json_array_get(list, events ? n - 1 - i : i);
+        print_time(wn_json_num(e, "created_at", 0));
+        if (events) {
+            printf("  %-7s %s\n", wn_json_str(e, "level"), wn_json_str(e, "message"));
+            continue;
+        }
+        const char *made = wn_json_str(e, "fine_tuned_model"),
+                   *why = wn_json_str(json_object_get(e, "error"), "message");
+        printf("  %-32s %-16s %-16s %s%s\n", wn_json_str(e, "id"), wn_json_str(e, "status"), wn_json_str(e, "model"),
+               *made ? "-> " : "", *made ? made : why);
+    }
+}
+
+static enum winnow_status act(struct wn_remote *r, const struct args *a, json_t **ret, struct winnow_err *err)
+{
+    bool quiet = a->json && strcmp(a->json, "-") == 0;
+    if (strcmp(a->action, "list") == 0)
+        return wn_remote_call(r, "GET", "/v1/fine_tuning/jobs?limit=100", NULL, ret, err);
+    if (strcmp(a->action, "show") == 0)
+        return call(r, "GET", "/v1/fine_tuning/jobs/%s", a->id, ret, err);
+    if (strcmp(a->action, "events") == 0)
+        return call(r, "GET", "/v1/fine_tuning/jobs/%s/events?limit=100", a->id, ret, err);
+    if (strcmp(a->action, "cancel") == 0)
+        return call(r, "POST", "/v1/fine_tuning/jobs/%s/cancel", a->id, ret, err);
+    if (strcmp(a->action, "watch") == 0)
+        return watch(r, a->id, quiet, ret, err);
+    json_t *job = NULL;
+    WN_TRY(create(r, a, &job, err));
+    if (!a->watch) {
+        *ret = job;
+        return WINNOW_OK;
+    }
+    if (!quiet)
+        printf("%s\n", wn_json_str(job, "id"));
+    enum winnow_status status = watch(r, wn_json_str(job, "id"), quiet, ret, err);
+    json_decref(job);
+    return status;
+}
+
+static void print(const struct args *a, const json_t *reply)
+{
+    if (strcmp(a->action, "list") == 0 || strcmp(a->action, "events") == 0)
+        print_list(reply, strcmp(a->action, "events") == 0);
+    else if (strcmp(a->action, "create") == 0 && !a->watch)
+        printf("%s\n", wn_json_str(reply, "id"));
+    else if (strcmp(a->action, "cancel") == 0)
+        printf("%s %s\n", wn_json_str(reply, "id"), wn_json_str(reply, "status"));
+    else
+        print_job(reply);
+}
+
+int wn_cli_jobs(int argc, char **argv)
+{
+    static const struct argp argp = { options, parse, "[ACTION [ID]]", doc, NULL, NULL, NULL };
+    struct args a = { .server = wn_remote_default() };
+    struct winnow_err err;
+    struct wn_remote *r = NULL;
+    json_t *reply = NULL;
+    argp_parse(&argp, argc, argv, 0, NULL, &a);
+    enum winnow_status status = wn_remote_new(a.server, &r, &err);
+    if (status == WINNOW_OK)
+        status = act(r, &a, &reply, &err);
+    if (status == WINNOW_OK && (!a.json || strcmp(a.json, "-")))
+        print(&a, reply);
+    if (status == WINNOW_OK && a.json)
+        status = wn_cli_write_json(a.json, reply ? json_incref(reply) : json_object(), &err);
+    bool watched = strcmp(a.action, "watch") == 0 || a.watch;
+    bool failed = status == WINNOW_OK && watched && strcmp(wn_json_str(reply, "status"), "succeeded");
+    json_decref(reply);
+    wn_remote_free(r);
+    return status != WINNOW_OK ? wn_cli_fail(argv[0], &err) : failed ? WN_EXIT_FAILED : WN_EXIT_OK;
+}

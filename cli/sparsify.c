@@ -1,0 +1,284 @@
+/* sparsify.c: `winnow sparsify`: a job without a server: make its folder, run winnow-worker on it, take what it made,
+ * and score base and result by the engine that serves. */
+#include <argp.h>
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+#include "cli/cli.h"
+#include "cli/jobdir.h"
+#include "cli/progress.h"
+#include "cli/remote.h"
+#include "cli/worker.h"
+
+#define POLL_MS 200
+
+struct args {
+    struct wn_jobdir_spec spec;
+    const char *out, *json;
+    bool keep, level;
+};
+
+enum { KEY_LEVEL = 256, KEY_SEED, KEY_THREADS, KEY_EPOCHS, KEY_NEW_LABELS, KEY_KEEP, KEY_VALIDATION, KEY_SHARE };
+
+static const struct argp_option options[] = {
+    { "model", 'm', "BASE", 0, "a .onnx file, or a folder with model.onnx, labels.txt, pipeline.yaml (needed)", 0 },
+    { "data", 'd', "DATA", 0, "a zip, tar or folder of CLASS/picture, or IDX files (needed)", 0 },
+    { "output", 'o', "OUTDIR", 0, "folder for the result (needed)", 0 },
+    { "recipe", 'r', "FILE", 0, "what to do, step by step; or:", 0 },
+    { "level", KEY_LEVEL, "0.7", 0, "0 … 1: fine-tune only … as small as can be", 0 },
+    { "epochs", KEY_EPOCHS, "N", 0, "passes over the data, with --level", 0 },
+    { "validation", KEY_VALIDATION, "DATA", 0, "rows to judge by (default: a share of the data)", 0 },
+    { "eval-share", KEY_SHARE, "0.1", 0, "that share", 0 },
+    { "seed", KEY_SEED, "N", 0, "the same seed, data and threads give the same weights (default 1)", 0 },
+    { "threads", KEY_THREADS, "N", 0, "threads that train (default 1)", 0 },
+    { "new-labels", KEY_NEW_LABELS, NULL, 0, "the data has labels of its own: the last layer is made anew", 0 },
+    { "keep", KEY_KEEP, NULL, 0, "keep the job's folder, OUTDIR/job", 0 },
+    { "json", 'j', "FILE", 0, "write result and scores as JSON (-: standard output)", 0 },
+    { 0 }
+};
+
+static int64_t whole(const char *arg, int64_t least, const char *what, struct argp_state *state)
+{
+    char *end;
+    errno = 0;
+    long long v = strtoll(arg, &end, 10);
+    if (errno || *end || end == arg || v < least)
+        argp_error(state, "--%s wants a whole number from %lld up, not '%s'", what, (long long)least, arg);
+    return v;
+}
+
+static double share(const char *arg, const char *what, struct argp_state *state)
+{
+    char *end;
+    double v = strtod(arg, &end);
+    if (*end || end == arg || !(v >= 0 && v <= 1))
+        argp_error(state, "--%s wants a number from 0 to 1, not '%s'", what, arg);
+    return v;
+}
+
+static error_t at_end(struct args *a, struct argp_state *state)
+{
+    if (!a->spec.model || !a->spec.data || !a->out)
+        argp_error(state, "--model, --data and --output are needed");
+    if ((a->spec.recipe != NULL) == a->level)
+        argp_error(state, "one of --recipe and --level is needed");
+    if (a->spec.recipe && a->spec.epochs)
+        argp_error(state, "--epochs goes with --level; a recipe says its own");
+    return 0;
+}
+
+static error_t parse(int key, char *arg, struct argp_state *state)
+{
+    struct args *a = state->input;
+    switch (key) {
+    case 'm':
+        a->spec.model = arg;
+        return 0;
+    case 'd':
+        a->spec.data = arg;
+        return 0;
+    case 'o':
+        a->out = arg;
+        return 0;
+    case 'r':
+        a->spec.recipe = arg;
+        return 0;
+    case 'j':
+        a->json = arg;
+        return 0;
+    case KEY_LEVEL:
+        a->spec.level = share(arg, "level", state);
+        a->level = true;
+        return 0;
+    case KEY_SHARE:
+        a->spec.eval_share = share(arg, "eval-share", state);
+        return 0;
+    case KEY_SEED:
+        a->spec.seed = whole(arg, 0, "seed", state);
+        return 0;
+    case KEY_THREADS:
+        a->spec.threads = whole(arg, 1, "threads", state);
+        return 0;
+    case KEY_EPOCHS:
+        a->spec.epochs = whole(arg, 1, "epochs", state);
+        return 0;
+    case KEY_VALIDATION:
+        a->spec.validation = arg;
+        return 0;
+    case KEY_NEW_LABELS:
+        a->spec.new_labels = true;
+        return 0;
+    case KEY_KEEP:
+        a->keep = true;
+        return 0;
+    case ARGP_KEY_ARG:
+        argp_usage(state);
+        return 0;
+    case ARGP_KEY_END:
+        return at_end(a, state);
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+
+/* ---- the worker ---- */
+
+static volatile sig_atomic_t interrupted;
+
+static void on_interrupt(int signal)
+{
+    interrupted = signal;
+}
+
+static void show(struct wn_progress *p, struct wn_jobdir_tail *tail, const char *dir)
+{
+    for (json_t *event; (event = wn_jobdir_tail_next(tail, dir)) != NULL; json_decref(event))
+        wn_progress_event(p, event);
+}
+
+/* Run the worker to its end, showing its progress; an interrupt is passed on to it once. */
+static enum winnow_status run_worker(const char *dir, bool quiet, struct winnow_err *err)
+{
+    char *argv[] = { NULL, (char *)"run", (char *)dir, NULL };
+    struct wn_progress p;
+    struct wn_jobdir_tail tail = { .fd = -1 };
+    pid_t pid, got;
+    int how = 0;
+    WN_TRY(wn_worker_start(argv, &pid, err));
+    sigaction(SIGINT, &(struct sigaction){ .sa_handler = on_interrupt }, NULL);
+    sigaction(SIGTERM, &(struct sigaction){ .sa_handler = on_interrupt }, NULL);
+    wn_progress_init(&p, quiet);
+    bool told = false;
+    while ((got = waitpid(pid, &how, WNOHANG)) == 0) {
+        show(&p, &tail, dir);
+        if (interrupted && !told)
+            told = kill(pid, SIGTERM) == 0;
+        nanosleep(&(struct timespec){ .tv_nsec = POLL_MS * 1000000L }, NULL);
+    }
+    show(&p, &tail, dir);
+    wn_progress_done(&p);
+    wn_jobdir_tail_done(&tail);
+    if (got < 0)
+        return wn_fail_errno(err, errno, "waiting for winnow-worker");
+    if (WIFSIGNALED(how))
+        return wn_fail(err, WINNOW_E_INTERNAL, "winnow-worker died: %s", strsignal(WTERMSIG(how)));
+    if (interrupted)
+        return wn_fail(err, WINNOW_E_CANCELLED, "interrupted");
+    return WINNOW_OK;
+}
+
+/* What result.json says; an error of the job becomes ours. */
+static enum winnow_status read_result(const char *dir, json_t **ret, struct winnow_err *err)
+{
+    WN_CLEANUP(wn_freep) char *path = wn_asprintf("%s/work/result.json", dir);
+    if (!path)
+        return wn_fail(err, WINNOW_E_NOMEM, "%s", dir);
+    WN_TRY(wn_jobdir_read_json(path, ret, err));
+    if (strcmp(wn_json_str(*ret, "status"), "succeeded") == 0)
+        return WINNOW_OK;
+    const json_t *error = json_object_get(*ret, "error");
+    return wn_fail(err, WINNOW_E_MALFORMED, "%s: %s", wn_json_str(error, "code"), wn_json_str(error, "message"));
+}
+
+/* ---- scores ---- */
+
+/* Both models (the result alone where the labels are new) on the rows that ingest set aside. */
+static enum winnow_status evaluate(const struct args *a, const char *dir, json_t **ret, struct winnow_err *err)
+{
+    WN_CLEANUP(wn_freep) char *rows = wn_asprintf("%s/data/eval/rows.npz", dir);
+    WN_CLEANUP(wn_freep) char *scores = wn_asprintf("%s/scores.json", dir);
+    WN_CLEANUP(wn_freep) char *base = wn_asprintf("%s/base", dir);
+    if (!rows || !scores || !base)
+        return wn_fail(err, WINNOW_E_NOMEM, "%s", dir);
+    struct wn_evaluate_args what = { .model = { a->spec.new_labels ? a->out : base,
+                                                a->spec.new_labels ? NULL : a->out },
+                                     .rows = rows,
+                                     .json = scores,
+                                     .quiet = true };
+    WN_TRY(wn_cli_evaluate_models(&what, err));
+    return wn_jobdir_read_json(scores, ret, err);
+}
+
+static void print_scores(const json_t *scores, bool two)
+{
+    const json_t *models = json_object_get(scores, "models"), *first = json_array_get(models, 0);
+    const json_t *last = json_array_get(models, two ? 1 : 0);
+    printf("%-24s %14s %14s\n", "", two ? "before" : "", "after");
+#define ROW(name, fmt, key, by)                                                                                        \
+    do {                                                                                                               \
+        printf("%-24s ", name);                                                                                        \
+        if (two)                                                                                                       \
+            printf(fmt " ", (by)*wn_json_num(first, key, 0));                                                          \
+        else                                                                                                           \
+            printf("%14s ", "");                                                                                       \
+        printf(fmt "\n", (by)*wn_json_num(last, key, 0));                                                              \
+    } while (0)
+    ROW("accuracy, %", "%14.2f", "accuracy", 100.0);
+    ROW("file, bytes", "%14.0f", "bytes", 1.0);
+    ROW("CPU per row, us", "%14.1f", "cpu_us_per_row", 1.0);
+#undef ROW
+    if (two)
+        printf("on %.0f rows set aside; difference %+.2f points, at least %+.2f with 95 %% confidence\n",
+               wn_json_num(scores, "rows", 0), 100 * wn_json_num(json_object_get(scores, "paired"), "diff", 0),
+               100 * wn_json_num(json_object_get(scores, "paired"), "lower95", 0));
+}
+
+static enum winnow_status work(const struct args *a, const char *dir, struct winnow_err *err)
+{
+    bool quiet = a->json && strcmp(a->json, "-") == 0;
+    json_t *result = NULL, *scores = NULL;
+    WN_CLEANUP(wn_freep) char *candidate = wn_asprintf("%s/work/candidate", dir);
+    if (!candidate)
+        return wn_fail(err, WINNOW_E_NOMEM, "%s", dir);
+    WN_TRY(wn_jobdir_make(dir, &a->spec, err));
+    WN_TRY(run_worker(dir, quiet, err));
+    enum winnow_status status = read_result(dir, &result, err);
+    if (status == WINNOW_OK)
+        status = wn_jobdir_copy_model(candidate, a->out, err);
+    if (status == WINNOW_OK)
+        status = evaluate(a, dir, &scores, err);
+    if (status == WINNOW_OK && !quiet)
+        print_scores(scores, !a->spec.new_labels);
+    if (status == WINNOW_OK && a->json)
+        status = wn_cli_write_json(a->json, json_pack("{s:O,s:O}", "result", result, "scores", scores), err);
+    json_decref(result);
+    json_decref(scores);
+    return status;
+}
+
+int wn_cli_sparsify(int argc, char **argv)
+{
+    static const struct argp argp = {
+        options, parse, NULL, "Prune, quantize and fine-tune a model on labelled data, here.", NULL, NULL, NULL
+    };
+    struct args a = { .spec = { .seed = 1, .threads = 1, .eval_share = 0.1 } };
+    struct winnow_err err;
+    argp_parse(&argp, argc, argv, 0, NULL, &a);
+    WN_CLEANUP(wn_freep) char *dir = wn_asprintf("%s/job", a.out);
+    enum winnow_status status = WINNOW_OK;
+    bool made = false;
+    if (!dir)
+        status = wn_fail(&err, WINNOW_E_NOMEM, "%s", a.out);
+    else if (mkdir(a.out, 0777) != 0 && errno != EEXIST)
+        status = wn_fail_errno(&err, errno, "%s", a.out);
+    else if (mkdir(dir, 0777) != 0)
+        status = wn_fail_errno(&err, errno, "%s", dir);
+    else
+        made = true;
+    if (made)
+        status = work(&a, dir, &err);
+    if (made && !a.keep && status == WINNOW_OK)
+        status = wn_jobdir_remove(dir, &err);
+    else if (made && !a.keep) {
+        struct winnow_err ignored;
+        if (wn_jobdir_remove(dir, &ignored) != WINNOW_OK)
+            fprintf(stderr, "%s: %s\n", argv[0], ignored.msg);
+    }
+    return status == WINNOW_OK ? WN_EXIT_OK : wn_cli_fail(argv[0], &err);
+}
