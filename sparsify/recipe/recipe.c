@@ -67,7 +67,8 @@ static enum winnow_status add_item(struct parse *p, const char *name, const stru
     if (!kind) {
         size_t n;
         const char *const *names = wn_mod_names(&n);
-        const char *near = wn_near_name(name, names, n);
+        size_t len = strlen(name) - (ends_with(name, "Modifier") ? strlen("Modifier") : 0);
+        const char *bare = wn_arena_strndup(&r->arena, name, len), *near = bare ? wn_near_name(bare, names, n) : NULL;
         return wn_yaml_fail(&r->doc, at, p->err, WINNOW_E_UNSUPPORTED, "no modifier '%.60s'%s%s%s", name,
                             near ? ", did you mean " : "", near ? near : "", near ? "Modifier?" : "");
     }
