@@ -87,6 +87,7 @@ static void sum(const struct wn_lanes_sum *s, const float *x, const float *add, 
 
 /* ---- products at kept weights ---- */
 
+/** G kept weights of one output row at once: they share the loads of dy. */
 INLINE void dot_group(const int G, const struct wn_lanes_sum *s, int row0, int row1, const float *x, const float *dy,
                       const int32_t *off, float *dw)
 {
@@ -110,38 +111,47 @@ INLINE void dot_group(const int G, const struct wn_lanes_sum *s, int row0, int r
     UNROLL for (int g = 0; g < G; g++) dw[g] += V_SUM(acc[g]);
 }
 
+static void dot_any(uint32_t n, const struct wn_lanes_sum *s, int row0, int row1, const float *x, const float *dy,
+                    const int32_t *off, float *dw)
+{
+    switch (n) {
+    case 8:
+        dot_group(8, s, row0, row1, x, dy, off, dw);
+        break;
+    case 7:
+        dot_group(7, s, row0, row1, x, dy, off, dw);
+        break;
+    case 6:
+        dot_group(6, s, row0, row1, x, dy, off, dw);
+        break;
+    case 5:
+        dot_group(5, s, row0, row1, x, dy, off, dw);
+        break;
+    case 4:
+        dot_group(4, s, row0, row1, x, dy, off, dw);
+        break;
+    case 3:
+        dot_group(3, s, row0, row1, x, dy, off, dw);
+        break;
+    case 2:
+        dot_group(2, s, row0, row1, x, dy, off, dw);
+        break;
+    default:
+        dot_group(1, s, row0, row1, x, dy, off, dw);
+        break;
+    }
+}
+
 static void dot_rows(const struct wn_lanes_sum *s, int row0, int row1, uint32_t from, uint32_t to, const float *x,
                      const float *dy, float *dw)
 {
     for (uint32_t r = from; r < to; r++) {
         const float *d = dy + (size_t)r * s->y_plane;
         uint32_t k = s->start[r], end = s->start[r + 1];
-        for (; k + 8 <= end; k += 8)
-            dot_group(8, s, row0, row1, x, d, s->off + k, dw + k);
-        switch (end - k) {
-        case 7:
-            dot_group(7, s, row0, row1, x, d, s->off + k, dw + k);
-            break;
-        case 6:
-            dot_group(6, s, row0, row1, x, d, s->off + k, dw + k);
-            break;
-        case 5:
-            dot_group(5, s, row0, row1, x, d, s->off + k, dw + k);
-            break;
-        case 4:
-            dot_group(4, s, row0, row1, x, d, s->off + k, dw + k);
-            break;
-        case 3:
-            dot_group(3, s, row0, row1, x, d, s->off + k, dw + k);
-            break;
-        case 2:
-            dot_group(2, s, row0, row1, x, d, s->off + k, dw + k);
-            break;
-        case 1:
-            dot_group(1, s, row0, row1, x, d, s->off + k, dw + k);
-            break;
-        default:
-            break;
+        for (uint32_t parts = (end - k + 7) / 8; parts > 0; parts--) { /* groups of about equal size */
+            uint32_t n = (end - k + parts - 1) / parts;
+            dot_any(n, s, row0, row1, x, d, s->off + k, dw + k);
+            k += n;
         }
     }
 }
