@@ -1,29 +1,41 @@
-/* lanes_avx512vnni.c: lanes_body.h, a whole pixel of 16 samples per vector. */
+/* lanes_avx512vnni.c: lanes_body.h, a whole pixel of 16 samples per vector. Checked natively where the CPU has it, and
+ * through simd512.h's second backend elsewhere. */
 #include "sparsify/kernels/lanes.h"
 
-#include <immintrin.h>
+#include "engine/kernels/simd512.h"
 
-typedef __m512 vf;
+typedef v512f vf;
 #define VL             16
 #define NV             1
 #define TILE           7
-#define V_LOAD(p)      _mm512_load_ps(p)
-#define V_LOADU(p)     _mm512_loadu_ps(p)
-#define V_STORE(p, v)  _mm512_store_ps(p, v)
-#define V_STOREU(p, v) _mm512_storeu_ps(p, v)
-#define V_SET(x)       _mm512_set1_ps(x)
-#define V_ADD(a, b)    _mm512_add_ps(a, b)
-#define V_SUB(a, b)    _mm512_sub_ps(a, b)
-#define V_MUL(a, b)    _mm512_mul_ps(a, b)
-#define V_FMA(a, b, c) _mm512_fmadd_ps(a, b, c)
-#define V_MAX(a, b)    _mm512_max_ps(a, b)
-#define V_MIN(a, b)    _mm512_min_ps(a, b)
-#define V_RNE(a)       _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)
-#define V_GT(a, b)     _mm512_cmp_ps_mask(a, b, _CMP_GT_OQ)
-#define V_LE(a, b)     _mm512_cmp_ps_mask(a, b, _CMP_LE_OQ)
-#define V_MAND(a, b)   ((__mmask16)((a) & (b)))
-#define V_AND(m, x)    _mm512_maskz_mov_ps(m, x)
-#define V_SUM(x)       _mm512_reduce_add_ps(x)
+#define V_LOAD(p)      v512f_load(p)
+#define V_LOADU(p)     v512f_load(p)
+#define V_STORE(p, v)  v512f_store(p, v)
+#define V_STOREU(p, v) v512f_store(p, v)
+#define V_SET(x)       v512f_set1(x)
+#define V_ADD(a, b)    v512f_add(a, b)
+#define V_SUB(a, b)    v512f_sub(a, b)
+#define V_MUL(a, b)    v512f_mul(a, b)
+#define V_FMA(a, b, c) v512f_fma(a, b, c)
+#define V_MAX(a, b)    v512f_max(a, b)
+#define V_MIN(a, b)    v512f_min(a, b)
+#define V_RNE(a)       WN_V512(roundscale_ps)(a, 0x08)  /* to nearest even, no exceptions */
+#define V_GT(a, b)     WN_V512(cmp_ps_mask)(a, b, 0x1e) /* ordered, quiet */
+#define V_LE(a, b)     WN_V512(cmp_ps_mask)(a, b, 0x12)
+#define V_MAND(a, b)   ((uint16_t)((a) & (b)))
+#define V_AND(m, x)    WN_V512(maskz_mov_ps)(m, x)
 #define S_FMA(a, b, c) __builtin_fmaf(a, b, c)
-#define KERNELS        wn_lanes_kernels__avx512vnni
+
+/** In an order of our own: the compilers' reductions differ. */
+static inline float v_sum(v512f x)
+{
+    float t[16];
+    v512f_store(t, x);
+    for (int n = 8; n > 0; n /= 2)
+        for (int i = 0; i < n; i++)
+            t[i] += t[i + n];
+    return t[0];
+}
+#define V_SUM(x) v_sum(x)
+#define KERNELS  wn_lanes_kernels__avx512vnni
 #include "sparsify/kernels/lanes_body.h"
