@@ -6,3 +6,11 @@ $(BUILD)/tests/net_server: $(call obj,tests/daemon/net_server.c) $(NET_OBJ) $(BU
 	@mkdir -p $(@D)
 	$(call say,LD,$@)$(CC) $(LDFLAGS_ALL) -o $@ $^ -Wl,--as-needed $(LIBS_daemon) $(LIBS_base)
 tests-build: $(BUILD)/tests/net_server
+
+# The registry and the batcher without network: swaps under load (make SAN=thread for the thread sanitizer).
+SERVE_OBJ := $(call obj,$(wildcard daemon/serve/*.c))
+$(BUILD)/tests/serve_stress: $(call obj,tests/daemon/serve_stress.c tests/unit/daemon/serve/rig.c) $(SERVE_OBJ) \
+  $(call A,pipeline config engine base)
+	@mkdir -p $(@D)
+	$(call link,$(filter %.o,$^),pipeline config engine base)
+tests-build: $(BUILD)/tests/serve_stress

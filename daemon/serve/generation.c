@@ -278,6 +278,7 @@ static enum winnow_status read_model(struct load *l, struct winnow_err *err)
     if (!wn_sha256(bytes, n, &gen->sha))
         return wn_fail(err, WINNOW_E_INTERNAL, "SHA-256 of '%s'", path);
     wn_digest_text(&gen->sha, gen->digest);
+    gen->file_bytes = n;
     struct winnow_load_opts opts = { .max_file_bytes = l->max_file, .max_memory_bytes = l->max_memory };
     return winnow_model_load_memory(bytes, n, path, &opts, &gen->model, err);
 }
@@ -295,10 +296,11 @@ static enum winnow_status load_now(struct load *l, struct winnow_err *err)
         for (unsigned d = 0; d < io->rank; d++)
             gen->dynamic |= io->shape[d] < 0 && !(d == 0 && gen->merge);
     }
-    gen->weight_bytes = winnow_model_weight_bytes(gen->model);
     WN_TRY(wn_gen_aux(gen->dir, &gen->aux, err));
     WN_TRY(open_pipeline(l->serve, gen, err));
-    return warm(l->serve, gen, err);
+    WN_TRY(warm(l->serve, gen, err));
+    gen->weight_bytes = winnow_model_weight_bytes(gen->model); /* packed by the first plan */
+    return WINNOW_OK;
 }
 
 static void *load_thread(void *arg)

@@ -128,7 +128,7 @@ struct wn_gen {
     bool dynamic;                 /* extents besides the batch axis may differ from request to request */
     const atomic_llong *max_batch;
     uint64_t loaded_at_ms;
-    size_t weight_bytes;
+    size_t weight_bytes, file_bytes;
     struct wn_counters *counters;
     unsigned n_streams;
     struct wn_slot (*slot)[WN_SCRATCH_SHAPES]; /* [n_streams] */

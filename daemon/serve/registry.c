@@ -11,8 +11,11 @@
 #include "daemon/serve/internal.h"
 
 #include <inttypes.h>
+#include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
+
+#define TRIM_FROM ((size_t)1 << 20) /* bytes of the model's file */
 
 /* ---- reaper ---- */
 
@@ -46,7 +49,10 @@ static void *reap(void *arg)
             break;
         r->list = gen->next;
         pthread_mutex_unlock(&r->lock);
+        bool big = gen->file_bytes >= TRIM_FROM;
         wn_gen_free(gen);
+        if (big)
+            malloc_trim(0); /* freed pages lie all over the arenas of past loads */
         pthread_mutex_lock(&r->lock);
     }
     pthread_mutex_unlock(&r->lock);
