@@ -136,11 +136,11 @@ static int32_t quantized(float v, struct wn_qparam y, int32_t def)
     return i < 0 ? 0 : i > 255 ? 255 : i;
 }
 
-void wn_q8_to_u8(struct wn_fused_q8 *f, int64_t O, struct wn_qparam y)
+void wn_q8_to_u8(struct wn_fused_q8 *f, struct wn_qparam x, const struct wn_qweight *w, struct wn_qparam y)
 {
     float *mul = (float *)(uintptr_t)f->mul; /* made by wn_q8_params() for this node alone */
-    for (int64_t o = 0; o < O; o++)
-        mul[o] = (float)((double)mul[o] / y.scale);
+    for (int64_t o = 0; o < w->O; o++)
+        mul[o] = (float)((double)x.scale * w->scale[o] / y.scale);
     f->y_f32 = false;
     f->y_zp = y.zp;
     f->q_lo = quantized(f->lo, y, 0);

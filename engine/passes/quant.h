@@ -37,7 +37,7 @@ bool wn_qweight_make(struct wn_graph *g, const char *name, const struct wn_tenso
 /** Parameters of a QConv or QLinear with f32 output; the arrays live in g's arena. NULL: out of memory. */
 struct wn_fused_q8 *wn_q8_params(struct wn_graph *g, const struct wn_conv_geom *geom, struct wn_qparam x,
                                  const struct wn_qweight *w);
-/** Turn them into u8 output: mul and the clamp go into the output's scale. */
-void wn_q8_to_u8(struct wn_fused_q8 *f, int64_t O, struct wn_qparam y);
+/** Turn them, made for this x and w, into u8 output: mul (rounded once) and the clamp go into the output's scale. */
+void wn_q8_to_u8(struct wn_fused_q8 *f, struct wn_qparam x, const struct wn_qweight *w, struct wn_qparam y);
 
 #endif

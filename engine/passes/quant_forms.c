@@ -73,7 +73,7 @@ static enum winnow_status qlinear_conv(struct wn_graph *g, struct wn_node node, 
         return WINNOW_OK;
     struct wn_fused_q8 *f = wn_q8_params(g, &geom, x, &qw);
     if (f)
-        wn_q8_to_u8(f, qw.O, y);
+        wn_q8_to_u8(f, x, &qw, y);
     return put_layer(g, "QConv", &node, at, node.in[0], qw.w, b ? node.in[8] : WN_NONE, f, err);
 }
 
@@ -91,7 +91,7 @@ static enum winnow_status qlinear_matmul(struct wn_graph *g, struct wn_node node
         return WINNOW_OK;
     struct wn_fused_q8 *f = wn_q8_params(g, NULL, x, &qw);
     if (f)
-        wn_q8_to_u8(f, qw.O, y);
+        wn_q8_to_u8(f, x, &qw, y);
     return put_layer(g, "QLinear", &node, at, node.in[0], qw.w, WN_NONE, f, err);
 }
 

@@ -140,7 +140,7 @@ static wn_vid take_bias_add(struct wn_graph *g, wn_vid y, struct layer *layer)
 }
 
 /* Clamp and quantization that follow, while nobody else looks at the value between. */
-static wn_vid take_epilogue(struct wn_graph *g, wn_vid y, struct wn_fused_q8 *f, int64_t O)
+static wn_vid take_epilogue(struct wn_graph *g, wn_vid y, struct wn_fused_q8 *f, const struct layer *layer)
 {
     struct wn_node *next = wn_graph_only_user(g, y);
     if (next && wn_clamp_of(g, next, &f->lo, &f->hi)) {
@@ -153,7 +153,7 @@ static wn_vid take_epilogue(struct wn_graph *g, wn_vid y, struct wn_fused_q8 *f,
     }
     if (wn_fused_is(next, "Quantize")) {
         const struct wn_fused_qelt *q = next->fused;
-        wn_q8_to_u8(f, O, (struct wn_qparam){ q->a_mul, q->y_zp });
+        wn_q8_to_u8(f, layer->xq, &layer->w, (struct wn_qparam){ q->a_mul, q->y_zp });
         y = next->out[0];
         wn_graph_kill(g, next);
     }
@@ -175,7 +175,7 @@ static enum winnow_status put(struct wn_graph *g, struct wn_node node, struct wn
         if (b == WN_NONE || !bias_i32(layer, g->values.at[b].constant->data))
             return WN_OOM(err, &node);
     }
-    y = take_epilogue(g, y, f, layer->w.O);
+    y = take_epilogue(g, y, f, layer);
     wn_vid in[] = { layer->x, layer->w.w, b };
     return wn_fused_add(g, layer->type, node.name, in, b == WN_NONE ? 2 : 3, y, f) ? WINNOW_OK : WN_OOM(err, &node);
 }

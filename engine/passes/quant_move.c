@@ -73,12 +73,12 @@ static enum winnow_status spread(struct wn_graph *g, struct wn_node quant, struc
                                  struct winnow_err *err)
 {
     wn_vid in[WN_OP_MAX_IN];
+    wn_graph_kill(g, at); /* before nodes are added, which moves them */
     for (unsigned i = 0; i < cat.n_in; i++) {
         in[i] = wn_like(g, cat.in[i], WINNOW_U8);
         if (in[i] == WN_NONE || !wn_fused_add(g, "Quantize", quant.name, &cat.in[i], 1, in[i], quant.fused))
             return WN_OOM(err, &quant);
     }
-    wn_graph_kill(g, at);
     struct wn_node *made = wn_graph_add_node(g, cat.domain, cat.op_type, cat.name, in, cat.n_in, &quant.out[0], 1);
     if (!made)
         return WN_OOM(err, &cat);

@@ -21,7 +21,8 @@ struct mask {
 struct wn_geometry {
     uint32_t *parent; /* [values]; a class's number is its root value */
     struct shape_class *cls;
-    bool *padded; /* [values] */
+    bool *padded;  /* [values] */
+    int16_t *pad;  /* [values] zero point around u8 values; -1: nobody says */
     struct mask *masks;
 };
 
@@ -246,6 +247,25 @@ static void visit(struct wn_lower *lo, const struct wn_node *node)
             join(geo, node->in[i], y);
 }
 
+/* The zero point that stands around a u8 value: what its maker writes, else what its first reader wants. */
+static void find_pads(struct wn_lower *lo)
+{
+    int16_t *pad = lo->geo->pad;
+    for (size_t v = 0; v < lo->plan->g.values.n; v++)
+        pad[v] = -1;
+    for (size_t i = 0; i < lo->plan->g.nodes.n; i++) {
+        const struct wn_node *node = &lo->plan->g.nodes.at[i];
+        if (node->dead || strcmp(node->domain, "wn") != 0 || !node->fused)
+            continue;
+        bool layer = wn_fused_is(node, "QConv") || wn_fused_is(node, "QLinear");
+        if (layer && pad[node->in[0]] < 0)
+            pad[node->in[0]] = (int16_t)((const struct wn_fused_q8 *)node->fused)->x_zp;
+        if (wn_lower_type(lo, node->out[0])->dtype == WINNOW_U8)
+            pad[node->out[0]] = (int16_t)(layer ? ((const struct wn_fused_q8 *)node->fused)->y_zp
+                                                : ((const struct wn_fused_qelt *)node->fused)->y_zp);
+    }
+}
+
 enum winnow_status wn_geometry_make(struct wn_lower *lo)
 {
     struct wn_arena *arena = &lo->plan->arena;
@@ -255,10 +275,12 @@ enum winnow_status wn_geometry_make(struct wn_lower *lo)
         geo->parent = wn_arena_calloc(arena, n, sizeof *geo->parent);
         geo->cls = wn_arena_calloc(arena, n, sizeof *geo->cls);
         geo->padded = wn_arena_calloc(arena, n, sizeof *geo->padded);
+        geo->pad = wn_arena_calloc(arena, n, sizeof *geo->pad);
     }
-    if (!geo || !geo->parent || !geo->cls || !geo->padded)
+    if (!geo || !geo->parent || !geo->cls || !geo->padded || !geo->pad)
         return wn_fail(lo->err, WINNOW_E_NOMEM, "plan");
     lo->geo = geo;
+    find_pads(lo);
     for (uint32_t v = 0; v + 1 < n; v++) {
         geo->parent[v] = v;
         if (picture(lo, v)) {
@@ -306,6 +328,11 @@ struct wn_layout wn_geometry_of(const struct wn_lower *lo, wn_vid v, size_t elem
 bool wn_geometry_padded(const struct wn_lower *lo, wn_vid v)
 {
     return lo->geo->padded[v];
+}
+
+uint8_t wn_geometry_pad(const struct wn_lower *lo, wn_vid v)
+{
+    return lo->geo->pad[v] < 0 ? 0 : (uint8_t)lo->geo->pad[v];
 }
 
 enum winnow_status wn_geometry_mask(struct wn_lower *lo, wn_vid v, const uint32_t **ret)

@@ -47,6 +47,8 @@ struct wn_layout wn_geometry_in_class(const struct wn_lower *lo, wn_vid v, int64
 enum winnow_status wn_geometry_mask(struct wn_lower *lo, wn_vid v, const uint32_t **ret);
 /** True when some reader needs the padding around v. */
 bool wn_geometry_padded(const struct wn_lower *lo, wn_vid v);
+/** The zero point that stands in the padding of a u8 value. A QConv with another x_zp reads a copy. */
+uint8_t wn_geometry_pad(const struct wn_lower *lo, wn_vid v);
 
 /** (N, C, H, W) of a rank-3 (H = 1) or rank-4 type. */
 void wn_nchw(const struct wn_type *t, int64_t ret[4]);

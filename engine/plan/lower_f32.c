@@ -197,17 +197,22 @@ struct concat_arg {
     unsigned n;
     struct wn_planes *x;
     struct wn_planes y;
+    bool pad; /* around y, whatever stands around the inputs */
+    uint32_t pad_value;
 };
 
 static void run_concat(const struct wn_step *step, struct wn_exec *exec, unsigned part, unsigned n_parts)
 {
     const struct concat_arg *a = step->arg;
-    char *y = wn_at(exec, a->y.loc);
-    for (unsigned i = 0; i < a->n; i++) {
+    char *base = wn_at(exec, a->y.loc), *y = base;
+    for (size_t i = 0, first = 0; i < a->n; i++) {
         size_t c0, c1;
         wn_share(a->x[i].n_planes, 1, part, n_parts, &c0, &c1);
         memcpy(y + c0 * a->y.plane_bytes, (char *)wn_at(exec, a->x[i].loc) + c0 * a->y.plane_bytes,
                (c1 - c0) * a->y.plane_bytes);
+        if (a->pad)
+            wn_planes_fill_gaps(&a->y, base, a->pad_value, first + c0, first + c1);
+        first += a->x[i].n_planes;
         y += a->x[i].n_planes * a->y.plane_bytes;
     }
 }
@@ -236,6 +241,8 @@ enum winnow_status wn_lower_concat(struct wn_lower *lo, const struct wn_node *no
     for (unsigned i = 0; i < node->n_in; i++)
         WN_TRY(wn_planes_get(lo, node->in[i], form, &a->x[i]));
     WN_TRY(wn_planes_new(lo, node->out[0], form, &a->y));
+    a->pad = wn_geometry_padded(lo, node->out[0]);
+    a->pad_value = f32 ? 0 : wn_geometry_pad(lo, node->out[0]) * 0x01010101u;
     struct wn_step *step = wn_lower_step(lo, node, "concat", run_concat, a);
     if (!step)
         return WINNOW_E_NOMEM;

@@ -86,12 +86,6 @@ static enum winnow_status global(struct wn_lower *lo, const struct wn_node *node
     return add_step(lo, node, "pool_q8_global", run_global, a, a->x.loc, a->y, done);
 }
 
-/* MaxPool keeps scale and zero point: the padding its readers want is their zero point. */
-static int32_t max_zp(const struct wn_lower *lo, const struct wn_node *node)
-{
-    return wn_planes_q8_pad_of(lo, node->out[0]);
-}
-
 enum winnow_status wn_lower_pool_q8(struct wn_lower *lo, const struct wn_node *node, bool *done)
 {
     struct wn_conv_geom g = { 0 };
@@ -138,7 +132,7 @@ enum winnow_status wn_lower_pool_q8(struct wn_lower *lo, const struct wn_node *n
         .q_hi = 255,
     };
     if (max) {
-        a->pool.x_zp = a->pool.y_zp = max_zp(lo, node);
+        a->pool.x_zp = a->pool.y_zp = wn_geometry_pad(lo, node->out[0]); /* what its readers want */
     } else {
         a->pool.count_include_pad = f->count_include_pad;
         a->pool.mul = f->a_mul;

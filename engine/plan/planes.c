@@ -50,6 +50,19 @@ void wn_planes_fill_pad(const struct wn_planes *planes, char *base, uint32_t pad
     }
 }
 
+void wn_planes_fill_gaps(const struct wn_planes *planes, char *base, uint32_t pad, size_t p0, size_t p1)
+{
+    const struct wn_plane *l = &planes->layout.plane;
+    size_t pitch = (size_t)l->pitch, w = (size_t)l->w;
+    for (size_t i = p0; i < p1; i++)
+        for (size_t row = 0; row < (size_t)l->h * pitch; row += pitch) {
+            size_t end = row + pitch < (size_t)l->h * pitch ? row + pitch : l->cols;
+            char *from = base + i * planes->plane_bytes + (l->origin + row + w) * planes->elem;
+            fill(from, pad, end - row - w, planes->elem);
+        }
+    wn_planes_fill_pad(planes, base, pad, p0, p1);
+}
+
 /* ---- conversions ---- */
 
 struct move_arg {
@@ -206,7 +219,9 @@ enum winnow_status wn_planes_source(struct wn_lower *lo, const struct wn_node *n
                                     enum wn_form form, uint8_t pad, struct wn_source *ret)
 {
     uint32_t pad4 = form == WN_FORM_F32 ? 0 : form == WN_FORM_QUAD ? pad * 0x01010101u : pad;
-    if (win->n_phases == 1)
+    bool around = win->top || win->bottom || win->left || win->right;
+    bool other_pad = around && form != WN_FORM_F32 && wn_geometry_pad(lo, node->in[0]) != pad;
+    if (win->n_phases == 1 && !other_pad)
         WN_TRY(wn_planes_get(lo, node->in[0], form, &ret->planes));
     else
         WN_TRY(phases_of(lo, node, win, form, pad4, &ret->planes));

@@ -41,12 +41,11 @@ enum winnow_status wn_planes_to_plain(struct wn_lower *lo, wn_vid v);
 enum winnow_status wn_planes_q8_make(struct wn_lower *lo, wn_vid v, enum wn_form form);
 enum winnow_status wn_planes_q8_to_plain(struct wn_lower *lo, wn_vid v);
 
-/** The zero point that v's padding must hold: that of the QConv that reads it around its edges. */
-uint8_t wn_planes_q8_pad_of(const struct wn_lower *lo, wn_vid v);
-
 /** Write the pad value around planes [p0, p1): what a run does after its columns. pad is a float's bits for f32, the
  *  zero point in every byte otherwise. */
 void wn_planes_fill_pad(const struct wn_planes *planes, char *base, uint32_t pad, size_t p0, size_t p1);
+/** The same, and the columns of planes [p0, p1) that are no pixels: for steps that copy planes as they lie. */
+void wn_planes_fill_gaps(const struct wn_planes *planes, char *base, uint32_t pad, size_t p0, size_t p1);
 
 /** Share `part` of `n_parts` of [0, n) in multiples of `unit`. */
 static inline void wn_share(size_t n, size_t unit, unsigned part, unsigned n_parts, size_t *ret_from, size_t *ret_to)

@@ -77,19 +77,6 @@ static void run_form(const struct wn_step *step, struct wn_exec *exec, unsigned 
         wn_planes_fill_pad(&a->y, y, a->pad_value, quad ? c0 / 4 : c0, quad ? (c1 + 3) / 4 : c1);
 }
 
-uint8_t wn_planes_q8_pad_of(const struct wn_lower *lo, wn_vid v)
-{
-    const struct wn_graph *g = &lo->plan->g;
-    for (size_t i = 0; i < g->nodes.n; i++) {
-        const struct wn_node *user = &g->nodes.at[i];
-        if (user->dead || !user->n_in || user->in[0] != v)
-            continue;
-        if (wn_fused_is(user, "QConv"))
-            return (uint8_t)((const struct wn_fused_q8 *)user->fused)->x_zp;
-    }
-    return 0;
-}
-
 static enum winnow_status add_step(struct wn_lower *lo, wn_vid v, const char *kernel,
                                    void (*run)(const struct wn_step *, struct wn_exec *, unsigned, unsigned),
                                    const void *arg, struct wn_loc a, struct wn_loc b)
@@ -117,10 +104,10 @@ static void set_image(const struct wn_lower *lo, wn_vid v, enum wn_form form, st
         .pitch = a->planes.layout.plane.pitch,
         .cols = a->planes.layout.plane.cols,
         .form = form == WN_FORM_QUAD ? WN_OUT_QUAD : WN_OUT_PLANE,
-        .zp = wn_planes_q8_pad_of(lo, v),
+        .zp = wn_geometry_pad(lo, v),
     };
     a->pad = wn_geometry_padded(lo, v);
-    a->pad_value = wn_planes_q8_pad_of(lo, v) * 0x01010101u;
+    a->pad_value = wn_geometry_pad(lo, v) * 0x01010101u;
 }
 
 static enum winnow_status from_plain(struct wn_lower *lo, wn_vid v, enum wn_form form)
@@ -145,12 +132,12 @@ static enum winnow_status from_form(struct wn_lower *lo, wn_vid v, enum wn_form 
     WN_TRY(wn_planes_new(lo, v, to, &a->y));
     a->to = to;
     a->pad = wn_geometry_padded(lo, v);
-    a->pad_value = wn_planes_q8_pad_of(lo, v) * 0x01010101u;
+    a->pad_value = wn_geometry_pad(lo, v) * 0x01010101u;
     a->move = (struct wn_move_q8){ .x_stride = a->x.plane_bytes,
                                    .y_stride = a->y.plane_bytes,
                                    .channels = (size_t)d[1],
                                    .n = a->y.layout.plane.cols,
-                                   .zp = wn_planes_q8_pad_of(lo, v) };
+                                   .zp = wn_geometry_pad(lo, v) };
     WN_TRY(wn_geometry_mask(lo, v, &a->move.mask));
     return add_step(lo, v, to == WN_FORM_QUAD ? "move_q8_to_quads" : "move_q8_to_planes", run_form, a, a->x.loc,
                     a->y.loc);
