@@ -1,0 +1,56 @@
+/* internal.h: what the files of daemon/api share, and nobody else sees. */
+#ifndef WN_API_INTERNAL_H
+#define WN_API_INTERNAL_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <time.h>
+#include "daemon/api/api.h"
+
+/** Requests that wait for a worker; more are answered 429. */
+#define WN_API_MAX_WORK 256u
+
+struct wn_api_metrics {
+    wn_metrics_fn *write;
+    void *arg;
+};
+
+struct wn_api {
+    struct wn_serve *serve;
+    struct wn_jobs *jobs;
+    struct wn_net *_Atomic net;
+    struct wn_handler handler;
+    atomic_bool ready, loopback_only, log_access;
+    atomic_size_t max_body;
+    _Atomic uint64_t timeout_us;
+    atomic_uint inflight;
+    atomic_ullong answered[6]; /* by first digit of the status: answered[2] are the 2xx; [0]: client gone */
+    uint64_t start_s;
+    struct wn_api_metrics metrics[4];
+    unsigned n_metrics;
+
+    pthread_mutex_t lock; /* what follows */
+    pthread_cond_t more;
+    struct wn_req *work, **work_end;
+    unsigned n_work;
+    bool stop;
+    pthread_t worker[4];
+    unsigned n_workers;
+};
+
+/** Count an answer (499: the client left). */
+void wn_api_count(struct wn_api *api, int status);
+/** 405 with an Allow header. */
+void wn_reply_not_allowed(struct wn_req *req, const char *allow);
+/** wn_reply_buf() with more headers (at most 4). */
+void wn_reply_buf_with(struct wn_req *req, int status, const char *content_type, const struct wn_header *more,
+                       size_t n_more, struct wn_buf *body);
+/** An RPC's error with a code of its own. */
+void wn_reply_rpc_error(struct wn_req *req, int code, const char *text);
+/** Replace the body of an RPC by the message in it; false: the request has been answered. */
+bool wn_rpc_unframe(struct wn_req *req);
+/** When the request must be answered (wn_now_ns() time), from its headers, `timeout_us` of its parameters (0: none) and
+ *  the default. */
+uint64_t wn_req_deadline(struct wn_req *req, uint64_t timeout_us);
+
+#endif

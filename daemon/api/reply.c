@@ -1,0 +1,337 @@
+/* reply.c: responses: JSON, text, errors, gRPC frames; and what requests say in headers and query. */
+#include "daemon/api/internal.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include "base/log.h"
+#include "daemon/api/text.h"
+
+static const struct {
+    enum winnow_status status;
+    int http, grpc;
+} wire[] = {
+#define WIRE(name, http, grpc) { WINNOW_##name, http, grpc },
+#include "daemon/api/status_wire.def"
+#undef WIRE
+};
+
+int wn_status_http(enum winnow_status status)
+{
+    for (size_t i = 0; i < WN_COUNT(wire); i++)
+        if (wire[i].status == status)
+            return wire[i].http;
+    return 500;
+}
+
+int wn_status_grpc(enum winnow_status status)
+{
+    for (size_t i = 0; i < WN_COUNT(wire); i++)
+        if (wire[i].status == status)
+            return wire[i].grpc;
+    return 2;
+}
+
+void wn_api_count(struct wn_api *api, int status)
+{
+    unsigned i = status == 499 ? 0 : (unsigned)status / 100;
+    atomic_fetch_add_explicit(&api->answered[i < WN_COUNT(api->answered) ? i : 5], 1, memory_order_relaxed);
+}
+
+static struct wn_header header(const char *name, const char *value)
+{
+    return (struct wn_header){ name, strlen(name), value, strlen(value) };
+}
+
+/** Which generation answered; up to three headers. */
+static size_t made_headers(const struct wn_req *req, struct wn_header h[3])
+{
+    if (!req->made.generation[0])
+        return 0;
+    h[0] = header("winnow-version", req->made.version);
+    h[1] = header("winnow-generation", req->made.generation);
+    h[2] = header("winnow-digest", req->made.digest);
+    return 3;
+}
+
+static void free_bytes(void *arg)
+{
+    free(arg);
+}
+
+static struct wn_bytes take(struct wn_buf *b)
+{
+    struct wn_bytes bytes = { b->at, b->n, b->at ? free_bytes : NULL, b->at };
+    *b = (struct wn_buf){ 0 };
+    return bytes;
+}
+
+static void send_head(struct wn_req *req, int status, const char *content_type, const struct wn_header *more,
+                      size_t n_more, struct wn_bytes body)
+{
+    struct wn_header h[8];
+    size_t n = 0;
+    if (content_type)
+        h[n++] = header("content-type", content_type);
+    for (size_t i = 0; i < n_more && n < 5; i++)
+        h[n++] = more[i];
+    n += made_headers(req, h + n);
+    wn_exchange_reply(req->x, status, h, n, body);
+}
+
+void wn_reply_buf_with(struct wn_req *req, int status, const char *content_type, const struct wn_header *more,
+                       size_t n_more, struct wn_buf *body)
+{
+    if (!req->x || body->failed) {
+        bool failed = body->failed;
+        wn_buf_done(body);
+        if (req->x && failed)
+            wn_reply_fail(req, WINNOW_E_NOMEM, "response");
+        return;
+    }
+    send_head(req, status, content_type, more, n_more, take(body));
+}
+
+void wn_reply_buf(struct wn_req *req, int status, const char *content_type, struct wn_buf *body)
+{
+    wn_reply_buf_with(req, status, content_type, NULL, 0, body);
+}
+
+void wn_reply_text(struct wn_req *req, int status, const char *content_type, const char *text)
+{
+    if (req->x)
+        send_head(req, status, content_type, NULL, 0, (struct wn_bytes){ .p = text, .n = strlen(text) });
+}
+
+void wn_reply_json(struct wn_req *req, int status, json_t *body)
+{
+    char *text = body ? json_dumps(body, JSON_COMPACT | JSON_ENCODE_ANY) : NULL;
+    json_decref(body);
+    struct wn_buf b = { .at = text, .n = text ? strlen(text) : 0, .failed = !text };
+    wn_reply_buf(req, status, "application/json", &b);
+}
+
+/* ---- errors ---- */
+static void http_error(struct wn_req *req, int status, const char *text, const struct wn_header *more, size_t n_more)
+{
+    if (!req->x)
+        return;
+    struct wn_buf b = { 0 };
+    wn_buf_text(&b, "{\"error\":");
+    wn_buf_json_string(&b, text, strlen(text));
+    wn_buf_text(&b, "}");
+    if (b.failed) { /* saying "out of memory" needs none */
+        wn_buf_done(&b);
+        send_head(req, 503, "application/json", NULL, 0,
+                  (struct wn_bytes){ .p = "{\"error\":\"out of memory\"}", .n = 25 });
+        return;
+    }
+    send_head(req, status, "application/json", more, n_more, take(&b));
+}
+
+void wn_reply_http_error(struct wn_req *req, int status, const char *text)
+{
+    http_error(req, status, text, NULL, 0);
+}
+
+void wn_reply_not_allowed(struct wn_req *req, const char *allow)
+{
+    struct wn_header h = header("allow", allow);
+    http_error(req, 405, "Method Not Allowed", &h, 1);
+}
+
+/** Trailers-only: everything in one HEADERS frame. */
+void wn_reply_rpc_error(struct wn_req *req, int code, const char *text)
+{
+    if (!req->x)
+        return;
+    char number[12];
+    snprintf(number, sizeof number, "%d", code);
+    const char *message = wn_grpc_message(&req->arena, text);
+    struct wn_header h[] = { header("grpc-status", number), header("grpc-message", message ? message : "") };
+    send_head(req, 200, "application/grpc", h, 2, (struct wn_bytes){ 0 });
+}
+
+void wn_reply_err(struct wn_req *req, const struct winnow_err *err)
+{
+    const char *text = err->msg[0] ? err->msg : winnow_status_text(err->status);
+    if (err->status == WINNOW_E_INTERNAL || err->status == WINNOW_E_IO)
+        wn_warning("request_failed", "status=%s error=%s", winnow_status_name(err->status), text);
+    if (req->rpc) {
+        wn_reply_rpc_error(req, wn_status_grpc(err->status), text);
+        return;
+    }
+    bool retry =
+        err->status == WINNOW_E_OVERLOAD || err->status == WINNOW_E_UNAVAILABLE || err->status == WINNOW_E_NOMEM;
+    struct wn_header h = header("retry-after", "1");
+    http_error(req, wn_status_http(err->status), text, &h, retry);
+}
+
+void wn_reply_fail(struct wn_req *req, enum winnow_status status, const char *fmt, ...)
+{
+    struct winnow_err err = { .status = status };
+    va_list args;
+    va_start(args, fmt);
+    vsnprintf(err.msg, sizeof err.msg, fmt, args);
+    va_end(args);
+    wn_reply_err(req, &err);
+}
+
+/* ---- gRPC ---- */
+void wn_reply_rpc(struct wn_req *req, struct wn_buf *b)
+{
+    if (!req->x || b->failed || b->n < 5 || b->n - 5 > UINT32_MAX) {
+        bool failed = b->failed || b->n < 5, large = !failed && b->n - 5 > UINT32_MAX;
+        wn_buf_done(b);
+        if (failed)
+            wn_reply_fail(req, WINNOW_E_NOMEM, "response");
+        else if (large)
+            wn_reply_fail(req, WINNOW_E_TOO_LARGE, "the response is longer than a gRPC message can be");
+        return;
+    }
+    uint32_t n = (uint32_t)(b->n - 5);
+    unsigned char head[5] = { 0, (unsigned char)(n >> 24), (unsigned char)(n >> 16), (unsigned char)(n >> 8),
+                              (unsigned char)n };
+    memcpy(b->at, head, 5);
+    struct wn_header h[4] = { header("content-type", "application/grpc") };
+    size_t n_h = 1 + made_headers(req, h + 1);
+    struct wn_header ok = header("grpc-status", "0");
+    wn_exchange_start(req->x, 200, h, n_h);
+    if (req->x)
+        wn_exchange_write(req->x, take(b));
+    else
+        wn_buf_done(b);
+    if (req->x)
+        wn_exchange_finish(req->x, &ok, 1);
+}
+
+static void frame_error(struct wn_req *req, int code, const char *text)
+{
+    wn_reply_rpc_error(req, code, text);
+}
+
+bool wn_rpc_unframe(struct wn_req *req)
+{
+    const unsigned char *p = req->body;
+    const struct wn_header *coding = wn_exchange_header(req->x, "grpc-encoding");
+    if (req->body_n < 5) {
+        frame_error(req, 13, req->body_n ? "the message's frame is cut short" : "the request has no message");
+        return false;
+    }
+    if (p[0] == 1 && coding && !(coding->value_len == 8 && memcmp(coding->value, "identity", 8) == 0)) {
+        frame_error(req, 12, "compressed messages are not supported; grpc-accept-encoding: identity");
+        return false;
+    }
+    if (p[0] != 0) {
+        frame_error(req, 13,
+                    p[0] == 1 ? "the message is marked as compressed, but grpc-encoding names nothing"
+                              : "the message's compression flag is neither 0 nor 1");
+        return false;
+    }
+    size_t n = (size_t)p[1] << 24 | (size_t)p[2] << 16 | (size_t)p[3] << 8 | p[4];
+    if (n > atomic_load(&req->api->max_body)) {
+        frame_error(req, 8, "the message is longer than server.max_body");
+        return false;
+    }
+    if (n != req->body_n - 5) {
+        frame_error(req, 13,
+                    n < req->body_n - 5 ? "more than one message for a unary method"
+                                        : "the message is shorter than its frame says");
+        return false;
+    }
+    req->body = p + 5;
+    req->body_n = n;
+    return true;
+}
+
+/* ---- what a request says ---- */
+const char *wn_req_header(struct wn_req *req, const char *name)
+{
+    const struct wn_header *h = req->x ? wn_exchange_header(req->x, name) : NULL;
+    return h ? wn_arena_strndup(&req->arena, h->value, h->value_len) : NULL;
+}
+
+const char *wn_req_query(struct wn_req *req, const char *key)
+{
+    const char *p = req->x ? wn_exchange_query(req->x) : "";
+    size_t want = strlen(key), n;
+    while (*p) {
+        size_t len = strcspn(p, "&");
+        if (len >= want && memcmp(p, key, want) == 0 && (len == want || p[want] == '=')) {
+            size_t skip = WN_MIN(want + 1, len);
+            char *v = wn_arena_strndup(&req->arena, p + skip, len - skip);
+            return v && wn_percent_decode(v, len - skip, true, &n) ? v : NULL;
+        }
+        p += len + (p[len] == '&');
+    }
+    return NULL;
+}
+
+json_t *wn_req_json(struct wn_req *req)
+{
+    json_error_t e;
+    json_t *v = req->body_n ? json_loadb(req->body, req->body_n, JSON_REJECT_DUPLICATES, &e) : json_object();
+    if (!v && req->body_n)
+        wn_reply_fail(req, WINNOW_E_MALFORMED, "body is not JSON: line %d: %s", e.line, e.text);
+    else if (!v)
+        wn_reply_fail(req, WINNOW_E_NOMEM, "request");
+    else if (!json_is_object(v))
+        wn_reply_fail(req, WINNOW_E_MALFORMED, "body is not a JSON object");
+    else
+        return v;
+    json_decref(v);
+    return NULL;
+}
+
+uint64_t wn_req_deadline(struct wn_req *req, uint64_t timeout_us)
+{
+    uint64_t us = timeout_us ? timeout_us : UINT64_MAX, v;
+    const struct wn_header *h = wn_exchange_header(req->x, "grpc-timeout");
+    if (h && wn_grpc_timeout(h->value, h->value_len, &v))
+        us = WN_MIN(us, v);
+    h = wn_exchange_header(req->x, "winnow-timeout-ms");
+    if (h && wn_text_u64(h->value, h->value_len, &v) && v < UINT64_MAX / 1000)
+        us = WN_MIN(us, v * 1000);
+    if (us == UINT64_MAX)
+        us = atomic_load(&req->api->timeout_us);
+    us = WN_MIN(us, (uint64_t)86400000000u * 365);
+    return req->start_ns + us * 1000;
+}
+
+void wn_req_made(struct wn_req *req, const struct wn_gen *gen)
+{
+    snprintf(req->made.version, sizeof req->made.version, "%lld", (long long)wn_gen_version(gen));
+    snprintf(req->made.generation, sizeof req->made.generation, "%llu", (unsigned long long)wn_gen_number(gen));
+    snprintf(req->made.digest, sizeof req->made.digest, "%s", wn_gen_digest(gen));
+}
+
+struct wn_gen *wn_req_acquire(struct wn_req *req, const char *model, const char *version)
+{
+    struct winnow_err err = { 0 };
+    struct wn_pin pin = { 0 };
+    struct wn_gen *gen;
+    uint64_t v;
+    const struct wn_header *h = wn_exchange_header(req->x, "winnow-pin");
+    if (h && wn_pin_parse(h->value, h->value_len, &req->arena, &pin, &err) != WINNOW_OK) {
+        wn_reply_err(req, &err);
+        return NULL;
+    }
+    if (version && *version) {
+        if (!wn_text_u64(version, strlen(version), &v) || !v || v > INT64_MAX) {
+            wn_reply_fail(req, WINNOW_E_MALFORMED, "model version '%.60s' is not a number from 1", version);
+            return NULL;
+        }
+        if (pin.version && pin.version != (int64_t)v) {
+            wn_reply_fail(req, WINNOW_E_PRECONDITION, "winnow-pin wants version %lld, the request version %llu",
+                          (long long)pin.version, (unsigned long long)v);
+            return NULL;
+        }
+        pin.version = (int64_t)v;
+    }
+    if (wn_serve_acquire(req->api->serve, model, &pin, &gen, &err) != WINNOW_OK) {
+        wn_reply_err(req, &err);
+        return NULL;
+    }
+    wn_req_made(req, gen);
+    return gen;
+}

@@ -1,0 +1,418 @@
+/* main.c: winnowd: settings, start, signals, drain.
+ *
+ * THREADS  main waits for signals and feeds systemd's watchdog; loops (daemon/net), workers (daemon/api), loaders and
+ *   executors (daemon/serve) do the rest. All signals are blocked everywhere and taken here by sigtimedwait().
+ * END      SIGTERM or SIGINT: not ready -> server.drain_lag -> listeners closed, GOAWAY, requests in flight finish
+ * within server.drain_timeout -> exit 0. A second signal exits at once. SIGHUP reloads. */
+#include <errno.h>
+#include <getopt.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <systemd/sd-daemon.h>
+#include <time.h>
+#include <unistd.h>
+#include "base/file.h"
+#include "base/log.h"
+#include "config/config.h"
+#include "daemon/api/api.h"
+#include "daemon/net/net.h"
+#include "daemon/serve/serve.h"
+
+/** A loop that has not turned for so long is stuck (microseconds). */
+#define LOOP_STUCK_US ((uint64_t)10000000)
+/** How long requests whose client has gone may still run when everybody else is done (milliseconds). */
+#define ORPHANS_MS 5000u
+
+struct daemon {
+    const char *config_path; /* NULL: defaults */
+    struct wn_config *boot;  /* as read at the start; what needs a restart keeps these values */
+    struct wn_config *cfg;   /* in force; == boot before the first reload */
+    struct wn_serve *serve;
+    struct wn_api *api;
+    struct wn_net *net;
+    struct wn_buf ports; /* a line for each listener: for WINNOW_PORT_FILE */
+    char status[200];    /* last told to systemd */
+};
+
+static atomic_bool drained;
+static pthread_t main_thread;
+
+/* ---- settings ---- */
+static struct wn_config *config_read(const char *path, struct winnow_err *err)
+{
+    struct wn_config *cfg = calloc(1, sizeof *cfg);
+    if (!cfg) {
+        wn_fail(err, WINNOW_E_NOMEM, "settings");
+        return NULL;
+    }
+    enum winnow_status s = path ? wn_config_load(path, cfg, err) : wn_config_defaults(cfg, err);
+    if (s != WINNOW_OK) {
+        free(cfg);
+        return NULL;
+    }
+    return cfg;
+}
+
+static void config_free(struct wn_config *cfg)
+{
+    if (cfg)
+        wn_config_done(cfg);
+    free(cfg);
+}
+
+static int print_config(const struct wn_config *cfg)
+{
+    size_t n;
+    const struct wn_setting *s = wn_config_settings(&n);
+    const char *section = "";
+    for (size_t i = 0; i < n; i++) {
+        char value[4096];
+        if (strcmp(section, s[i].section) != 0)
+            printf("%s:\n", s[i].section);
+        section = s[i].section;
+        wn_config_format(cfg, &s[i], value, sizeof value);
+        printf("    %s: %s\n", s[i].key, value);
+    }
+    return fflush(stdout) == 0 ? 0 : 1;
+}
+
+static struct wn_net_opts net_opts(const struct wn_config *cfg)
+{
+    return (struct wn_net_opts){
+        .loops = (unsigned)cfg->server.loops,
+        .max_connections = (unsigned)cfg->server.max_connections,
+        .max_streams = (unsigned)cfg->server.max_streams,
+        .max_header_bytes = (size_t)cfg->server.max_header,
+        .max_headers = (unsigned)cfg->server.max_headers,
+        .max_buffered = (size_t)cfg->server.max_buffered,
+        .header_timeout_us = cfg->server.header_timeout,
+        .body_timeout_us = cfg->server.body_timeout,
+        .write_timeout_us = cfg->server.write_timeout,
+        .idle_timeout_us = cfg->server.idle_timeout,
+    };
+}
+
+static void configure_log(const struct wn_config *cfg)
+{
+    wn_log_configure((enum wn_log_format)cfg->log.format, (enum wn_log_level)(WN_LOG_ERROR + cfg->log.level));
+}
+
+static size_t setting_size(enum wn_setting_type type)
+{
+    switch (type) {
+#define TYPE(name)                                                                                                     \
+    case WN_SETTING_##name:                                                                                            \
+        return sizeof(wn_setting_##name)
+        TYPE(BOOL);
+        TYPE(INT);
+        TYPE(REAL);
+        TYPE(SIZE);
+        TYPE(DURATION);
+        TYPE(STRING);
+        TYPE(PATH);
+        TYPE(ENUM);
+        TYPE(PATHS);
+        TYPE(ADDRESSES);
+#undef TYPE
+    }
+    return 0;
+}
+
+/** SIGHUP. What may change does; what needs a restart keeps its value and is named. A bad file changes nothing. */
+static void reload(struct daemon *d)
+{
+    struct timespec now;
+    struct winnow_err err = { 0 };
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%llu",
+               (unsigned long long)now.tv_sec * 1000000u + (unsigned long long)now.tv_nsec / 1000u);
+    struct wn_config *cfg = config_read(d->config_path, &err);
+    if (!cfg) {
+        wn_error("reload_failed", "error=%s settings=unchanged", err.msg);
+        sd_notifyf(0, "READY=1\nSTATUS=reload failed, old settings stay: %s", err.msg);
+        return;
+    }
+    const struct wn_setting *diff[256];
+    size_t n = WN_MIN(wn_config_diff(d->cfg, cfg, diff, WN_COUNT(diff)), WN_COUNT(diff));
+    for (size_t i = 0; i < n; i++) {
+        char value[512];
+        wn_config_format(cfg, diff[i], value, sizeof value);
+        if (diff[i]->reload) {
+            wn_notice("setting", "name=%s.%s value=%s", diff[i]->section, diff[i]->key, value);
+            continue;
+        }
+        wn_warning("setting_needs_restart", "name=%s.%s value=%s", diff[i]->section, diff[i]->key, value);
+        memcpy((char *)cfg + diff[i]->offset, (const char *)d->boot + diff[i]->offset, setting_size(diff[i]->type));
+    }
+    configure_log(cfg);
+    struct wn_net_opts opts = net_opts(cfg);
+    wn_net_configure(d->net, &opts);
+    wn_api_reconfigure(d->api, cfg);
+    wn_serve_reconfigure(d->serve, cfg);
+    if (d->cfg != d->boot)
+        config_free(d->cfg);
+    d->cfg = cfg;
+    wn_notice("reloaded", "changed=%zu", n);
+    sd_notify(0, "READY=1\nSTATUS=reloaded");
+    d->status[0] = '\0';
+}
+
+/* ---- start ---- */
+/** No memory of this process becomes executable that was not from the start. Children are free to differ (flag 2). */
+static void deny_executable_memory(void)
+{
+    enum { SET_MDWE = 65, REFUSE_EXEC_GAIN = 1, NO_INHERIT = 2 }; /* linux/prctl.h of 6.6; Debian 12's is older */
+    if (prctl(SET_MDWE, REFUSE_EXEC_GAIN | NO_INHERIT, 0, 0, 0) != 0 && prctl(SET_MDWE, REFUSE_EXEC_GAIN, 0, 0, 0) != 0)
+        wn_debug("start", "no_mdwe", "error=%s", strerror(errno));
+}
+
+static void raise_file_limit(void)
+{
+    struct rlimit l;
+    if (getrlimit(RLIMIT_NOFILE, &l) == 0 && l.rlim_cur < l.rlim_max) {
+        l.rlim_cur = l.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &l);
+    }
+}
+
+static enum winnow_status listen_one(struct daemon *d, const char *address, struct winnow_err *err)
+{
+    uint16_t port;
+    WN_TRY(wn_net_listen(d->net, address, &port, err));
+    const char *colon = strrchr(address, ':');
+    int host = colon ? (int)(colon - address) : (int)strlen(address);
+    wn_notice("listening", "address=%.*s:%u", host, address, port);
+    wn_buf_printf(&d->ports, "%.*s:%u\n", host, address, port);
+    return WINNOW_OK;
+}
+
+/** systemd's sockets where there are any, else server.listen. */
+static enum winnow_status listen_all(struct daemon *d, struct winnow_err *err)
+{
+    int n = sd_listen_fds(1);
+    if (n < 0)
+        return wn_fail_errno(err, -n, "sockets from systemd");
+    for (int i = 0; i < n; i++) {
+        WN_TRY(wn_net_listen_fd(d->net, SD_LISTEN_FDS_START + i, err));
+        wn_notice("listening", "fd=%d", SD_LISTEN_FDS_START + i);
+    }
+    for (size_t i = 0; n == 0 && i < d->cfg->server.listen.n; i++)
+        WN_TRY(listen_one(d, d->cfg->server.listen.at[i], err));
+    const char *path = getenv("WINNOW_PORT_FILE");
+    if (!path || !*path)
+        return WINNOW_OK;
+    if (d->ports.failed)
+        return wn_fail(err, WINNOW_E_NOMEM, "port file");
+    return wn_file_write_durable(path, d->ports.at ? d->ports.at : "", d->ports.n, err);
+}
+
+static enum winnow_status start(struct daemon *d, struct winnow_err *err)
+{
+    struct wn_net_opts opts = net_opts(d->cfg);
+    WN_TRY(wn_serve_new(d->cfg, &d->serve, err));
+    WN_TRY(wn_api_new(d->cfg, d->serve, &d->api, err));
+    WN_TRY(wn_net_new(&opts, wn_api_handler(d->api), &d->net, err));
+    wn_api_set_net(d->api, d->net);
+    wn_api_set_ready(d->api, true);
+    WN_TRY(listen_all(d, err));
+    sd_notify(0, "READY=1");
+    return WINNOW_OK;
+}
+
+/* ---- while it runs, and the end ---- */
+static void tell_status(struct daemon *d)
+{
+    char text[sizeof d->status];
+    snprintf(text, sizeof text, "STATUS=%s", wn_api_is_ready(d->api) ? "ready" : "loading models");
+    if (strcmp(text, d->status) != 0) {
+        memcpy(d->status, text, sizeof text);
+        sd_notify(0, text);
+    }
+}
+
+static void feed_watchdog(struct daemon *d)
+{
+    if (wn_net_alive(d->net, LOOP_STUCK_US))
+        sd_notify(0, "WATCHDOG=1");
+    else
+        wn_error("loop_stuck", "seconds=%llu", (unsigned long long)(LOOP_STUCK_US / 1000000));
+}
+
+/** Next signal, or 0 when `us` have passed. A second SIGTERM or SIGINT on the way down ends the process. */
+static int wait_signal(const sigset_t *set, uint64_t us, bool down)
+{
+    struct timespec ts = { (time_t)(us / 1000000), (long)(us % 1000000) * 1000 };
+    int sig = sigtimedwait(set, NULL, &ts);
+    if (down && (sig == SIGTERM || sig == SIGINT)) {
+        wn_warning("stopped_at_once", "signal=%s", strsignal(sig));
+        _exit(1);
+    }
+    return sig > 0 ? sig : 0;
+}
+
+static int serve_until_stopped(struct daemon *d, const sigset_t *set)
+{
+    uint64_t watchdog_us = 0;
+    if (sd_watchdog_enabled(0, &watchdog_us) <= 0)
+        watchdog_us = 0;
+    uint64_t step = watchdog_us ? WN_MIN(watchdog_us / 2, (uint64_t)1000000) : 1000000;
+    for (;;) {
+        int sig = wait_signal(set, step, false);
+        if (sig == SIGTERM || sig == SIGINT)
+            return sig;
+        if (sig == SIGHUP)
+            reload(d);
+        if (watchdog_us)
+            feed_watchdog(d);
+        tell_status(d);
+    }
+}
+
+/** The last connection is gone; on a loop thread. */
+static void on_drained(void *arg)
+{
+    atomic_store(&drained, true);
+    pthread_kill(main_thread, SIGRTMIN);
+}
+
+static void sleep_watching(struct daemon *d, const sigset_t *set, uint64_t us)
+{
+    uint64_t end = wn_now_ns() / 1000 + us, now;
+    while (!atomic_load(&drained) && (now = wn_now_ns() / 1000) < end) {
+        wait_signal(set, WN_MIN(end - now, (uint64_t)1000000), true);
+        sd_notify(0, "WATCHDOG=1");
+    }
+}
+
+static int drain(struct daemon *d, const sigset_t *set, int sig)
+{
+    wn_notice("draining", "signal=%s inflight=%u", strsignal(sig), wn_api_inflight(d->api));
+    sd_notify(0, "STOPPING=1\nSTATUS=finishing requests");
+    wn_api_set_ready(d->api, false);
+    sleep_watching(d, set, d->cfg->server.drain_lag);
+    uint64_t grace = d->cfg->server.drain_timeout;
+    wn_net_drain(d->net, grace, on_drained, NULL);
+    sleep_watching(d, set, grace + 5000000);
+    for (unsigned ms = 0; wn_api_inflight(d->api) && ms < ORPHANS_MS; ms += 10)
+        wait_signal(set, 10000, true);
+    unsigned left = wn_api_inflight(d->api);
+    wn_notice("stopped", "unfinished=%u", left);
+    return left ? -1 : 0;
+}
+
+/** Outermost first: nobody may post to a loop once it is freed, or use a generation once the registry is. */
+static void stop(struct daemon *d)
+{
+    if (d->api)
+        wn_api_stop_work(d->api);
+    wn_serve_free(d->serve, 0);
+    wn_net_free(d->net);
+    wn_api_free(d->api);
+    wn_buf_done(&d->ports);
+    if (d->cfg != d->boot)
+        config_free(d->cfg);
+    config_free(d->boot);
+}
+
+static void block_signals(sigset_t *set)
+{
+    sigemptyset(set);
+    sigaddset(set, SIGTERM);
+    sigaddset(set, SIGINT);
+    sigaddset(set, SIGHUP);
+    sigaddset(set, SIGRTMIN);
+    pthread_sigmask(SIG_BLOCK, set, NULL);
+    signal(SIGPIPE, SIG_IGN);
+    main_thread = pthread_self();
+}
+
+static int run(struct daemon *d)
+{
+    struct winnow_err err = { 0 };
+    sigset_t set;
+    configure_log(d->cfg);
+    block_signals(&set);
+    deny_executable_memory();
+    raise_file_limit();
+    wn_notice("starting", "version=%s isa=%s pid=%ld config=%s", WN_VERSION, winnow_cpu_isa(), (long)getpid(),
+              d->config_path ? d->config_path : "(defaults)");
+    if (start(d, &err) != WINNOW_OK) {
+        wn_error("start_failed", "error=%s", err.msg);
+        sd_notifyf(0, "STATUS=start failed: %s", err.msg);
+        stop(d);
+        return 1;
+    }
+    int sig = serve_until_stopped(d, &set);
+    if (drain(d, &set, sig) != 0)
+        _exit(0); /* a run that nobody waits for is still computing: the kernel frees what it uses */
+    stop(d);
+    return 0;
+}
+
+static void usage(FILE *to)
+{
+    fputs("winnowd [--config FILE] [--check | --print-config | --version | --help]\n"
+          "\n"
+          "  --config FILE     settings (winnowd.yaml(5)); without it: the defaults\n"
+          "  --check           validate the settings and exit: 0, or 2 with FILE:LINE of what is wrong\n"
+          "  --print-config    print every setting as it would be in force\n"
+          "  --version         print the version\n"
+          "\n"
+          "SIGHUP reloads the settings. SIGTERM finishes what is in flight and exits; a second one exits at once.\n"
+          "WINNOW_PORT_FILE names a file that gets a line host:port for every listener (port 0 chooses one).\n",
+          to);
+}
+
+int main(int argc, char **argv)
+{
+    static const struct option options[] = {
+        { "config", required_argument, NULL, 'c' }, { "check", no_argument, NULL, 'k' },
+        { "print-config", no_argument, NULL, 'p' }, { "version", no_argument, NULL, 'v' },
+        { "help", no_argument, NULL, 'h' },         { 0 },
+    };
+    struct daemon d = { 0 };
+    struct winnow_err err = { 0 };
+    int action = 0, c;
+    while ((c = getopt_long(argc, argv, "c:h", options, NULL)) != -1) {
+        if (c == '?' || (action && c != 'c')) {
+            usage(stderr);
+            return 2;
+        }
+        if (c == 'c')
+            d.config_path = optarg;
+        else
+            action = c;
+    }
+    if (optind < argc) {
+        fprintf(stderr, "winnowd: unexpected argument '%s'\n", argv[optind]);
+        usage(stderr);
+        return 2;
+    }
+    if (action == 'h' || action == 'v') {
+        if (action == 'h')
+            usage(stdout);
+        else
+            printf("winnowd %s\n", WN_VERSION);
+        return 0;
+    }
+    d.boot = d.cfg = config_read(d.config_path, &err);
+    if (!d.cfg) {
+        fprintf(stderr, "winnowd: %s\n", err.msg);
+        return 2;
+    }
+    if (action) {
+        int rc = action == 'p' ? print_config(d.cfg) : 0;
+        if (action == 'k')
+            printf("%s: ok\n", d.config_path ? d.config_path : "defaults");
+        config_free(d.cfg);
+        return rc;
+    }
+    return run(&d);
+}
