@@ -1,0 +1,239 @@
+"""test_systemd.py: the units say what they should, and the programs live with it.
+
+Units: systemd-analyze verify is silent (programs at the build's paths), the exposure is below its bound, sysusers and
+tmpfiles are accepted. Programs: winnowd serves every model there is under the unit's system-call filter, without memory
+that is written and executed, on sockets that were handed over, without a network of its own; the worker runs a job under
+its unit's filter. Ends with one line of counts."""
+import json
+import os
+import pathlib
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import onnx_bytes as ox
+
+HERE = pathlib.Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+BUILD = pathlib.Path(os.environ.get("BUILD", "build")).resolve()
+DATA = ROOT / "../shared/data/models"
+UNITS = sorted(p for p in (ROOT / "systemd").iterdir() if p.suffix in (".service", ".socket", ".slice"))
+EXPOSURE = {"winnowd.service": 10, "winnow-worker.service": 10}          # tenths; the scale ends at 100
+SANITIZED = any(s in BUILD.name for s in ("address", "undefined", "thread"))
+SIZES = {"float32": 4, "FP32": 4, "FP16": 2, "FP64": 8, "INT64": 8, "INT32": 4, "INT8": 1, "UINT8": 1, "BOOL": 1}
+passed = failed = 0
+left_out = []
+
+
+def check(name, good, detail=""):
+    global passed, failed
+    passed, failed = passed + bool(good), failed + (not good)
+    why = "" if good else "   # " + str(detail)[-700:]
+    print(f"{'ok' if good else 'FAILED'} {name}{why}", flush=True)
+
+
+def leave_out(name, why):
+    left_out.append(name)
+    print(f"left out: {name}: {why}", flush=True)
+
+
+def run(*argv, **more):
+    return subprocess.run([str(a) for a in argv], capture_output=True, text=True, timeout=120, **more)
+
+
+# ---- the files ----
+def verify(tmp):
+    """The units with the programs of this build: unknown keys only warn, so any word is a failure."""
+    folder = tmp / "units"
+    folder.mkdir()
+    for unit in UNITS:
+        text = unit.read_text()
+        for program in re.findall(r"^Exec\w+=(/usr/bin/(\S+))", text, re.M):
+            built = BUILD / program[1]
+            text = text.replace(program[0], str(built if built.exists() else "/bin/true"))
+        (folder / unit.name).write_text(text)
+    p = run("systemd-analyze", "verify", "--man=no", *sorted(folder.iterdir()))
+    said = [line for line in p.stderr.splitlines() if not re.search(r"Failed to (connect|prepare|create)|control group", line)]
+    check("systemd-analyze verify has nothing to say", p.returncode == 0 and not said and not p.stdout, said)
+
+
+def exposure():
+    for name, bound in EXPOSURE.items():
+        p = run("systemd-analyze", "security", "--offline=yes", "--no-pager", f"--threshold={bound}", ROOT / "systemd" / name)
+        said = re.search(r"Overall exposure level for \S+: ([\d.]+)", p.stdout)
+        check(f"{name}: exposure {said[1] if said else '?'}, at most {bound / 10}", p.returncode == 0, p.stdout[-300:])
+
+
+def reasons():
+    """Whatever a unit opens has a comment above it."""
+    opening = re.compile(r"^(SystemCallFilter=(?![~@])|IPAddressAllow=|MemoryDenyWriteExecute=no|RestrictAddressFamilies=AF)")
+    for unit in UNITS:
+        lines = unit.read_text().splitlines()
+        bare = [line for i, line in enumerate(lines) if opening.match(line) and not unit.name.endswith(".socket") and
+                not lines[i - 1].startswith("#")]
+        if unit.suffix == ".service":
+            check(f"{unit.name}: a reason beside each opening", not bare, bare)
+
+
+def accounts_and_folders(tmp):
+    root = tmp / "root"
+    (root / "etc").mkdir(parents=True)
+    p = run("systemd-sysusers", f"--root={root}", ROOT / "systemd/winnow.sysusers")
+    users = (root / "etc/passwd").read_text() if (root / "etc/passwd").exists() else ""
+    if os.geteuid() and p.returncode:
+        leave_out("systemd-sysusers and systemd-tmpfiles in a root of their own", "needs root")
+        return
+    check("systemd-sysusers makes the account", p.returncode == 0 and re.search(r"^winnow:x:\d+:\d+:.*:/var/lib/winnow:", users, re.M),
+          p.stderr + users)
+    p = run("systemd-tmpfiles", f"--root={root}", "--create", ROOT / "systemd/winnow.tmpfiles")
+    jobs = root / "var/lib/winnow/jobs"
+    check("systemd-tmpfiles makes the folders", p.returncode == 0 and jobs.is_dir() and jobs.stat().st_mode & 0o777 == 0o700 and
+          (root / "etc/winnow").is_dir(), p.stderr)
+
+
+# ---- winnowd under its unit ----
+PROBE = """
+import mmap, os, socket, subprocess
+def refused(f):
+    try:
+        f()
+    except OSError as e:
+        return e.errno
+    return 0
+def cpuinfo():
+    open("/proc/cpuinfo").close()
+print(refused(lambda: mmap.mmap(-1, 4096, prot=7)), refused(lambda: socket.socket(socket.AF_INET)),
+      refused(lambda: os.chroot("/")), refused(cpuinfo), refused(lambda: socket.socket(socket.AF_UNIX)))
+"""
+
+
+def rules_bite():
+    """What with_unit.py applies refuses what it should, so that the tests below mean something."""
+    p = run(sys.executable, HERE / "with_unit.py", ROOT / "systemd/winnowd.service", "--", "/usr/bin/python3", "-c", PROBE)
+    if "without ProcSubset" in p.stderr:
+        check("the rules refuse what they should", re.match(r"1 97 1 \d+ 0", p.stdout), p.stdout + p.stderr)
+    else:
+        check("the rules refuse what they should", p.stdout.strip() == "1 97 1 2 0", p.stdout + p.stderr)
+
+
+def http(port, path, body=None, headers=None):
+    request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", data=body, headers=headers or {})
+    try:
+        with urllib.request.urlopen(request, timeout=60) as r:
+            return r.status, r.read()
+    except urllib.error.HTTPError as e:
+        return e.code, e.read()
+    except OSError as e:
+        return 0, str(e).encode()
+
+
+def repository(folder):
+    models = {"linear": ox.linear(), "convolution": ox.convolution()}
+    for name, data in models.items():
+        (folder / name / "1").mkdir(parents=True)
+        (folder / name / "1/model.onnx").write_bytes(data)
+    if DATA.is_dir():
+        for file in sorted(DATA.glob("*.onnx")):
+            (folder / file.stem / "1").mkdir(parents=True)
+            (folder / file.stem / "1/model.onnx").symlink_to(file.resolve())
+    else:
+        leave_out("real models under the unit", "../shared/data is not there")
+
+
+def infer(port, name):
+    """One request of zeros, as binary tensors; the words of what went wrong, else None."""
+    status, text = http(port, f"/v2/models/{name}")
+    if status != 200:
+        return f"{status} {text[:200]}"
+    inputs, blob = [], b""
+    for i in json.loads(text)["inputs"]:
+        shape = [1 if d < 0 else d for d in i["shape"]]
+        if "bert" in name:
+            shape = [1, 16]
+        n = SIZES[i["datatype"]]
+        for d in shape:
+            n *= d
+        inputs.append({"name": i["name"], "datatype": i["datatype"], "shape": shape, "parameters": {"binary_data_size": n}})
+        blob += b"\1" * n if i["datatype"] == "UINT8" else bytes(n)
+    head = json.dumps({"inputs": inputs}).encode()
+    status, text = http(port, f"/v2/models/{name}/infer", head + blob, {"Inference-Header-Content-Length": str(len(head))})
+    return None if status == 200 and b'"outputs"' in text else f"{status} {text[:200]}"
+
+
+def daemon(tmp):
+    winnowd = BUILD / "winnowd"
+    if not winnowd.exists():
+        leave_out("winnowd under its unit", f"{winnowd} is not built")
+        return
+    if SANITIZED:
+        leave_out("winnowd under its unit", "a sanitizer needs calls that the unit refuses")
+        return
+    repo, state = tmp / "repository", tmp / "state"
+    repo.mkdir()
+    state.mkdir()
+    repository(repo)
+    config = tmp / "winnowd.yaml"
+    config.write_text(f"models:\n    repositories: [{repo}]\n    state: {state}\njobs:\n    worker: \"\"\n")
+    errors = open(tmp / "winnowd.log", "w+")
+    p = subprocess.Popen([sys.executable, HERE / "with_unit.py", ROOT / "systemd/winnowd.service", "--listen", "2", "--", winnowd,
+                          "--config", config], stdout=errors, stderr=errors)
+
+    def log():
+        return (tmp / "winnowd.log").read_text(errors="replace")
+    ports, end = None, time.monotonic() + 60
+    while not ports and time.monotonic() < end and p.poll() is None:
+        ports = re.search(r"^ports (\d+) (\d+)$", log(), re.M)
+        time.sleep(0.05)
+    port = int(ports[1]) if ports else 0
+    while time.monotonic() < end and p.poll() is None and http(port, "/v2/health/ready")[0] != 200:
+        time.sleep(0.1)
+    check("winnowd is ready under its unit's rules", p.poll() is None and http(port, "/v2/health/ready")[0] == 200, log())
+    for line in re.findall(r"^with_unit: (without .*)$", log(), re.M):
+        leave_out("a part of the unit's rules", line)
+    if p.poll() is None:
+        maps = pathlib.Path(f"/proc/{p.pid}/maps").read_text()
+        check("no mapping of it can be written and executed", not re.search(r"^\S+ .wx", maps, re.M), maps)
+        seccomp = re.search(r"^Seccomp:\s+(\d)", pathlib.Path(f"/proc/{p.pid}/status").read_text(), re.M)
+        check("a system-call filter is in force", seccomp and seccomp[1] == "2")
+        for model in sorted(x.name for x in repo.iterdir()):
+            wrong = infer(port, model)
+            check(f"winnowd under its unit answers for {model}", wrong is None, wrong)
+        check("the other listener answers too", http(int(ports[2]), "/v2/health/live")[0] == 200)
+    p.send_signal(signal.SIGTERM)
+    try:
+        code = p.wait(20)
+    except subprocess.TimeoutExpired:
+        p.kill()
+        code = "hung"
+    check("winnowd drains and ends with 0", code == 0, f"{code}\n{log()}")
+
+
+def main():
+    start = time.monotonic()
+    tmp = pathlib.Path(tempfile.mkdtemp(prefix="winnow-systemd-"))
+    try:
+        if shutil.which("systemd-analyze"):
+            verify(tmp)
+            exposure()
+            reasons()
+            accounts_and_folders(tmp)
+            rules_bite()
+            daemon(tmp)
+        else:
+            leave_out("everything", "systemd-analyze is not installed")
+    finally:
+        shutil.rmtree(tmp, ignore_errors=True)
+    print(f"{time.monotonic() - start:.0f} s")
+    print(f"{passed} passed, {failed} failed, {len(left_out)} left out")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
