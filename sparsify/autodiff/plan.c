@@ -150,6 +150,7 @@ static bool forward_steps(struct wn_net *net)
     }
     net->n_forward = net->step.n;
     touch(net, net->plan.val.at[net->plan.output].buf, (int)net->n_forward);
+    touch(net, net->plan.val.at[net->plan.input].buf, (int)net->n_forward); /* a teacher may look at it */
     net->dlogits_buf = new_buf(net, &net->plan.val.at[net->plan.output], (int)net->n_forward);
     return net->dlogits_buf >= 0 && net->plan.val.at[net->plan.input].buf >= 0;
 }

@@ -81,6 +81,12 @@ static void optimize(struct wn_trainer *tr)
 
 /* ---- one step ---- */
 
+const float *wn_trainer_batch(struct wn_trainer *tr, unsigned *ret_rows)
+{
+    *ret_rows = tr->opts.batch;
+    return wn_net_input(&tr->net);
+}
+
 /** Forward, loss, hooks on it, backward; the batch lies in the net's input, labels in tr->label. */
 static enum winnow_status gradients(struct wn_trainer *tr, bool hooks, float *ret_loss, size_t *ret_right,
                                     struct winnow_err *err)

@@ -158,9 +158,27 @@ static enum winnow_status measure(struct wn_trainer *tr, struct probe *pr, unsig
 
 /* ---- inserting batch norm ---- */
 
-static bool bare(struct wn_graph *g, const struct wn_node *n)
+/** Weight (and bias) of the layer that makes the scores; NULL where something other than activations, pools and shapes
+ * lies behind it. */
+static struct wn_tparam *classifier(struct wn_trainer *tr, struct wn_tparam **ret_bias)
 {
-    if (n->dead || !wn_node_is(n, "Conv") || !g->values.at[n->in[1]].constant)
+    const struct wn_net_list *l = &tr->net.logical;
+    for (int v = l->output; l->val.at[v].maker >= 0; v = l->op.at[l->val.at[v].maker].in[0]) {
+        const struct wn_net_op *op = &l->op.at[l->val.at[v].maker];
+        if (op->rule == &wn_rule_conv || op->rule == &wn_rule_linear) {
+            *ret_bias = op->param[1] ? wn_tparam(op->param[1]) : NULL;
+            return wn_tparam(op->param[0]);
+        }
+        if (op->rule == &wn_rule_add || op->rule == &wn_rule_concat || op->rule == &wn_rule_bn)
+            break;
+    }
+    return NULL;
+}
+
+/** A convolution without batch norm that wants one; the one that makes the scores (`head`: its weight) does not. */
+static bool bare(struct wn_graph *g, const struct wn_node *n, wn_vid head)
+{
+    if (n->dead || !wn_node_is(n, "Conv") || !g->values.at[n->in[1]].constant || n->in[1] == head)
         return false;
     struct wn_node *user = wn_graph_only_user(g, n->out[0]);
     return !(user && wn_node_is(user, "BatchNormalization"));
@@ -223,11 +241,13 @@ static void probe_done(struct probe *pr)
 static enum winnow_status insert(struct wn_trainer *tr, unsigned batches, struct winnow_err *err)
 {
     struct wn_graph *g = &tr->graph;
+    struct wn_tparam *bias, *last = classifier(tr, &bias);
+    wn_vid head = last ? last->vid : WN_NONE;
     WN_CLEANUP(probe_done) struct probe pr = { calloc(g->nodes.n + 1, sizeof *pr.at), 0 };
     if (!pr.at)
         return wn_fail(err, WINNOW_E_NOMEM, "batch norm");
     for (size_t i = 0; i < g->nodes.n; i++) {
-        if (!bare(g, &g->nodes.at[i]))
+        if (!bare(g, &g->nodes.at[i], head))
             continue;
         size_t c = (size_t)g->values.at[g->nodes.at[i].in[1]].constant->dim[0];
         struct stats *s = &pr.at[pr.n++];
@@ -240,7 +260,7 @@ static enum winnow_status insert(struct wn_trainer *tr, unsigned batches, struct
     wn_trainer_sync(tr);
     size_t n_nodes = g->nodes.n;
     for (size_t i = 0, k = 0; i < n_nodes; i++)
-        if (bare(g, &g->nodes.at[i]) && !insert_one(tr, i, batches ? &pr.at[k++] : NULL))
+        if (bare(g, &g->nodes.at[i], head) && !insert_one(tr, i, batches ? &pr.at[k++] : NULL))
             return wn_fail(err, WINNOW_E_NOMEM, "batch norm");
     WN_TRY(wn_graph_sort(g, err));
     return wn_trainer_rebuild(tr, err);
@@ -270,21 +290,6 @@ enum winnow_status wn_trainer_reestimate_bn(struct wn_trainer *tr, unsigned batc
 }
 
 /* ---- a new head ---- */
-
-static struct wn_tparam *classifier(struct wn_trainer *tr, struct wn_tparam **ret_bias)
-{
-    const struct wn_net_list *l = &tr->net.logical;
-    for (int v = l->output; l->val.at[v].maker >= 0; v = l->op.at[l->val.at[v].maker].in[0]) {
-        const struct wn_net_op *op = &l->op.at[l->val.at[v].maker];
-        if (op->rule == &wn_rule_conv || op->rule == &wn_rule_linear) {
-            *ret_bias = op->param[1] ? wn_tparam(op->param[1]) : NULL;
-            return wn_tparam(op->param[0]);
-        }
-        if (op->rule == &wn_rule_add || op->rule == &wn_rule_concat || op->rule == &wn_rule_bn)
-            break;
-    }
-    return NULL;
-}
 
 /** Give the constant of p `classes` outputs: rows of its first axis (or, transposed, its last). */
 static struct wn_tensor *resize(struct wn_graph *g, const struct wn_tparam *p, unsigned classes)

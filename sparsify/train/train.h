@@ -145,6 +145,9 @@ struct wn_modifier {
     size_t state_bytes; /* a checkpoint with another size is refused */
 };
 
+/** The batch of the present step: rows of the model's input, augmented as they are trained on (rows, row elements); for
+ *  a teacher. Inside after_loss only. */
+const float *wn_trainer_batch(struct wn_trainer *tr, unsigned *ret_rows);
 /** The trainer takes ownership (ops->free). Before the first step only. */
 WINNOW_MUST_USE enum winnow_status wn_trainer_add_modifier(struct wn_trainer *tr, struct wn_modifier *m,
                                                            struct winnow_err *err);

@@ -56,14 +56,29 @@ static enum winnow_status before_step(struct wn_modifier *m, struct wn_trainer *
     return WINNOW_OK;
 }
 
+/** A teacher in a nutshell: sees the batch the net was given, and may change the gradient (here: by nothing). */
+static enum winnow_status after_loss(struct wn_modifier *m, struct wn_trainer *tr, const float *logits, float *dlogits,
+                                     const uint32_t *sample, float *loss, struct winnow_err *err)
+{
+    (void)m;
+    unsigned rows;
+    const float *x = wn_trainer_batch(tr, &rows);
+    double sum = 0;
+    for (size_t i = 0; i < rows * wn_trainer_row_elements(tr); i++)
+        sum += (double)x[i];
+    bool sane = rows == 16 && isfinite(sum) && sum > 0 && sample[0] != sample[1] && isfinite(logits[0]) &&
+                isfinite(dlogits[0]) && *loss > 0;
+    return sane ? WINNOW_OK : wn_fail(err, WINNOW_E_INTERNAL, "after_loss saw something else than the batch");
+}
+
 static void recipe_free(struct wn_modifier *m)
 {
     free(m);
 }
 
-static const struct wn_modifier_ops recipe_ops = { .name = "TestRecipe",
-                                                   .before_step = before_step,
-                                                   .free = recipe_free };
+static const struct wn_modifier_ops recipe_ops = {
+    .name = "TestRecipe", .before_step = before_step, .after_loss = after_loss, .free = recipe_free
+};
 
 static struct wn_trainer *make(const struct build *b)
 {

@@ -101,6 +101,34 @@ static void round_trip(void)
     build_done(&b);
 }
 
+/** A net whose scores are the pooled output of a convolution. */
+static void conv_head(void)
+{
+    struct build b;
+    struct winnow_err err;
+    build_init(&b, 2, 8, 8);
+    build_conv(&b, (struct conv){ .o = 6, .k = 3, .pad = 1, .bias = true });
+    build_relu(&b);
+    build_conv(&b, (struct conv){ .o = 5, .k = 1, .bias = true });
+    build_gap(&b);
+    build_output(&b);
+    struct wn_train_opts o = { .batch = 16 };
+    struct wn_trainer *t = trainer(&b, &o);
+    float *x = random_rows(t, 16);
+    uint32_t *y = random_labels(16, 3);
+    struct wn_train_data data = { .n = 16, .row = x, .label = y };
+    must(wn_trainer_bind_data(t, &data, &err), &err);
+    must(wn_trainer_insert_bn(t, 1, &err), &err);
+    check_true("no batch norm on the scores", wn_trainer_n_bn(t) == 1);
+    must(wn_trainer_replace_head(t, 3, &err), &err);
+    must(wn_trainer_step(t, x, y, NULL, &err), &err);
+    check_true("a convolution as head is replaced", wn_trainer_n_classes(t) == 3);
+    wn_trainer_free(t);
+    free(x);
+    free(y);
+    build_done(&b);
+}
+
 static void names(void)
 {
     static const struct {
@@ -163,6 +191,7 @@ void test_surgery(void)
 {
     batch_norm();
     round_trip();
+    conv_head();
     names();
     refusals();
 }
