@@ -30,8 +30,8 @@ deps:
 
 ## demo           the whole story on loopback: serve, upload, train, prove, swap (ONCE=1: stop at the end; DATA=path)
 demo: deps
-	@$(MAKE) --no-print-directory all
-	@demo/demo.sh
+	@$(MAKE) --no-print-directory all demo-tools
+	@BUILD='$(BUILD)' demo/demo.sh
 
 ## format         clang-format over all sources
 format:
@@ -47,3 +47,4 @@ rooms:
 
 clean:
 	rm -rf build build-*
+-include mk/demo.mk

@@ -1,6 +1,7 @@
 /* main.c: `winnow COMMAND …`. */
 #include "cli/cli.h"
 
+#include <argp.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -31,6 +32,7 @@ static void usage(FILE *to)
 
 int main(int argc, char **argv)
 {
+    argp_err_exit_status = WN_EXIT_USAGE;
     if (argc < 2) {
         usage(stderr);
         return WN_EXIT_USAGE;
