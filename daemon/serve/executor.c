@@ -319,6 +319,7 @@ enum winnow_status wn_executor_start(struct wn_serve *serve, int64_t threads, in
     if (!serve->stream)
         return wn_fail(err, WINNOW_E_NOMEM, "executors");
     serve->n_streams = n_streams;
+    serve->stream_threads = n / n_streams;
     for (unsigned i = 0; i < n_streams; i++) {
         struct wn_stream *st = &serve->stream[i];
         st->serve = serve;

@@ -147,6 +147,19 @@ static enum winnow_status open_pipeline(const struct wn_serve *serve, struct wn_
     return WINNOW_OK;
 }
 
+/* The model's config.pbtxt: beside its versions, in the first root that has one. */
+static enum winnow_status read_config(const struct wn_serve *serve, struct wn_gen *gen, struct winnow_err *err)
+{
+    for (unsigned r = 0; r < serve->repo.n_roots; r++) {
+        WN_CLEANUP(wn_freep) char *path = wn_asprintf("%s/%s/config.pbtxt", serve->repo.root[r], gen->name);
+        if (!path)
+            return wn_fail(err, WINNOW_E_NOMEM, "config.pbtxt of model '%s'", gen->name);
+        if (access(path, F_OK) == 0)
+            return wn_model_config_read(path, &gen->conf, err);
+    }
+    return WINNOW_OK;
+}
+
 /* ---- warming up ---- */
 
 /* Inputs of one row, zeros. *ret_guessed: some extent was made up. */
@@ -289,7 +302,8 @@ static enum winnow_status load_now(struct load *l, struct winnow_err *err)
     WN_TRY(read_model(l, err));
     gen->n_in = winnow_model_n_inputs(gen->model);
     gen->n_out = winnow_model_n_outputs(gen->model);
-    gen->merge = winnow_model_rows_independent(gen->model, NULL) && gen->n_in > 0;
+    WN_TRY(read_config(l->serve, gen, err));
+    gen->merge = winnow_model_rows_independent(gen->model, NULL) && gen->n_in > 0 && gen->conf.max_batch != 0;
     for (unsigned i = 0; i < gen->n_in; i++) {
         const struct winnow_io *io = winnow_model_input(gen->model, i);
         gen->n_dims += io->rank;
@@ -337,6 +351,7 @@ static struct wn_gen *gen_new(struct wn_serve *serve, struct wn_served *m, int64
     gen->version = version;
     gen->made_here = made_here;
     gen->max_batch = &serve->max_batch;
+    gen->conf = (struct wn_model_config){ -1, -1, -1, -1 };
     gen->queue.gen = gen;
     gen->queues = &gen->queue;
     gen->n_streams = serve->n_streams;

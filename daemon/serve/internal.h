@@ -14,6 +14,7 @@
 #include <stdatomic.h>
 #include "base/digest.h"
 #include "base/vec.h"
+#include "daemon/serve/pbtxt.h"
 #include "daemon/serve/serve.h"
 
 #define WN_NAME_MAX       128
@@ -123,10 +124,11 @@ struct wn_gen {
     bool made_here;
     winnow_model *model;
     struct wn_pipeline *pipeline;
-    unsigned n_in, n_out, n_dims; /* n_dims: sum of the inputs' ranks */
-    bool merge;                   /* rows are independent: requests may share a batch */
-    bool dynamic;                 /* extents besides the batch axis may differ from request to request */
-    const atomic_llong *max_batch;
+    unsigned n_in, n_out, n_dims;  /* n_dims: sum of the inputs' ranks */
+    bool merge;                    /* rows are independent: requests may share a batch */
+    bool dynamic;                  /* extents besides the batch axis may differ from request to request */
+    const atomic_llong *max_batch; /* the setting */
+    struct wn_model_config conf;   /* what config.pbtxt says instead */
     uint64_t loaded_at_ms;
     size_t weight_bytes, file_bytes;
     struct wn_counters *counters;
@@ -204,7 +206,7 @@ struct wn_serve {
     pthread_t timer;
     bool timer_started;
     struct wn_stream *stream;
-    unsigned n_streams;
+    unsigned n_streams, stream_threads; /* threads of the smallest stream */
 
     pthread_mutex_t listen;
     struct {

@@ -4,11 +4,13 @@
  *      "previous": {"version": 2, "digest": "sha256:…"}}
  *
  * DESIGN  `highest` is the highest version that a person had put there when the file was written; a higher one was
- * added later, and takes over. Considered: comparing the folder's time with `at`. Copying a repository, or unpacking it
- * into a fresh container, gives every folder a new time, and would undo each rollback. Times decide only where the file
- * does not say `highest` (somebody else wrote it). Versions made by a job are never live but by this file: a candidate
- * that waits for its gate or was refused must not win by its number. LOCKS   none for the file: the loader runs one
- * task per model at a time. */
+ *         added later, and takes over. Considered: comparing the folder's time with `at`. Copying a repository, or
+ *         unpacking it into a fresh container, gives every folder a new time, and would undo each rollback. Times
+ *         decide only where the file does not say `highest` (somebody else wrote it).
+ *         Versions made by a job are never live but by this file: a candidate that waits for its gate or was refused
+ *         must not win by its number.
+ *
+ * LOCKS   none for the file: the loader runs one task per model at a time. */
 #include "daemon/serve/internal.h"
 
 #include <errno.h>

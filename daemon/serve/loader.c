@@ -1,12 +1,13 @@
 /* loader.c: loads, swaps and unloads, one at a time per model.
  *
  * DESIGN  Every change of a model is a task; the loader threads take tasks in order, but never two of one model at the
- *         same time, so two admins, a job and the folder watcher are serialised per model and a long load of one does
+ *         same time, so two admins, a job and the folder watcher are serialised per model, and a long load of one does
  *         not hold up the others. A sync task brings a model in line with its folders: wanted() finds the version to
- * load, best first; one that fails is remembered by the state of its files and not tried again until they change. Swap:
- * load beside the old one, write the live file, publish one pointer. Writing first means that a crash in between comes
- * back with the version whose promotion was asked for. LOCKS   tasks is a leaf. cat is taken for looks into the
- * catalogue; loads, files, callbacks and logs are outside. */
+ *         load, best first; one that fails is remembered by the state of its files and not tried again until they
+ *         change. Swap: load beside the old one, write the live file, publish one pointer. Writing first means that a
+ *         crash in between comes back with the version whose promotion was asked for.
+ *
+ * LOCKS   tasks is a leaf. cat is taken for looks into the catalogue; loads, files, callbacks and logs are outside. */
 #include "daemon/serve/internal.h"
 
 #include <inttypes.h>
@@ -241,10 +242,10 @@ static void follow_person(struct wn_serve *serve, struct wn_served *m, const str
                           const struct wn_gen *old)
 {
     pthread_mutex_lock(&serve->cat);
-    bool named = m->live.exists && m->live.version == gen->version && strcmp(m->live.digest, gen->digest) == 0;
-    bool first = !old;
+    bool named = m->live.exists ? m->live.version == gen->version && strcmp(m->live.digest, gen->digest) == 0
+                                : old && old->version == gen->version;
     pthread_mutex_unlock(&serve->cat);
-    if (named || first)
+    if (named || !old)
         return;
     struct winnow_err err;
     if (old->version != gen->version)

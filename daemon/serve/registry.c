@@ -1,11 +1,12 @@
 /* registry.c: the table of models, generations and who holds them.
  *
  * DESIGN  Requests read thousands of times per deploy. A reader holds reg only to find the name in a sorted table and
- * to take a reference; publishing swaps one pointer, and the old generation dies with its last request. Its memory
- *         (packed weights, scratches: up to gigabytes) is given back by a thread of its own, since the last request may
- *         end on a loop thread. Models are never taken out of the table: their names, counters and reasons outlive
- *         their generations, and a table entry costs less than the bookkeeping of removing it.
+ *         to take a reference; publishing swaps one pointer, and the old generation dies with its last request. Its
+ *         memory (packed weights, scratches: up to gigabytes) is given back by a thread of its own, since the last
+ *         request may end on a loop thread. Models are never taken out of the table: their names, counters and reasons
+ *         outlive their generations, and an entry costs less than the bookkeeping of removing it.
  *         Considered: RCU. Not worth it while this lock is held for a binary search.
+ *
  * LOCKS   reg is a leaf: nothing is locked, allocated or logged while it is held. A new table is made under cat. The
  *         reaper's lock is a leaf too. */
 #include "daemon/serve/internal.h"
@@ -185,7 +186,8 @@ int64_t wn_gen_max_rows(const struct wn_gen *gen)
         if (!io || io->rank == 0 || io->shape[0] >= 0)
             return 1;
     }
-    return atomic_load_explicit(gen->max_batch, memory_order_relaxed);
+    return gen->conf.max_batch > 0 ? WN_MIN(gen->conf.max_batch, WN_BATCH_CAP)
+                                   : atomic_load_explicit(gen->max_batch, memory_order_relaxed);
 }
 
 /* ---- the table ---- */

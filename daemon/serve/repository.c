@@ -6,8 +6,9 @@
  *         A version that disappears is forgotten only after models.settle too, so that replacing a folder by two
  *         renames does not stop a model; and not at all while its root cannot be read (a mount that is away).
  *         The same number in two roots: STATE/models wins, then the order of models.repositories.
+ *
  * LOCKS   folders are read without a lock, what was found is merged under cat. One model may be looked at by two
- * threads at a time: both bring what is there. */
+ *         threads at a time: both bring what is there. */
 #include "daemon/serve/internal.h"
 
 #include <dirent.h>

@@ -4,9 +4,9 @@
  * generation when it is admitted (wn_serve_acquire) and keeps it to the end, so no response mixes two; queues belong to
  * a generation, and an old one drains on its own weights.
  *
- * THREADS  any thread may call anything here. Loading runs on the registry's loader threads (SCHED_IDLE beside
- * traffic); inference runs on executor threads. Callbacks come on those threads: hand over to a loop by wn_loop_post().
- */
+ * THREADS  any thread may call anything here. Loads run beside traffic in threads of low priority; inference runs on
+ *          executor threads. Callbacks come on loader, executor and timer threads: hand over to a loop by
+ *          wn_loop_post(). wn_serve_listen() is for the start: it reaches loads that begin after it. */
 #ifndef WN_SERVE_H
 #define WN_SERVE_H
 

@@ -141,6 +141,13 @@ static int64_t next_number(struct wn_serve *serve, const char *name)
         for (struct dirent *e; d && (e = readdir(d)) != NULL;)
             next = WN_MAX(next, wn_version_parse(e->d_name) + 1);
     }
+    struct wn_served *m = wn_reg_find(serve, name);
+    if (m) { /* numbers that a live file names are not given again, even when their folders are gone */
+        pthread_mutex_lock(&serve->cat);
+        next = WN_MAX(next, m->live.version + 1);
+        next = WN_MAX(next, WN_MAX(m->live.prev_version, m->live.highest) + 1);
+        pthread_mutex_unlock(&serve->cat);
+    }
     return next;
 }
 

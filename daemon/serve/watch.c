@@ -1,9 +1,10 @@
 /* watch.c: notices changes in the repositories.
  *
- * DESIGN  inotify on each root and each model's folder tells at once what comes by rename (IN_MOVED_TO: it is
- * complete); everything else, and file systems that tell nothing, is found by a look every models.poll, or sooner while
+ * DESIGN  inotify on each root and each model's folder tells at once what comes by rename (IN_MOVED_TO: it is whole);
+ *         everything else, and file systems that tell nothing, is found by a look every models.poll, or sooner while
  *         something is settling. Files inside a version's folder are not watched: programs that copy (rsync) rename
  *         each file into place, so a rename there says nothing about the others.
+ *
  * LOCKS   none of its own; the watches belong to the watcher's thread. */
 #include "daemon/serve/internal.h"
 

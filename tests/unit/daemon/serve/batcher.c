@@ -280,6 +280,44 @@ Test(serve_batcher, a_lone_request_is_not_kept_waiting)
     cr_assert_leq(wn_now_ns() - start, UINT64_C(1000000000));
 }
 
+Test(serve_batcher, config_pbtxt_speaks_for_its_model)
+{
+    struct rig_job b, j[6];
+    struct winnow_err err;
+    rig_put(&rig, "m", 1, RIG_ROWS, 4, 10);
+    rig_put(&rig, "n", 1, RIG_ROWS, 4, 20);
+    rig_put(&rig, "bad", 1, RIG_ROWS, 4, 30);
+    rig_put(&rig, "heavy", 1, RIG_HEAVY, 256, 0);
+    rig_text(&rig, "repo/m/config.pbtxt",
+             "name: \"m\" # a comment\nmax_batch_size: 3\ninput [ { name: 'x' dims: [ 4 ] } ]\n"
+             "dynamic_batching { max_queue_delay_microseconds: 50\n"
+             "  default_queue_policy < max_queue_size: 5; > preferred_batch_size: [ 2, 3 ] }\n");
+    rig_text(&rig, "repo/n/config.pbtxt", "max_batch_size: 0");
+    rig_text(&rig, "repo/bad/config.pbtxt", "max_batch_size: 4\n\ninput {");
+    rig_start(&rig);
+    block(&b, 64);
+    for (int i = 0; i < 5; i++)
+        submit(&j[i], "m", 1, 4, 0);
+    rig_job_init(&j[5], acquire("m"), 1, 4, 0);
+    cr_assert_eq(wn_gen_max_rows(j[5].job.gen), 3);
+    cr_assert_eq(wn_serve_submit(rig.serve, &j[5].job, &err), WINNOW_E_OVERLOAD);
+    rig_job_done(&j[5]);
+    for (int i = 0; i < 5; i++)
+        finish(&j[i], 10);
+    finish(&b, 0);
+    cr_assert_eq(stats_of("m").batches, 2);
+    block(&b, 64);
+    for (int i = 0; i < 3; i++)
+        submit(&j[i], "n", 1 + i, 4, 0);
+    for (int i = 0; i < 3; i++)
+        finish(&j[i], 20);
+    finish(&b, 0);
+    cr_assert_eq(stats_of("n").batches, 3);
+    struct wn_gen *gen;
+    cr_assert_eq(wn_serve_acquire(rig.serve, "bad", NULL, &gen, &err), WINNOW_E_UNAVAILABLE);
+    cr_assert(strstr(err.msg, "config.pbtxt:3"), "%s", err.msg);
+}
+
 /* ---- swapping under load ---- */
 
 struct load {

@@ -1,0 +1,206 @@
+/* pbtxt.c: the part of a model's config.pbtxt that says how its requests wait.
+ *
+ * DESIGN  Protocol buffers' text format has a small grammar: `name: scalar`, `name { … }`, `name: [ … ]`, separators
+ *         and comments. All of it is walked, so that any valid file passes; four fields are picked out by their path:
+ *             max_batch_size
+ *             dynamic_batching.max_queue_delay_microseconds
+ *             dynamic_batching.default_queue_policy.max_queue_size
+ *             dynamic_batching.default_queue_policy.default_timeout_microseconds
+ *         Source: triton-inference-server/common protobuf/model_config.proto; the format itself: protobuf.dev,
+ *         "Text Format Language Specification". Considered: a reflection library. protobuf-c has none for this format.
+ */
+#include "daemon/serve/pbtxt.h"
+
+#include <ctype.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "base/file.h"
+
+#define FILE_MAX  ((size_t)1 << 20)
+#define DEPTH_MAX 32
+#define PATH_MAX_ 160
+
+struct reader {
+    const char *p, *end, *file;
+    unsigned line, depth;
+    char path[PATH_MAX_]; /* of the message being read, "a.b." */
+    struct wn_model_config *ret;
+    struct winnow_err *err;
+};
+
+static enum winnow_status bad(const struct reader *r, const char *what)
+{
+    return wn_fail(r->err, WINNOW_E_MALFORMED, "%s:%u: %s", r->file, r->line, what);
+}
+
+static void skip_space(struct reader *r)
+{
+    for (; r->p < r->end; r->p++) {
+        if (*r->p == '\n')
+            r->line++;
+        else if (*r->p == '#')
+            while (r->p + 1 < r->end && r->p[1] != '\n')
+                r->p++;
+        else if (!isspace((unsigned char)*r->p))
+            break;
+    }
+}
+
+static bool take(struct reader *r, char c)
+{
+    skip_space(r);
+    if (r->p == r->end || *r->p != c)
+        return false;
+    r->p++;
+    return true;
+}
+
+static enum winnow_status skip_string(struct reader *r)
+{
+    char quote = *r->p++;
+    for (; r->p < r->end && *r->p != quote; r->p++) {
+        if (*r->p == '\n')
+            return bad(r, "a string does not end on its line");
+        if (*r->p == '\\' && r->p + 1 < r->end)
+            r->p++;
+    }
+    if (r->p == r->end)
+        return bad(r, "a string does not end");
+    r->p++;
+    return WINNOW_OK;
+}
+
+static bool in_word(char c)
+{
+    return isalnum((unsigned char)c) || c == '_' || c == '.' || c == '-' || c == '+';
+}
+
+/* One word (number, enum, true) into `word`, or strings, which are skipped and leave "". */
+static enum winnow_status scalar(struct reader *r, char word[64])
+{
+    word[0] = '\0';
+    skip_space(r);
+    if (r->p < r->end && (*r->p == '"' || *r->p == '\'')) {
+        for (; r->p < r->end && (*r->p == '"' || *r->p == '\''); skip_space(r)) /* adjacent strings are one */
+            WN_TRY(skip_string(r));
+        return WINNOW_OK;
+    }
+    size_t n = 0;
+    for (; r->p < r->end && in_word(*r->p); r->p++)
+        if (n < 63)
+            word[n++] = *r->p;
+    word[n] = '\0';
+    return n ? WINNOW_OK : bad(r, "a value is missing");
+}
+
+static enum winnow_status set(struct reader *r, const char *name, const char *word)
+{
+    const struct {
+        const char *path;
+        int64_t *to, max;
+    } known[] = {
+        { "max_batch_size", &r->ret->max_batch, INT32_MAX },
+        { "dynamic_batching.max_queue_delay_microseconds", &r->ret->max_wait_us, INT64_C(1000000) },
+        { "dynamic_batching.default_queue_policy.max_queue_size", &r->ret->max_queue, UINT32_MAX },
+        { "dynamic_batching.default_queue_policy.default_timeout_microseconds", &r->ret->timeout_us,
+          INT64_C(86400000000) },
+    };
+    char full[PATH_MAX_ * 2];
+    snprintf(full, sizeof full, "%s%s", r->path, name);
+    for (size_t i = 0; i < WN_COUNT(known); i++) {
+        if (strcmp(full, known[i].path) != 0)
+            continue;
+        char *end;
+        long long v = strtoll(word, &end, 0);
+        if (!word[0] || *end || v < 0 || v > known[i].max)
+            return wn_fail(r->err, WINNOW_E_MALFORMED, "%s:%u: %s: '%s' is no number from 0 to %" PRId64, r->file,
+                           r->line, full, word, known[i].max);
+        *known[i].to = v;
+    }
+    return WINNOW_OK;
+}
+
+static enum winnow_status fields(struct reader *r, char close);
+
+static enum winnow_status message(struct reader *r, const char *name, char close)
+{
+    size_t n = strlen(r->path);
+    if (++r->depth > DEPTH_MAX)
+        return bad(r, "messages are nested too deeply");
+    if (n + strlen(name) + 2 > sizeof r->path)
+        return bad(r, "names are too long");
+    snprintf(r->path + n, sizeof r->path - n, "%s.", name);
+    WN_TRY(fields(r, close));
+    r->path[n] = '\0';
+    r->depth--;
+    return WINNOW_OK;
+}
+
+static enum winnow_status value(struct reader *r, const char *name)
+{
+    char word[64];
+    if (take(r, '{'))
+        return message(r, name, '}');
+    if (take(r, '<'))
+        return message(r, name, '>');
+    WN_TRY(scalar(r, word));
+    return set(r, name, word);
+}
+
+static enum winnow_status list(struct reader *r, const char *name)
+{
+    if (take(r, ']'))
+        return WINNOW_OK;
+    do
+        WN_TRY(value(r, name));
+    while (take(r, ','));
+    return take(r, ']') ? WINNOW_OK : bad(r, "a list does not end");
+}
+
+static enum winnow_status fields(struct reader *r, char close)
+{
+    for (;;) {
+        char name[64];
+        skip_space(r);
+        if (r->p == r->end)
+            return close ? bad(r, "a message does not end") : WINNOW_OK;
+        if (close && take(r, close))
+            return WINNOW_OK;
+        if (*r->p == '"' || *r->p == '\'')
+            return bad(r, "a name is missing");
+        WN_TRY(scalar(r, name));
+        bool colon = take(r, ':');
+        skip_space(r);
+        bool opens = r->p < r->end && (*r->p == '{' || *r->p == '<');
+        if (!colon && !opens && !(r->p < r->end && *r->p == '['))
+            return bad(r, "a name is not followed by a value");
+        if (take(r, '['))
+            WN_TRY(list(r, name));
+        else
+            WN_TRY(value(r, name));
+        if (!take(r, ','))
+            take(r, ';');
+    }
+}
+
+enum winnow_status wn_model_config_parse(const char *text, size_t n, const char *file, struct wn_model_config *ret,
+                                         struct winnow_err *err)
+{
+    struct reader r = { .p = text, .end = text + n, .file = file, .line = 1, .ret = ret, .err = err };
+    *ret = (struct wn_model_config){ -1, -1, -1, -1 };
+    return fields(&r, 0);
+}
+
+enum winnow_status wn_model_config_read(const char *path, struct wn_model_config *ret, struct winnow_err *err)
+{
+    WN_CLEANUP(wn_freep) void *bytes = NULL;
+    size_t n;
+    *ret = (struct wn_model_config){ -1, -1, -1, -1 };
+    enum winnow_status status = wn_file_read(path, FILE_MAX, &bytes, &n, err);
+    if (status == WINNOW_E_NOT_FOUND)
+        return WINNOW_OK;
+    WN_TRY(status);
+    return wn_model_config_parse(bytes, n, path, ret, err);
+}

@@ -1,0 +1,22 @@
+/* pbtxt.h: what a model's config.pbtxt says about batching. */
+#ifndef WN_PBTXT_H
+#define WN_PBTXT_H
+
+#include "base/base.h"
+
+/** Each -1 where the file does not say. */
+struct wn_model_config {
+    int64_t max_batch; /* rows; 0: requests are not merged */
+    int64_t max_wait_us;
+    int64_t max_queue;  /* requests; 0: as the settings say */
+    int64_t timeout_us; /* 0: as the settings say */
+};
+
+/** Parse `n` bytes of protobuf text format. E_MALFORMED names file and line. */
+WINNOW_MUST_USE enum winnow_status wn_model_config_parse(const char *text, size_t n, const char *file,
+                                                         struct wn_model_config *ret, struct winnow_err *err);
+/** The same from a file; one that is not there says nothing, and is no failure. */
+WINNOW_MUST_USE enum winnow_status wn_model_config_read(const char *path, struct wn_model_config *ret,
+                                                        struct winnow_err *err);
+
+#endif
