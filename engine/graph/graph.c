@@ -1,5 +1,6 @@
 /* graph.c: making graphs, values, nodes and attributes; looking at nodes. */
 #include "engine/graph/graph.h"
+#include "engine/graph/graph_uses.h"
 
 #include <string.h>
 
@@ -12,6 +13,7 @@ void wn_graph_init(struct wn_graph *g, struct wn_arena *arena)
 
 void wn_graph_done(struct wn_graph *g)
 {
+    wn_graph_uses_drop(g);
     for (size_t i = 0; i < g->nodes.n; i++)
         for (unsigned a = 0; a < g->nodes.at[i].n_attr; a++)
             if (g->nodes.at[i].attr[a].kind == WN_ATTR_GRAPH && g->nodes.at[i].attr[a].g)
@@ -219,6 +221,7 @@ struct wn_node *wn_graph_add_node(struct wn_graph *g, const char *domain, const 
     for (unsigned i = 0; i < n_out; i++)
         if (out[i] != WN_NONE)
             g->values.at[out[i]].producer = id;
+    wn_graph_uses_node(g, id, true);
     return &g->nodes.at[id];
 }
 

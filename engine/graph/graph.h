@@ -112,6 +112,7 @@ struct wn_graph {
     int64_t ir_version;
     const char *producer;
     const struct wn_graph *outer; /* the graph around a sub-graph; NULL at the top */
+    struct wn_uses *uses;         /* who uses what, between wn_graph_index() and the next sort; or NULL */
 };
 
 /** An empty graph whose contents live in `arena`. */
@@ -159,6 +160,10 @@ wn_vid wn_graph_outer_vid(const struct wn_graph *g, wn_vid v);
 /** The value in a graph around `g` that the outer value `v` stands for; NULL when `v` is not outer or none has its
  * name. Linear in the values of those graphs. */
 const struct wn_value *wn_graph_outer_value(const struct wn_graph *g, wn_vid v);
+/** Count uses now and keep the counts while nodes are added, killed and replaced, so that the three functions below
+ *  take constant time where a value has one user. Without it (also when memory is short) each looks through the graph.
+ *  wn_graph_sort() and wn_graph_done() drop the counts; node->in must not be written directly while they are kept. */
+void wn_graph_index(struct wn_graph *g);
 /** Number of live uses of `v`: node inputs, plus one per graph output, plus uses inside sub-graphs. */
 unsigned wn_graph_n_uses(const struct wn_graph *g, wn_vid v);
 /** The only node that uses `v`, or NULL when there is none, more than one, or `v` is a graph output. */

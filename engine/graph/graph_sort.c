@@ -4,6 +4,7 @@
  *         is. One stack of our own, so that a chain of a million nodes costs memory, not call depth. A node with
  *         sub-graphs also depends on the values that those take from outside; they are found by name. */
 #include "engine/graph/graph.h"
+#include "engine/graph/graph_uses.h"
 #include "engine/graph/onnx_scan.h"
 
 #include <stdlib.h>
@@ -230,6 +231,7 @@ static enum winnow_status rebuild(struct sorter *s, struct winnow_err *err)
 enum winnow_status wn_graph_sort(struct wn_graph *g, struct winnow_err *err)
 {
     WN_CLEANUP(sorter_done) struct sorter s = { .g = g };
+    wn_graph_uses_drop(g);
     WN_CLEANUP(wn_freep) unsigned char *used = calloc(g->values.n + 1, 1);
     s.producer = malloc((g->values.n + 1) * sizeof *s.producer);
     s.known = malloc(g->values.n + 1);

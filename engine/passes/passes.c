@@ -63,8 +63,9 @@ enum winnow_status wn_passes_run(struct wn_graph *g, struct winnow_err *err)
         wn_pass_quant_eltwise,  wn_pass_quant_move,  wn_pass_fold_weights, wn_pass_fuse_layers,
     };
     for (size_t i = 0; i < WN_COUNT(passes); i++) {
+        wn_graph_index(g);
         WN_TRY(passes[i](g, err));
-        WN_TRY(wn_graph_sort(g, err));
+        WN_TRY(wn_graph_sort(g, err)); /* drops the index */
     }
     WN_TRY(wn_ops_resolve(g, err));
     return wn_ops_infer_graph(g, err);

@@ -9,11 +9,11 @@ struct shape_class {
     int64_t pitch; /* enough for every member and reader */
     int64_t h;     /* tallest member */
     int64_t top, bottom, left, right;
+    struct mask *masks;
 };
 
 struct mask {
     struct mask *next;
-    uint32_t cls;
     int64_t h, w;
     const uint32_t *bits;
 };
@@ -23,7 +23,6 @@ struct wn_geometry {
     struct shape_class *cls;
     bool *padded;  /* [values] */
     int16_t *pad;  /* [values] zero point around u8 values; -1: nobody says */
-    struct mask *masks;
 };
 
 void wn_nchw(const struct wn_type *t, int64_t ret[4])
@@ -339,12 +338,12 @@ enum winnow_status wn_geometry_mask(struct wn_lower *lo, wn_vid v, const uint32_
 {
     struct wn_geometry *geo = lo->geo;
     struct wn_layout l = wn_geometry_of(lo, v, 4);
-    uint32_t cls = root(geo, v);
+    struct shape_class *cls = &geo->cls[root(geo, v)];
     *ret = NULL;
     if (!geo->padded[v])
         return WINNOW_OK;
-    for (struct mask *m = geo->masks; m; m = m->next)
-        if (m->cls == cls && m->h == l.plane.h && m->w == l.plane.w) {
+    for (struct mask *m = cls->masks; m; m = m->next)
+        if (m->h == l.plane.h && m->w == l.plane.w) {
             *ret = m->bits;
             return WINNOW_OK;
         }
@@ -354,8 +353,8 @@ enum winnow_status wn_geometry_mask(struct wn_lower *lo, wn_vid v, const uint32_
         return wn_fail(lo->err, WINNOW_E_NOMEM, "plan");
     for (int32_t y = 0; y < l.plane.h; y++)
         memset(bits + (size_t)y * (size_t)l.plane.pitch, 0xff, (size_t)l.plane.w * sizeof *bits);
-    *m = (struct mask){ geo->masks, cls, l.plane.h, l.plane.w, bits };
-    geo->masks = m;
+    *m = (struct mask){ cls->masks, l.plane.h, l.plane.w, bits };
+    cls->masks = m;
     *ret = bits;
     return WINNOW_OK;
 }

@@ -73,11 +73,10 @@ enum winnow_status wn_lower_plain(struct wn_lower *lo, wn_vid v, struct wn_loc *
 enum winnow_status wn_lower_new_plain(struct wn_lower *lo, wn_vid v, struct wn_loc *ret)
 {
     struct wn_loc *loc = &lo->plan->place[v].form[WN_FORM_PLAIN];
-    for (size_t i = 0; i < lo->plan->g.outputs.n; i++)
-        if (lo->plan->g.outputs.at[i] == v) {
-            *loc = *ret = (struct wn_loc){ .kind = WN_LOC_OUTPUT, .index = (uint32_t)i };
-            return WINNOW_OK;
-        }
+    if (lo->output[v]) {
+        *loc = *ret = (struct wn_loc){ .kind = WN_LOC_OUTPUT, .index = lo->output[v] - 1 };
+        return WINNOW_OK;
+    }
     *loc = *ret = wn_lower_buf(lo, wn_lower_bytes(lo, v));
     return ret->kind == WN_LOC_NONE ? WINNOW_E_NOMEM : WINNOW_OK;
 }
@@ -231,6 +230,37 @@ static void place_known(struct wn_lower *lo)
             (struct wn_loc){ .kind = WN_LOC_INPUT, .index = (uint32_t)i };
 }
 
+/* Who reads each value, and which are outputs. */
+static enum winnow_status index_graph(struct wn_lower *lo)
+{
+    const struct wn_graph *g = &lo->plan->g;
+    struct wn_arena *arena = &lo->plan->arena;
+    size_t n = g->values.n, reads = 0;
+    lo->user_at = wn_arena_calloc(arena, n + 2, sizeof *lo->user_at);
+    lo->output = wn_arena_calloc(arena, n + 1, sizeof *lo->output);
+    lo->choice = wn_arena_calloc(arena, g->nodes.n + 1, sizeof *lo->choice);
+    if (!lo->user_at || !lo->output || !lo->choice)
+        return wn_fail(lo->err, WINNOW_E_NOMEM, "plan");
+    for (size_t i = g->outputs.n; i-- > 0;)
+        lo->output[g->outputs.at[i]] = (uint32_t)i + 1;
+    for (size_t i = 0; i < g->nodes.n; i++) /* user_at[v + 2] counts, then sums, then moves to user_at[v + 1] */
+        for (unsigned k = 0; !g->nodes.at[i].dead && k < g->nodes.at[i].n_in; k++)
+            if (g->nodes.at[i].in[k] != WN_NONE) {
+                lo->user_at[g->nodes.at[i].in[k] + 2]++;
+                reads++;
+            }
+    for (size_t v = 2; v < n + 2; v++)
+        lo->user_at[v] += lo->user_at[v - 1];
+    lo->user = wn_arena_calloc(arena, reads + 1, sizeof *lo->user);
+    if (!lo->user)
+        return wn_fail(lo->err, WINNOW_E_NOMEM, "plan");
+    for (size_t i = 0; i < g->nodes.n; i++)
+        for (unsigned k = 0; !g->nodes.at[i].dead && k < g->nodes.at[i].n_in; k++)
+            if (g->nodes.at[i].in[k] != WN_NONE)
+                lo->user[lo->user_at[g->nodes.at[i].in[k] + 1]++] = (uint32_t)i;
+    return WINNOW_OK;
+}
+
 enum winnow_status wn_plan_lower(struct wn_plan *plan, struct winnow_model *model, struct winnow_err *err)
 {
     static wn_lower_fn *const table[] = { wn_lower_view,       wn_lower_conv_f32, wn_lower_conv_q8, wn_lower_pool,
@@ -241,6 +271,7 @@ enum winnow_status wn_plan_lower(struct wn_plan *plan, struct winnow_model *mode
     if (!plan->place)
         return wn_fail(err, WINNOW_E_NOMEM, "plan");
     place_known(&lo);
+    WN_TRY(index_graph(&lo));
     WN_TRY(wn_geometry_make(&lo));
     for (size_t i = 0; i < plan->g.nodes.n; i++) {
         const struct wn_node *node = &plan->g.nodes.at[i];

@@ -6,12 +6,16 @@
 #include "engine/plan/model.h"
 #include "engine/plan/plan.h"
 
+struct wn_q8_choice;
 struct wn_lower {
     struct wn_plan *plan;
     struct winnow_model *model;
     struct winnow_err *err;
     bool reference;          /* only reference operators */
     struct wn_geometry *geo; /* geometry.h */
+    uint32_t *user_at, *user; /* [values + 1], into user: the nodes that read a value, once per input */
+    uint32_t *output;         /* [values] 1 + the number of the output that a value is, or 0 */
+    struct wn_q8_choice **choice; /* [nodes] made so far; q8.h */
 };
 
 /** Append a step for `node`; later calls of wn_lower_touch() mark the buffers it uses. NULL when out of memory. */

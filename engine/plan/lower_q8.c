@@ -110,7 +110,7 @@ static void predict(const struct wn_sparsity *s, double rows, double cols, doubl
                        wn_cost_cycles(WN_FAMILY_to_plane, channels, 0, cols);
 }
 
-enum winnow_status wn_q8_choose(struct wn_lower *lo, const struct wn_node *node, struct wn_q8_choice *ret)
+static enum winnow_status choose(struct wn_lower *lo, const struct wn_node *node, struct wn_q8_choice *ret)
 {
     const struct wn_fused_q8 *f = node->fused;
     const struct wn_tensor *w = lo->plan->g.values.at[node->in[1]].constant;
@@ -157,22 +157,32 @@ enum winnow_status wn_q8_choose(struct wn_lower *lo, const struct wn_node *node,
     return WINNOW_OK;
 }
 
+/* Counting zeros takes a while: once per node. */
+enum winnow_status wn_q8_choose(struct wn_lower *lo, const struct wn_node *node, struct wn_q8_choice *ret)
+{
+    struct wn_q8_choice **made = &lo->choice[node - lo->plan->g.nodes.at];
+    if (!*made) {
+        WN_TRY(choose(lo, node, ret));
+        *made = wn_arena_memdup(&lo->plan->arena, ret, sizeof *ret);
+    }
+    if (!*made)
+        return wn_fail(lo->err, WINNOW_E_NOMEM, "node '%s'", node->name);
+    *ret = **made;
+    return WINNOW_OK;
+}
+
 /* Bytes per plane when everyone who reads v wants planes, else quads. */
 enum winnow_status wn_q8_out_form(struct wn_lower *lo, wn_vid v, enum wn_form *ret)
 {
     const struct wn_graph *g = &lo->plan->g;
     bool any = false, all = true;
-    for (size_t i = 0; i < g->nodes.n && all; i++) {
-        const struct wn_node *user = &g->nodes.at[i];
-        for (unsigned k = 0; k < user->n_in && !user->dead; k++) {
-            if (user->in[k] != v)
-                continue;
-            struct wn_q8_choice c = { 0 };
-            if (wn_fused_is(user, "QConv") && k == 0)
-                WN_TRY(wn_q8_choose(lo, user, &c));
-            any = true;
-            all = all && c.fits && (c.kind == WN_Q8_SPMM || c.kind == WN_Q8_STEM);
-        }
+    for (uint32_t i = lo->user_at[v]; i < lo->user_at[v + 1] && all; i++) {
+        const struct wn_node *user = &g->nodes.at[lo->user[i]];
+        struct wn_q8_choice c = { 0 };
+        if (wn_fused_is(user, "QConv") && user->in[0] == v)
+            WN_TRY(wn_q8_choose(lo, user, &c));
+        any = true;
+        all = c.fits && (c.kind == WN_Q8_SPMM || c.kind == WN_Q8_STEM);
     }
     *ret = any && all ? WN_FORM_PLANE8 : WN_FORM_QUAD;
     return WINNOW_OK;

@@ -3,11 +3,14 @@
 #include "engine/plan/plan.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #define ALIGN 64u
 /* Two buffers one after the other a multiple of 4 KiB apart fight for the same cache sets; a line between them helps.
  */
 #define SPACE 64u
+/* Above this many buffers the quadratic way takes too long. */
+#define MANY 4096u
 
 static int by_size(const void *a, const void *b)
 {
@@ -21,6 +24,49 @@ static int by_offset(const void *a, const void *b)
     return (x->offset > y->offset) - (x->offset < y->offset);
 }
 
+static int by_first(const void *a, const void *b)
+{
+    const struct wn_buf *x = *(struct wn_buf *const *)a, *y = *(struct wn_buf *const *)b;
+    return x->first != y->first ? (x->first > y->first) - (x->first < y->first) : (x > y) - (x < y);
+}
+
+static enum winnow_status finish(struct wn_plan *plan, size_t total, size_t limit, struct winnow_err *err)
+{
+    if (limit && total > limit)
+        return wn_fail(err, WINNOW_E_TOO_LARGE, "one run needs %zu bytes of activations, the limit is %zu", total,
+                       limit);
+    plan->act_bytes = total;
+    return WINNOW_OK;
+}
+
+/* The way for very many buffers: in order of time, each at the lowest gap among those alive (kept by offset). */
+static size_t place_in_time(struct wn_buf **order, size_t n, struct wn_buf **alive)
+{
+    size_t n_alive = 0, total = 0;
+    for (size_t k = 0; k < n; k++) {
+        struct wn_buf *buf = order[k];
+        size_t bytes = wn_round_up(buf->bytes, ALIGN) + SPACE, at = 0, keep = 0, slot = SIZE_MAX;
+        for (size_t i = 0; i < n_alive; i++) {
+            struct wn_buf *other = alive[i];
+            if (other->last < buf->first)
+                continue;
+            if (slot == SIZE_MAX && other->offset >= at + bytes)
+                slot = keep;
+            if (slot == SIZE_MAX)
+                at = other->offset + wn_round_up(other->bytes, ALIGN) + SPACE;
+            alive[keep++] = other;
+        }
+        n_alive = keep;
+        slot = WN_MIN(slot, n_alive);
+        memmove(alive + slot + 1, alive + slot, (n_alive - slot) * sizeof *alive);
+        alive[slot] = buf;
+        n_alive++;
+        buf->offset = at;
+        total = WN_MAX(total, at + bytes);
+    }
+    return total;
+}
+
 enum winnow_status wn_plan_memory(struct wn_plan *plan, size_t limit, struct winnow_err *err)
 {
     size_t n = plan->bufs.n;
@@ -31,8 +77,12 @@ enum winnow_status wn_plan_memory(struct wn_plan *plan, size_t limit, struct win
         return wn_fail(err, WINNOW_E_NOMEM, "memory plan");
     for (size_t i = 0; i < n; i++)
         order[i] = &plan->bufs.at[i];
-    qsort(order, n, sizeof *order, by_size);
     size_t total = 0, n_placed = 0;
+    if (n > MANY) {
+        qsort(order, n, sizeof *order, by_first);
+        return finish(plan, place_in_time(order, n, placed), limit, err);
+    }
+    qsort(order, n, sizeof *order, by_size);
     for (size_t k = 0; k < n; k++) {
         struct wn_buf *buf = order[k];
         size_t bytes = wn_round_up(buf->bytes, ALIGN) + SPACE, n_alive = 0, at = 0;
@@ -49,9 +99,5 @@ enum winnow_status wn_plan_memory(struct wn_plan *plan, size_t limit, struct win
         placed[n_placed++] = buf;
         total = WN_MAX(total, at + bytes);
     }
-    if (limit && total > limit)
-        return wn_fail(err, WINNOW_E_TOO_LARGE, "one run needs %zu bytes of activations, the limit is %zu", total,
-                       limit);
-    plan->act_bytes = total;
-    return WINNOW_OK;
+    return finish(plan, total, limit, err);
 }

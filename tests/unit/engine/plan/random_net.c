@@ -355,7 +355,7 @@ static struct map pool(struct maker *m)
     struct geom g = pick_geom(m, &x, max);
     if (m->mode == QDQ && chance(m, 40)) { /* averages of 4 are exact */
         max = false;
-        g = (struct geom){ .kh = m->one_d ? 1 : 2, .kw = m->one_d ? 4 : 2, .sh = 1, .sw = 1 };
+        g = (struct geom){ .kh = m->one_d ? 1 : 2, .kw = m->one_d ? 4 : 2, .sh = 1, .sw = 1, .dh = 1, .dw = 1 };
         if (x.h < g.kh || x.w < g.kw)
             max = true;
     }
@@ -544,10 +544,15 @@ static void check_net(uint64_t seed)
             for (int r = 0; r < ROWS; r++) {
                 struct winnow_tensor one = input_of(&m, 1, data + (size_t)r * per);
                 struct net_answer alone = net_run(model, threads, &one, 1);
-                cr_expect(alone.t.bytes == row_bytes &&
-                              memcmp(alone.t.data, (char *)got.t.data + (size_t)r * row_bytes, row_bytes) == 0,
-                          "seed %lu, %s, %u threads: row %d alone differs\n  %s", seed, wn_isa_name(isa), threads, r,
-                          m.log);
+                /* f32 sums go in another order where two threads share a row's columns */
+                struct winnow_tensor row = got.t;
+                row.shape[0] = 1;
+                row.bytes = row_bytes;
+                row.data = (char *)got.t.data + (size_t)r * row_bytes;
+                d = net_difference(&alone.t, &row);
+                cr_expect_leq(d, threads == 1 ? 0 : allowed(&m),
+                              "seed %lu, %s, %u threads: row %d alone differs by %g\n  %s", seed, wn_isa_name(isa),
+                              threads, r, d, m.log);
                 free(alone.t.data);
             }
             free(got.t.data);
