@@ -92,4 +92,5 @@ bench: all
 bench-kernels: $(BUILD)/tests/checkkern
 	$(BUILD)/tests/checkkern --bench
 -include mk/tests-daemon.mk
+-include mk/tests-worker.mk
 -include mk/conformance.mk

@@ -1,0 +1,350 @@
+/* supervise.c: one job: take its lock, run ingest and train in children, try again after a crash, say how it ended.
+ *
+ * DESIGN  Children are forked, not executed: what they need is loaded before the sandbox closes. The supervisor is
+ *         single-threaded and uses no library that starts threads, so that forking is safe. Tries are counted in
+ *         work/tries, so that a restart of the supervisor does not forget them; a stop on request is not a try. */
+#include <errno.h>
+#include <fcntl.h>
+#include <jansson.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include "base/file.h"
+#include "base/log.h"
+#include "sparsify/worker/worker.h"
+
+#define MAX_TRIES 3
+#define POLL_MS   200
+#define CANCEL_NS                                                                                                      \
+    ((uint64_t)10 * 1000000000) /* a child that does not heed `cancel` or a signal is killed after this                \
+                                 */
+#define NS UINT64_C(1000000000)
+
+volatile sig_atomic_t wn_worker_stop;
+
+/* ---- reports ---- */
+
+struct wn_report wn_report_fail(enum wn_end end, const char *code, const char *msg)
+{
+    struct wn_report r = { .end = end };
+    snprintf(r.code, sizeof r.code, "%s", code);
+    snprintf(r.msg, sizeof r.msg, "%s", msg);
+    return r;
+}
+
+struct wn_report wn_report_of(enum winnow_status status, const char *code, const struct winnow_err *err)
+{
+    const char *msg = err->msg[0] ? err->msg : winnow_status_text(status);
+    switch (status) {
+    case WINNOW_E_NOMEM:
+        return wn_report_fail(WN_END_BROKE, "out_of_memory", msg);
+    case WINNOW_E_NO_SPACE:
+        return wn_report_fail(WN_END_BROKE, "no_space", msg);
+    case WINNOW_E_IO:
+        return wn_report_fail(WN_END_BROKE, "io_error", msg);
+    default:
+        return wn_report_fail(WN_END_FAILED, code, msg);
+    }
+}
+
+enum winnow_status wn_result_write(const char *dir, const struct wn_report *r, struct winnow_err *err)
+{
+    bool cancelled = r->end == WN_END_CANCELLED;
+    json_t *msg = json_string(r->msg);
+    if (!msg)
+        msg = json_string("(a message that is not UTF-8)");
+    json_t *o = json_pack("{s:i, s:s, s:{s:s, s:o}, s:{}}", "format", 1, "status", cancelled ? "cancelled" : "failed",
+                          "error", "code", cancelled ? "cancelled" : r->code, "message", msg, "metrics");
+    WN_CLEANUP(wn_freep) char *text = o ? json_dumps(o, JSON_INDENT(1)) : NULL;
+    json_decref(o);
+    WN_CLEANUP(wn_freep) char *path = wn_asprintf("%s/work/result.json", dir);
+    if (!text || !path)
+        return wn_fail(err, WINNOW_E_NOMEM, "result.json");
+    return wn_file_write_durable(path, text, strlen(text), err);
+}
+
+/* ---- one child ---- */
+
+typedef struct wn_report phase_fn(struct wn_job *job, struct wn_progress *pg, const struct wn_worker_opts *opts);
+
+static void on_stop(int sig)
+{
+    wn_worker_stop = 1;
+}
+
+/* In the child: default signals but the stop flag, die with the parent, work, tell. Does not return. */
+static _Noreturn void child(phase_fn *phase, struct wn_job *job, struct wn_progress *pg,
+                            const struct wn_worker_opts *opts, int pipe_w, pid_t parent)
+{
+    sigset_t none;
+    struct sigaction act = { .sa_handler = on_stop, .sa_flags = SA_RESTART };
+    sigemptyset(&none);
+    sigaction(SIGTERM, &act, NULL);
+    act.sa_handler = SIG_IGN; /* a terminal's ^C reaches the supervisor, which sends SIGTERM */
+    sigaction(SIGINT, &act, NULL);
+    signal(SIGPIPE, SIG_IGN);
+    signal(SIGCHLD, SIG_DFL);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (getppid() != parent)
+        _exit(1);
+    struct wn_report r = phase(job, pg, opts);
+    ssize_t n = write(pipe_w, &r, sizeof r);
+    _exit(n == (ssize_t)sizeof r ? 0 : 1);
+}
+
+static off_t progress_size(const struct wn_progress *pg)
+{
+    struct stat st;
+    return fstat(pg->fd, &st) == 0 ? st.st_size : 0;
+}
+
+/* Look after a child until it ends. Returns its wait status; `ret_hung`: we killed it for standing still. */
+static int tend(pid_t pid, const struct wn_job *job, const struct wn_progress *pg, const struct wn_worker_opts *opts,
+                bool stops_by_itself, bool *ret_hung, bool *ret_cancelled)
+{
+    const struct timespec poll = { .tv_nsec = POLL_MS * 1000000L };
+    uint64_t grown_ns = wn_now_ns(), asked_ns = 0;
+    off_t size = progress_size(pg);
+    bool told = false;
+    sigset_t set;
+    int how;
+    sigemptyset(&set);
+    sigaddset(&set, SIGCHLD);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    for (;;) {
+        pid_t got = waitpid(pid, &how, WNOHANG);
+        if (got == pid || (got < 0 && errno != EINTR))
+            return got == pid ? how : 1 << 8;
+        int sig = sigtimedwait(&set, NULL, &poll);
+        if (sig == SIGTERM || sig == SIGINT)
+            wn_worker_stop = 1;
+        uint64_t now = wn_now_ns();
+        bool cancel = wn_job_has(job, "cancel"), want = wn_worker_stop || cancel || wn_job_has(job, "pause");
+        *ret_cancelled = cancel;
+        asked_ns = want ? (asked_ns ? asked_ns : now) : 0;
+        if (want && !stops_by_itself)
+            kill(pid, SIGKILL);
+        else if (wn_worker_stop && !told)
+            told = kill(pid, SIGTERM) == 0;
+        if (cancel && now - asked_ns > CANCEL_NS)
+            kill(pid, SIGKILL);
+        if (progress_size(pg) != size) {
+            size = progress_size(pg);
+            grown_ns = now;
+        } else if (now - grown_ns > opts->hang_s * NS && !*ret_hung) {
+            *ret_hung = true;
+            kill(pid, SIGKILL);
+        }
+    }
+}
+
+static struct wn_report died(const char *phase, int how, bool hung, const struct wn_worker_opts *opts)
+{
+    char msg[200];
+    int sig = WIFSIGNALED(how) ? WTERMSIG(how) : 0;
+    if (hung)
+        snprintf(msg, sizeof msg, "%s made no progress for %u s", phase, opts->hang_s);
+    else if (sig == SIGKILL)
+        snprintf(msg, sizeof msg, "%s was killed, most likely for want of memory", phase);
+    else if (sig == SIGXCPU)
+        snprintf(msg, sizeof msg, "%s used up its CPU time", phase);
+    else if (sig)
+        snprintf(msg, sizeof msg, "%s crashed (signal %d, %s)", phase, sig, strsignal(sig));
+    else
+        snprintf(msg, sizeof msg, "%s ended with exit status %d", phase, WEXITSTATUS(how));
+    return wn_report_fail(sig == SIGXCPU ? WN_END_FAILED : WN_END_BROKE,
+                          hung             ? "hang"
+                          : sig == SIGKILL ? "out_of_memory"
+                          : sig == SIGXCPU ? "time_limit"
+                                           : "crash",
+                          msg);
+}
+
+static struct wn_report run_phase(const char *name, phase_fn *phase, struct wn_job *job, struct wn_progress *pg,
+                                  const struct wn_worker_opts *opts)
+{
+    int ends[2];
+    struct wn_report r;
+    bool hung = false, cancelled = false;
+    pid_t parent = getpid();
+    if (pipe2(ends, O_CLOEXEC) != 0)
+        return wn_report_fail(WN_END_BROKE, "internal", "pipe2 failed");
+    fflush(NULL);
+    pid_t pid = fork();
+    if (pid == 0) {
+        close(ends[0]);
+        child(phase, job, pg, opts, ends[1], parent);
+    }
+    close(ends[1]);
+    if (pid < 0) {
+        close(ends[0]);
+        return wn_report_fail(WN_END_BROKE, "internal", strerror(errno));
+    }
+    int how = tend(pid, job, pg, opts, phase == wn_train_phase, &hung, &cancelled);
+    ssize_t n = read(ends[0], &r, sizeof r);
+    close(ends[0]);
+    if (n == (ssize_t)sizeof r && WIFEXITED(how) && WEXITSTATUS(how) == 0) {
+        r.code[sizeof r.code - 1] = r.msg[sizeof r.msg - 1] = '\0';
+        return r;
+    }
+    if (cancelled)
+        return wn_report_fail(WN_END_CANCELLED, "cancelled", "cancelled");
+    if (!hung && (wn_worker_stop || wn_job_has(job, "pause")))
+        return wn_report_fail(WN_END_LEFT, "", "");
+    return died(name, how, hung, opts);
+}
+
+/* ---- tries ---- */
+
+static unsigned tries_read(struct wn_job *job)
+{
+    void *bytes = NULL;
+    size_t n;
+    const char *path = wn_job_path(job, "work/tries");
+    unsigned tries = 0;
+    if (path && wn_file_read(path, 16, &bytes, &n, NULL) == WINNOW_OK)
+        tries = (unsigned)strtoul(bytes, NULL, 10);
+    free(bytes);
+    return tries;
+}
+
+static void tries_write(struct wn_job *job, unsigned tries)
+{
+    char text[16];
+    const char *path = wn_job_path(job, "work/tries");
+    struct winnow_err err = { 0 };
+    int n = snprintf(text, sizeof text, "%u\n", tries);
+    if (path && wn_file_write_durable(path, text, (size_t)n, &err) != WINNOW_OK)
+        wn_warning("tries_not_written", "job=%s reason=%s", job->id, err.msg);
+}
+
+/* Seconds between tries, cut short by a stop. */
+static void back_off(unsigned s)
+{
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    if (sigtimedwait(&set, NULL, &(struct timespec){ .tv_sec = s }) > 0)
+        wn_worker_stop = 1;
+}
+
+static struct wn_report try_phase(const char *name, phase_fn *phase, struct wn_job *job, struct wn_progress *pg,
+                                  const struct wn_worker_opts *opts)
+{
+    unsigned tries = tries_read(job);
+    for (;;) {
+        if (wn_worker_stop)
+            return wn_report_fail(WN_END_LEFT, "", "");
+        struct wn_report r = run_phase(name, phase, job, pg, opts);
+        if (r.end != WN_END_BROKE)
+            return r;
+        tries_write(job, ++tries);
+        wn_warning("phase_broke", "job=%s phase=%s try=%u code=%s reason=%s", job->id, name, tries, r.code, r.msg);
+        if (tries >= MAX_TRIES) {
+            char msg[240];
+            snprintf(msg, sizeof msg, "%.200s (%u tries)", r.msg, tries);
+            return wn_report_fail(WN_END_FAILED, r.code, msg);
+        }
+        wn_progress_message(pg, "warning", "try %u: %s; going on from the last checkpoint", tries, r.msg);
+        back_off(1u << (2 * (tries - 1)));
+    }
+}
+
+/* ---- the job ---- */
+
+static struct wn_report run_job(struct wn_job *job, struct wn_progress *pg, const struct wn_worker_opts *opts)
+{
+    if (wn_job_has(job, "cancel"))
+        return wn_report_fail(WN_END_CANCELLED, "cancelled", "cancelled before it began");
+    if (wn_job_has(job, "pause"))
+        return wn_report_fail(WN_END_LEFT, "", "");
+    if (!wn_job_has(job, "data/ingest.json")) {
+        struct wn_report r = try_phase("ingest", wn_ingest_phase, job, pg, opts);
+        if (r.end != WN_END_DONE)
+            return r;
+        tries_write(job, 0);
+    }
+    return try_phase("training", wn_train_phase, job, pg, opts);
+}
+
+static enum winnow_status make_folder(const char *dir, const char *name, struct winnow_err *err)
+{
+    WN_CLEANUP(wn_freep) char *path = wn_asprintf("%s/%s", dir, name);
+    if (!path)
+        return wn_fail(err, WINNOW_E_NOMEM, "%s", dir);
+    return mkdir(path, 0777) == 0 || errno == EEXIST ? WINNOW_OK : wn_fail_errno(err, errno, "%s", path);
+}
+
+static enum winnow_status make_folders(const char *dir, struct winnow_err *err)
+{
+    static const char *const names[] = {
+        "work", "work/checkpoint", "work/candidate", "data", "data/train", "data/eval"
+    };
+    for (size_t i = 0; i < WN_COUNT(names); i++)
+        WN_TRY(make_folder(dir, names[i], err));
+    return WINNOW_OK;
+}
+
+static int take_lock(const char *dir, struct winnow_err *err)
+{
+    WN_CLEANUP(wn_freep) char *path = wn_asprintf("%s/work/lock", dir);
+    int fd = path ? open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0666) : -1;
+    if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0)
+        return fd;
+    if (fd >= 0 && errno == EWOULDBLOCK)
+        wn_fail(err, WINNOW_E_CONFLICT, "another worker holds the job '%s'", dir);
+    else
+        wn_fail_errno(err, errno, "%s/work/lock", dir);
+    wn_closep(&fd);
+    return -1;
+}
+
+/* The lock is held. */
+static struct wn_report locked(const char *dir, const struct wn_worker_opts *opts)
+{
+    struct winnow_err err = { 0 };
+    struct wn_job job;
+    struct wn_progress pg;
+    enum winnow_status status = wn_job_read(dir, &job, &err);
+    if (status != WINNOW_OK)
+        return wn_report_of(status, "bad_job", &err);
+    const char *path = wn_job_path(&job, "work/progress.jsonl");
+    status = path ? wn_progress_open(path, &pg, &err) : wn_fail(&err, WINNOW_E_NOMEM, "job");
+    struct wn_report r;
+    if (status == WINNOW_OK) {
+        r = run_job(&job, &pg, opts);
+        wn_progress_close(&pg);
+    } else {
+        r = wn_report_of(status, "internal", &err);
+    }
+    wn_job_done(&job);
+    return r;
+}
+
+enum wn_ran wn_supervise(const char *dir, const struct wn_worker_opts *opts, struct winnow_err *err)
+{
+    WN_CLEANUP(wn_freep) char *result = wn_asprintf("%s/work/result.json", dir);
+    if (!result || make_folders(dir, err) != WINNOW_OK)
+        return WN_RAN_ERROR;
+    WN_CLEANUP(wn_closep) int lock = take_lock(dir, err);
+    if (lock < 0)
+        return err->status == WINNOW_E_CONFLICT ? WN_RAN_BUSY : WN_RAN_ERROR;
+    if (access(result, F_OK) == 0)
+        return WN_RAN_ENDED;
+    struct wn_report r = locked(dir, opts);
+    if (r.end == WN_END_LEFT)
+        return WN_RAN_LEFT;
+    if (r.end == WN_END_DONE)
+        return WN_RAN_ENDED;
+    wn_notice("job_ended", "dir=%s code=%s reason=%s", dir, r.code, r.msg);
+    return wn_result_write(dir, &r, err) == WINNOW_OK ? WN_RAN_ENDED : WN_RAN_ERROR;
+}

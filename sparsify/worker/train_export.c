@@ -1,0 +1,237 @@
+/* train_export.c: from the trainer to work/candidate/, and the proof that the files compute what was trained.
+ *
+ * The serving model is loaded by the serving engine and must choose the same class as the trainer (fake-quantized where
+ * quantization is on) on nearly all rows; the master must do so against the float weights. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "base/digest.h"
+#include "base/file.h"
+#include "engine/graph/onnx.h"
+#include "sparsify/export/export.h"
+#include "sparsify/worker/train_impl.h"
+
+#define MIN_AGREEMENT 0.995
+#define MIN_COMPARED  1000 /* rows, where there are so many */
+#define BLOCK         64
+
+/* ---- running an exported model ---- */
+
+struct run {
+    winnow_model *model;
+    winnow_scratch *scratch;
+    float *x;
+};
+
+static void run_done(struct run *run)
+{
+    winnow_scratch_free(run->scratch);
+    winnow_model_unref(run->model);
+    free(run->x);
+}
+
+static uint32_t best_of(const float *s, size_t n)
+{
+    size_t best = 0;
+    for (size_t i = 1; i < n; i++)
+        best = s[i] > s[best] ? i : best;
+    return (uint32_t)best;
+}
+
+/* Best class of every row of `data` by the model in `bytes`. */
+static enum winnow_status predict(const struct wn_train_run *r, const void *bytes, size_t n_bytes, const char *name,
+                                  const struct wn_train_data *data, uint32_t *ret_pred)
+{
+    WN_CLEANUP(run_done) struct run run = { 0 };
+    size_t row_bytes, per = (size_t)data->h * data->w * data->c;
+    const struct wn_pipe_io *row = wn_pipeline_row(r->origin.pipeline, &row_bytes);
+    WN_TRY(winnow_model_load_memory(bytes, n_bytes, name, NULL, &run.model, r->err));
+    WN_TRY(winnow_scratch_new(run.model, NULL, &run.scratch, r->err));
+    const struct winnow_io *io = winnow_model_input(run.model, wn_pipeline_model_input(r->origin.pipeline));
+    size_t block = io->shape[0] > 0 ? (size_t)io->shape[0] : BLOCK;
+    if (winnow_model_n_inputs(run.model) != 1 || !(run.x = calloc(block, row_bytes)))
+        return wn_fail(r->err, WINNOW_E_NOMEM, "%s", name);
+    for (size_t from = 0; from < data->n; from += block) {
+        size_t n = WN_MIN(block, data->n - from), rows = io->shape[0] > 0 ? block : n;
+        for (size_t i = 0; i < n; i++)
+            data->normalise(data->normalise_arg, data->px + (from + i) * per, (char *)run.x + i * row_bytes);
+        struct winnow_tensor x = { .dtype = io->dtype, .rank = io->rank, .data = run.x, .bytes = rows * row_bytes };
+        struct winnow_tensor y[8] = { 0 };
+        x.shape[0] = (int64_t)rows;
+        memcpy(x.shape + 1, row->shape, (io->rank - 1) * sizeof x.shape[0]);
+        unsigned n_out = winnow_model_n_outputs(run.model), out = wn_pipeline_model_output(r->origin.pipeline);
+        if (n_out > WN_COUNT(y))
+            return wn_fail(r->err, WINNOW_E_UNSUPPORTED, "%s has %u outputs", name, n_out);
+        WN_TRY(winnow_run(run.model, run.scratch, &x, 1, y, n_out, r->err));
+        size_t classes = y[out].bytes / sizeof(float) / rows;
+        if (y[out].dtype != WINNOW_F32 || !classes)
+            return wn_fail(r->err, WINNOW_E_UNSUPPORTED, "%s: scores are not f32", name);
+        for (size_t i = 0; i < n; i++)
+            ret_pred[from + i] = best_of((const float *)y[out].data + i * classes, classes);
+    }
+    return WINNOW_OK;
+}
+
+/* Share of rows on which the file and the trainer choose the same class; too small a share is an error. A single row
+ * may always differ. */
+static enum winnow_status compare(struct wn_train_run *r, const void *bytes, size_t n, const char *name,
+                                  double *ret_agreement)
+{
+    size_t all = r->rows.n_train + r->rows.n_val, rows = WN_MIN(all, WN_MAX(r->rows.n_val, (size_t)MIN_COMPARED));
+    struct wn_train_data data = wn_train_rows_part(&r->rows, &r->origin, all - rows, rows);
+    struct wn_train_score score;
+    WN_CLEANUP(wn_freep) uint32_t *want = calloc(rows + 1, sizeof *want), *got = calloc(rows + 1, sizeof *got);
+    if (!want || !got)
+        return wn_fail(r->err, WINNOW_E_NOMEM, "%s", name);
+    WN_TRY(wn_trainer_evaluate(r->tr, &data, &score, want, r->err));
+    WN_TRY(predict(r, bytes, n, name, &data, got));
+    size_t same = 0;
+    for (size_t i = 0; i < rows; i++)
+        same += want[i] == got[i];
+    *ret_agreement = (double)same / (double)rows;
+    r->compared = rows;
+    if (rows - same > (size_t)fmax(1, (double)rows * (1 - MIN_AGREEMENT)))
+        return wn_fail(r->err, WINNOW_E_INTERNAL, "%s chooses another class than the trained model on %zu of %zu rows",
+                       name, rows - same, rows);
+    return WINNOW_OK;
+}
+
+/* ---- the master ---- */
+
+static void trainer_freep(struct wn_trainer **tr)
+{
+    wn_trainer_free(*tr);
+}
+
+/* Batch norm was folded for quantization, or the base had none: put it back on the float weights, function unchanged,
+ * so that the next job trains as this one did. */
+static enum winnow_status master_with_bn(struct wn_train_run *r, void **ret_bytes, size_t *ret_n)
+{
+    struct wn_arena arena;
+    struct wn_graph g;
+    WN_CLEANUP(trainer_freep) struct wn_trainer *tr = NULL;
+    wn_arena_init(&arena, 0);
+    enum winnow_status status = wn_trainer_export_graph(r->tr, &arena, &g, r->err);
+    if (status == WINNOW_OK) {
+        status = wn_trainer_new(&g, &r->opts, &tr, r->err);
+        wn_graph_done(&g);
+    }
+    wn_arena_done(&arena);
+    WN_TRY(status);
+    WN_TRY(wn_trainer_bind_data(tr, &r->train, r->err));
+    uint64_t batches = r->train.n / r->opts.batch;
+    WN_TRY(wn_trainer_insert_bn(tr, (unsigned)WN_MIN(batches, (uint64_t)32), r->err));
+    return wn_export_master(tr, ret_bytes, ret_n, r->err);
+}
+
+static enum winnow_status write_file(struct wn_train_run *r, const char *name, const void *bytes, size_t n)
+{
+    WN_CLEANUP(wn_freep) char *path = wn_asprintf("%s/work/candidate/%s", r->job->dir, name);
+    return path ? wn_file_write_durable(path, bytes, n, r->err) : wn_fail(r->err, WINNOW_E_NOMEM, "%s", name);
+}
+
+static enum winnow_status export_master(struct wn_train_run *r)
+{
+    WN_CLEANUP(wn_freep) void *bytes = NULL;
+    size_t n = 0;
+    if (r->origin.has_conv && !wn_trainer_n_bn(r->tr))
+        WN_TRY(master_with_bn(r, &bytes, &n));
+    else
+        WN_TRY(wn_export_master(r->tr, &bytes, &n, r->err));
+    bool quant = wn_trainer_quant_enabled(r->tr);
+    if (quant)
+        wn_trainer_quant_simulate(r->tr, false);
+    enum winnow_status status = wn_trainer_evaluate(r->tr, &r->val, &r->score_f32, NULL, r->err);
+    if (status == WINNOW_OK)
+        status = compare(r, bytes, n, "master.onnx", &r->master_agreement);
+    if (quant)
+        wn_trainer_quant_simulate(r->tr, true);
+    WN_TRY(status);
+    return write_file(r, "master.onnx", bytes, n);
+}
+
+/* ---- labels and pipeline ---- */
+
+static enum winnow_status write_labels(struct wn_train_run *r)
+{
+    size_t n = 0, used = 0;
+    for (unsigned i = 0; i < r->rows.n_labels; i++)
+        n += strlen(r->rows.name[i]) + 1;
+    WN_CLEANUP(wn_freep) char *text = malloc(n + 1);
+    if (!text)
+        return wn_fail(r->err, WINNOW_E_NOMEM, "labels.txt");
+    for (unsigned i = 0; i < r->rows.n_labels; i++)
+        used += (size_t)sprintf(text + used, "%s\n", r->rows.name[i]);
+    return write_file(r, "labels.txt", text, used);
+}
+
+/* The base's pipeline.yaml, its `labels` key pointing at labels.txt. */
+static enum winnow_status write_pipeline(struct wn_train_run *r, bool labels)
+{
+    WN_CLEANUP(wn_freep) char *path = wn_asprintf("%s/base/pipeline.yaml", r->job->dir);
+    WN_CLEANUP(wn_freep) void *bytes = NULL;
+    size_t n = 0, used = 0;
+    if (!path)
+        return wn_fail(r->err, WINNOW_E_NOMEM, "pipeline.yaml");
+    WN_TRY(wn_file_read(path, (size_t)1 << 20, &bytes, &n, r->err));
+    WN_CLEANUP(wn_freep) char *out = malloc(n + 64);
+    if (!out)
+        return wn_fail(r->err, WINNOW_E_NOMEM, "pipeline.yaml");
+    for (const char *s = bytes, *end = s + n; s < end;) {
+        const char *line_end = memchr(s, '\n', (size_t)(end - s));
+        size_t len = line_end ? (size_t)(line_end - s) + 1 : (size_t)(end - s);
+        if (!labels || len < 7 || strncmp(s, "labels:", 7) != 0) {
+            memcpy(out + used, s, len);
+            used += len;
+        }
+        s += len;
+    }
+    if (labels) {
+        if (used && out[used - 1] != '\n')
+            out[used++] = '\n';
+        used += (size_t)sprintf(out + used, "labels: labels.txt\n");
+    }
+    return write_file(r, "pipeline.yaml", out, used);
+}
+
+/* What was written must open for the model that was written. */
+static enum winnow_status check_pipeline(struct wn_train_run *r)
+{
+    struct wn_arena arena;
+    struct wn_graph g;
+    struct wn_pipeline *p = NULL;
+    WN_CLEANUP(wn_freep) char *dir = wn_asprintf("%s/work/candidate", r->job->dir);
+    WN_CLEANUP(wn_freep) char *path = wn_asprintf("%s/work/candidate/model.onnx", r->job->dir);
+    if (!dir || !path)
+        return wn_fail(r->err, WINNOW_E_NOMEM, "pipeline.yaml");
+    wn_arena_init(&arena, 0);
+    enum winnow_status status = wn_onnx_read_file(path, NULL, &arena, &g, r->err);
+    if (status == WINNOW_OK) {
+        status = wn_origin_pipeline(dir, &g, &p, r->err);
+        wn_pipeline_free(p);
+        wn_graph_done(&g);
+    }
+    wn_arena_done(&arena);
+    return status == WINNOW_OK ? status : wn_fail_at(r->err, status, "candidate");
+}
+
+enum winnow_status wn_train_export(struct wn_train_run *r)
+{
+    struct wn_sha256 d;
+    char recipe[WN_DIGEST_TEXT];
+    WN_CLEANUP(wn_freep) void *bytes = NULL;
+    size_t n = 0;
+    if (!wn_sha256(r->recipe_text, r->recipe_bytes, &d))
+        return wn_fail(r->err, WINNOW_E_NOMEM, "recipe");
+    WN_TRY(wn_trainer_evaluate(r->tr, &r->val, &r->score, NULL, r->err));
+    WN_TRY(wn_export_model(r->tr, wn_digest_text(&d, recipe), &bytes, &n, r->err));
+    WN_TRY(compare(r, bytes, n, "model.onnx", &r->agreement));
+    r->candidate_bytes = n;
+    WN_TRY(write_file(r, "model.onnx", bytes, n));
+    WN_TRY(export_master(r));
+    if (r->rows.n_labels)
+        WN_TRY(write_labels(r));
+    WN_TRY(write_pipeline(r, r->rows.n_labels > 0));
+    return check_pipeline(r);
+}

@@ -1,0 +1,281 @@
+/* train_phase.c: the child that trains: it sees the base, the recipe and data/train, and writes below work/. It never
+ * sees data/eval: what it reports of accuracy is for watching, the verdict is another process's.
+ *
+ * DESIGN  A trainer is always brought up the same way (new head, batch norm put back, modifiers), then a checkpoint, if
+ *         there is one, replaces every value: so a resumed job goes on bit for bit as it would have. */
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include "base/digest.h"
+#include "base/file.h"
+#include "sparsify/worker/fault.h"
+#include "sparsify/worker/sandbox.h"
+#include "sparsify/worker/train_impl.h"
+
+#define FILE_BYTES    ((uint64_t)16 << 30)
+#define CHECKPOINT_NS ((uint64_t)60 * 1000000000)
+#define MAX_RECIPE    ((size_t)1 << 20)
+#define BN_BATCHES    32u
+
+/* ---- recipe and options ---- */
+
+/* Share of zeros in the base's weights: a sparse base keeps its masks. */
+static bool is_sparse(struct wn_trainer *tr)
+{
+    double n = 0, zero = 0;
+    for (unsigned i = 0; i < wn_trainer_n_params(tr); i++) {
+        const struct wn_param *p = wn_trainer_param(tr, i);
+        for (size_t k = 0; p->prunable && k < p->n; k++)
+            zero += !(p->w[k] < 0 || p->w[k] > 0);
+        n += p->prunable ? (double)p->n : 0;
+    }
+    return zero > 0.3 * n;
+}
+
+/* Enough steps per epoch for a schedule to be followed; whole 16-row blocks, which the sparse kernels work in. */
+static unsigned choose_batch(const struct wn_job *job, size_t n)
+{
+    unsigned batch = job->training.batch ? job->training.batch : 64;
+    while (!job->training.batch && batch > 16 && n / batch < 16)
+        batch /= 2;
+    while (batch > 1 && n < batch)
+        batch /= 2;
+    return batch;
+}
+
+/* The recipe that stands for optim_level. Its epochs follow from rows and batch; a wish for a number of epochs is met
+ * by naming the rows that give it. */
+static char *recipe_of_level(struct wn_train_run *r, bool sparse)
+{
+    size_t rows = r->rows.n_train;
+    if (!isnan(r->job->epochs))
+        rows = (size_t)r->opts.batch * (size_t)ceil(1200 / fmax(r->job->epochs, 1));
+    return wn_recipe_for_level(r->job->optim_level, rows, r->opts.batch, sparse);
+}
+
+static enum winnow_status open_recipe(struct wn_train_run *r)
+{
+    if (r->job->recipe) {
+        const char *path = wn_job_path(r->job, "recipe.yaml");
+        if (!path)
+            return wn_fail(r->err, WINNOW_E_NOMEM, "recipe");
+        WN_TRY(wn_file_read(path, MAX_RECIPE, &r->recipe_text, &r->recipe_bytes, r->err));
+    } else {
+        r->recipe_text = recipe_of_level(r, r->base_sparse);
+        if (!r->recipe_text)
+            return wn_fail(r->err, WINNOW_E_NOMEM, "recipe");
+        r->recipe_bytes = strlen(r->recipe_text);
+    }
+    WN_TRY(wn_recipe_parse(r->recipe_text, r->recipe_bytes, "recipe.yaml", &r->recipe, r->err));
+    r->epochs = wn_recipe_epochs(r->recipe);
+    if (!(r->epochs > 0) || r->epochs > 100000)
+        return wn_fail(r->err, WINNOW_E_MALFORMED, "recipe.yaml:1: training ends at epoch %g", r->epochs);
+    return WINNOW_OK;
+}
+
+static void set_augmentation(struct wn_train_run *r)
+{
+    const struct wn_job_training *t = &r->job->training;
+    r->train.flip = t->flip;
+    r->train.crop_pad = t->crop_pad >= 0 ? (unsigned)t->crop_pad : WN_MIN(r->origin.h, r->origin.w) >= 16 ? 2 : 0;
+}
+
+/* ---- what a checkpoint is bound to ---- */
+
+static enum winnow_status identify(struct wn_train_run *r)
+{
+    struct wn_sha256 d;
+    struct stat st;
+    const struct wn_job_training *t = &r->job->training;
+    WN_CLEANUP(wn_freep) char *base = wn_asprintf("%s/base/%s", r->job->dir, r->origin.file);
+    WN_CLEANUP(wn_freep) char *served = wn_asprintf("%s/base/model.onnx", r->job->dir);
+    WN_CLEANUP(wn_freep) char *rows = wn_asprintf("%s/data/train/rows.npz", r->job->dir);
+    WN_CLEANUP(wn_freep)
+    char *text = wn_asprintf("%s\n%u %.9g %d %.9g %d %u %d", (char *)r->recipe_text, r->opts.batch, t->momentum,
+                             t->nesterov, t->label_smoothing, r->train.flip, r->train.crop_pad, r->job->new_labels);
+    if (!base || !rows || !text || !served)
+        return wn_fail(r->err, WINNOW_E_NOMEM, "job");
+    WN_TRY(wn_sha256_file(base, &d, NULL, r->err));
+    memcpy(r->ids.model, d.b, sizeof d.b);
+    WN_TRY(wn_sha256_file(rows, &d, NULL, r->err));
+    memcpy(r->ids.data, d.b, sizeof d.b);
+    if (!wn_sha256(text, strlen(text), &d))
+        return wn_fail(r->err, WINNOW_E_NOMEM, "job");
+    memcpy(r->ids.recipe, d.b, sizeof d.b);
+    r->base_bytes = stat(served, &st) == 0 ? (size_t)st.st_size : 0;
+    return WINNOW_OK;
+}
+
+/* ---- the trainer ---- */
+
+static enum winnow_status new_trainer(struct wn_train_run *r)
+{
+    wn_trainer_free(r->tr);
+    r->tr = NULL;
+    WN_TRY(wn_trainer_new(&r->origin.graph, &r->opts, &r->tr, r->err));
+    if (r->job->new_labels)
+        WN_TRY(wn_trainer_replace_head(r->tr, r->rows.n_labels, r->err));
+    if (wn_trainer_n_classes(r->tr) < r->rows.n_labels)
+        return wn_fail(r->err, WINNOW_E_MALFORMED, "the base has %u classes, its labels are %u",
+                       wn_trainer_n_classes(r->tr), r->rows.n_labels);
+    WN_TRY(wn_trainer_bind_data(r->tr, &r->train, r->err));
+    if (r->origin.has_conv && !r->origin.has_bn)
+        WN_TRY(wn_trainer_insert_bn(r->tr, (unsigned)WN_MIN(r->train.n / r->opts.batch, (size_t)BN_BATCHES), r->err));
+    return WINNOW_OK;
+}
+
+/* A trainer with its modifiers, at the newest checkpoint that fits or at the start. */
+static enum winnow_status bring_up(struct wn_train_run *r)
+{
+    for (unsigned tries = 0;; tries++) {
+        bool found;
+        WN_TRY(new_trainer(r));
+        enum winnow_status status = wn_recipe_apply(r->recipe, r->tr, r->err);
+        if (status != WINNOW_OK) {
+            wn_recipe_fault("recipe.yaml", r->recipe_text, r->err);
+            return status;
+        }
+        status = wn_train_resume(r, &found);
+        if (status != WINNOW_E_PRECONDITION || tries == 3)
+            return status;
+    }
+}
+
+/* ---- steps ---- */
+
+static bool fail_step(struct wn_train_run *r, enum winnow_status status)
+{
+    if (status == WINNOW_OK)
+        return true;
+    r->end = WN_END_FAILED;
+    return false;
+}
+
+static bool on_step(void *arg, struct wn_trainer *tr, const struct wn_train_progress *p)
+{
+    struct wn_train_run *r = arg;
+    uint64_t done = p->time.step + 1;
+    bool whole = done % p->time.steps_per_epoch == 0;
+    wn_progress_step(r->pg, p);
+    if (wn_job_has(r->job, "cancel")) {
+        r->end = WN_END_CANCELLED;
+        return false;
+    }
+    bool leave = wn_worker_stop || wn_job_has(r->job, "pause");
+    if ((leave || whole || wn_now_ns() - r->checkpoint_ns > CHECKPOINT_NS) && !fail_step(r, wn_train_save(r, done)))
+        return false;
+    if (leave) {
+        r->end = WN_END_LEFT;
+        return false;
+    }
+    if (whole) {
+        struct wn_train_score score;
+        if (!fail_step(r, wn_trainer_evaluate(tr, &r->val, &score, NULL, r->err)))
+            return false;
+        wn_progress_eval(r->pg, p->time.t_next, &score);
+    }
+    return true;
+}
+
+/* ---- the phase ---- */
+
+static enum winnow_status enter(struct wn_train_run *r, const struct wn_worker_opts *opts)
+{
+    static const char *const names[] = { "job.json", "recipe.yaml", "base", "cancel", "pause", "data/train" };
+    const char *ro[WN_COUNT(names) + 1] = { 0 }, *rw[] = { wn_job_path(r->job, "work"), NULL };
+    char missing[64];
+    for (size_t i = 0; i < WN_COUNT(names); i++)
+        if (!(ro[i] = wn_job_path(r->job, names[i])))
+            return wn_fail(r->err, WINNOW_E_NOMEM, "job");
+    const struct wn_sandbox sb = { .ro = ro,
+                                   .rw = rw,
+                                   .jit = true,
+                                   .threads = true,
+                                   .idle = opts->idle,
+                                   .memory_bytes = opts->memory_bytes,
+                                   .cpu_s = opts->cpu_s,
+                                   .file_bytes = FILE_BYTES,
+                                   .files = 64 };
+    if (!rw[0])
+        return wn_fail(r->err, WINNOW_E_NOMEM, "job");
+    WN_TRY(wn_sandbox_enter(&sb, missing, r->err));
+    if (*missing)
+        wn_progress_message(r->pg, "warning", "the sandbox of training lacks: %s", missing);
+    return WINNOW_OK;
+}
+
+static enum winnow_status open_inputs(struct wn_train_run *r, const struct wn_worker_opts *opts, const char **code)
+{
+    struct wn_job *job = r->job;
+    const char *base = wn_job_path(job, "base"), *rows = wn_job_path(job, "data/train/rows.npz");
+    if (!base || !rows)
+        return wn_fail(r->err, WINNOW_E_NOMEM, "job");
+    *code = "internal";
+    WN_TRY(enter(r, opts));
+    *code = "bad_model";
+    WN_TRY(wn_origin_open(base, &r->origin, r->err));
+    *code = "bad_data";
+    WN_TRY(wn_train_rows_open(rows, job, &r->origin, &r->rows, r->err));
+    r->train = wn_train_rows_part(&r->rows, &r->origin, 0, r->rows.n_train);
+    r->val = wn_train_rows_part(&r->rows, &r->origin, r->rows.n_train, r->rows.n_val);
+    set_augmentation(r);
+    r->opts = (struct wn_train_opts){ .batch = choose_batch(job, r->rows.n_train),
+                                      .threads = job->threads,
+                                      .seed = job->seed,
+                                      .momentum = (float)job->training.momentum,
+                                      .nesterov = job->training.nesterov && job->training.momentum > 0,
+                                      .label_smoothing = (float)job->training.label_smoothing };
+    if (opts->memory_bytes)
+        r->opts.max_memory_bytes = opts->memory_bytes / 3 * 2;
+    *code = "bad_model";
+    WN_TRY(new_trainer(r));
+    r->base_sparse = is_sparse(r->tr);
+    *code = "bad_recipe";
+    WN_TRY(open_recipe(r));
+    return identify(r);
+}
+
+static enum winnow_status train(struct wn_train_run *r, const char **code)
+{
+    const struct wn_fit_opts fit = { .epochs = r->epochs, .on_step = on_step, .arg = r };
+    wn_progress_phase(r->pg, "train");
+    *code = "bad_recipe";
+    WN_TRY(bring_up(r));
+    *code = "training_failed";
+    r->checkpoint_ns = wn_now_ns();
+    WN_TRY(wn_trainer_fit(r->tr, &r->train, &fit, r->err));
+    if (wn_trainer_n_bn(r->tr))
+        WN_TRY(
+            wn_trainer_reestimate_bn(r->tr, (unsigned)WN_MIN(r->train.n / r->opts.batch, (size_t)BN_BATCHES), r->err));
+    wn_progress_phase(r->pg, "export");
+    *code = "export_failed";
+    WN_TRY(wn_train_export(r));
+    *code = "internal";
+    return wn_train_report(r);
+}
+
+static void run_done(struct wn_train_run *r)
+{
+    wn_trainer_free(r->tr);
+    wn_recipe_free(r->recipe);
+    free(r->recipe_text);
+    wn_train_rows_done(&r->rows);
+    if (r->origin.file)
+        wn_origin_done(&r->origin);
+}
+
+struct wn_report wn_train_phase(struct wn_job *job, struct wn_progress *pg, const struct wn_worker_opts *opts)
+{
+    struct winnow_err err = { 0 };
+    const char *code = "internal";
+    WN_CLEANUP(run_done)
+    struct wn_train_run r = { .job = job, .pg = pg, .err = &err, .started_ns = wn_now_ns(), .end = WN_END_DONE };
+    enum winnow_status status = open_inputs(&r, opts, &code);
+    if (status == WINNOW_OK)
+        status = train(&r, &code);
+    if (r.end == WN_END_LEFT || r.end == WN_END_CANCELLED)
+        return wn_report_fail(r.end, "cancelled", "cancelled");
+    return status == WINNOW_OK ? (struct wn_report){ .end = WN_END_DONE } : wn_report_of(status, code, &err);
+}
