@@ -134,6 +134,7 @@ void wn_rpc_server_metadata(struct wn_req *req)
     wn_rpc_reply(req, &m.base);
 }
 
+/** An unknown model is not ready, as in Triton: no error. */
 void wn_rpc_model_ready(struct wn_req *req)
 {
     WN_CLEANUP(wn_rpc_freep)
@@ -153,9 +154,6 @@ void wn_rpc_model_ready(struct wn_req *req)
     if (s == WINNOW_OK) {
         wn_req_made(req, gen);
         wn_gen_unref(gen);
-    } else if (s != WINNOW_E_UNAVAILABLE) {
-        wn_reply_err(req, &err);
-        return;
     }
     Inference__ModelReadyResponse r = INFERENCE__MODEL_READY_RESPONSE__INIT;
     r.ready = s == WINNOW_OK;
