@@ -247,13 +247,6 @@ static void gather(struct csr *c, const float *w)
         c->val[k] = w[c->pos[k]];
 }
 
-/** Rows whose input, all channels of it, takes about a third of a 512 KiB cache. */
-static int chunk_rows(int channels, const struct wn_lanes_sum *job)
-{
-    size_t rows = 160 * 1024 / (job->x_row * sizeof(float) * (size_t)channels);
-    return rows < 1 ? 1 : rows > (size_t)job->h ? WN_MAX(job->h, 1) : (int)rows;
-}
-
 static void forward_part(void *arg, unsigned i, unsigned n)
 {
     const struct call *c = arg;
@@ -265,7 +258,6 @@ static void forward_part(void *arg, unsigned i, unsigned n)
     job.y_row = (size_t)s->y.pitch * WN_LANES;
     job.y_px = WN_LANES;
     job.y_plane = s->y.plane * WN_LANES;
-    job.chunk = chunk_rows(s->x.c, &job);
     size_t from, to;
     wn_team_share((size_t)s->x.nb, i, n, &from, &to);
     for (size_t b = from; b < to; b++)
@@ -302,7 +294,6 @@ static void back_data_part(void *arg, unsigned i, unsigned n)
             job.y_row = (size_t)(s->sh * s->x.pitch) * WN_LANES;
             job.y_px = (size_t)s->sw * WN_LANES;
             job.y_plane = s->x.plane * WN_LANES;
-            job.chunk = chunk_rows(s->y.c, &job);
             size_t at = wn_lanes_at(&s->x, (int)b, 0, ph->py, ph->px);
             c->cv->kern->sum(&job, c->dy + wn_lanes_at(&s->y, (int)b, 0, 0, 0), c->add ? c->add + at : NULL, c->y + at);
         }
@@ -323,6 +314,13 @@ static uint32_t row_at(const struct csr *m, unsigned i, unsigned n)
     while (r < m->rows && m->start[r] < want)
         r++;
     return i == 0 ? 0 : r;
+}
+
+/** Rows whose input, all channels of it, takes about a third of a 512 KiB cache. */
+static int chunk_rows(int channels, const struct wn_lanes_sum *job)
+{
+    size_t rows = 160 * 1024 / (job->x_row * sizeof(float) * (size_t)channels);
+    return rows < 1 ? 1 : rows > (size_t)job->h ? WN_MAX(job->h, 1) : (int)rows;
 }
 
 static void back_weights_part(void *arg, unsigned i, unsigned n)

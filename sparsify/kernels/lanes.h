@@ -46,8 +46,8 @@ struct wn_lanes_sum {
     const float *val;      /* [start[rows]] */
     const float *bias;     /* [rows] or NULL */
     int h, w;              /* output pixels */
-    int chunk;          /* rows done for all output channels before the next ones, so that their input stays cached */
-    size_t x_row, x_px; /* input step per output row and pixel */
+    int chunk;             /* dot: rows done for all output channels before the next ones, so that they stay cached */
+    size_t x_row, x_px;    /* input step per output row and pixel */
     size_t y_row, y_px, y_plane;
 };
 

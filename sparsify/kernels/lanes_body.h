@@ -61,28 +61,24 @@ static tile_fn *const tiles[3][8] = {
     { NULL, tile_1_n, tile_2_n, tile_3_n, tile_4_n, tile_5_n, tile_6_n, tile_7_n },
 };
 
-static void sum_rows(const struct wn_lanes_sum *s, int row0, int row1, const float *x, const float *add, float *y)
+/** All output channels of a few pixels before the next pixels: they read the same input, which stays in the first
+ * cache. */
+static void sum(const struct wn_lanes_sum *s, const float *x, const float *add, float *y)
 {
     tile_fn *const *by_p = tiles[s->x_px == 16 ? 0 : s->x_px == 32 ? 1 : 2];
     int parts = (s->w + TILE - 1) / TILE;
-    for (uint32_t r = 0; r < s->rows; r++) {
-        uint32_t k = s->start[r], n = s->start[r + 1] - k;
-        float bias = s->bias ? s->bias[r] : 0.0f;
-        for (int row = row0; row < row1; row++)
-            for (int t = 0, px = 0; t < parts; t++) {
-                int p = (s->w - px + parts - t - 1) / (parts - t);
-                size_t at = (size_t)r * s->y_plane + (size_t)row * s->y_row + (size_t)px * s->y_px;
-                by_p[p](s->x_px, x + (size_t)row * s->x_row + (size_t)px * s->x_px, s->val + k, s->off + k, n, bias,
+    for (int row = 0; row < s->h; row++)
+        for (int t = 0, px = 0; t < parts; t++) {
+            int p = (s->w - px + parts - t - 1) / (parts - t);
+            const float *xp = x + (size_t)row * s->x_row + (size_t)px * s->x_px;
+            size_t at = (size_t)row * s->y_row + (size_t)px * s->y_px;
+            for (uint32_t r = 0; r < s->rows; r++, at += s->y_plane) {
+                uint32_t k = s->start[r];
+                by_p[p](s->x_px, xp, s->val + k, s->off + k, s->start[r + 1] - k, s->bias ? s->bias[r] : 0.0f,
                         add ? add + at : NULL, y + at, s->y_px);
-                px += p;
             }
-    }
-}
-
-static void sum(const struct wn_lanes_sum *s, const float *x, const float *add, float *y)
-{
-    for (int row = 0; row < s->h; row += s->chunk)
-        sum_rows(s, row, row + s->chunk < s->h ? row + s->chunk : s->h, x, add, y);
+            px += p;
+        }
 }
 
 /* ---- products at kept weights ---- */

@@ -202,9 +202,9 @@ bool wn_trainer_weight_scales(const struct wn_trainer *tr, const struct wn_param
 
 /** Number of BatchNormalization layers left. */
 unsigned wn_trainer_n_bn(const struct wn_trainer *tr);
-/** Measure every bare Conv's output over `batches` batches and put a BatchNormalization behind it that leaves the
- * function unchanged (scale = sqrt(var + eps), shift = mean, running statistics as measured).  Needs data (fit or
- * bind). */
+/** Measure every bare Conv's output (not the classifier's) over `batches` batches and put a BatchNormalization behind
+ *  it that leaves the function unchanged: scale = sqrt(var + eps), shift = mean, running statistics as measured.
+ *  Needs data (fit or bind). */
 WINNOW_MUST_USE enum winnow_status wn_trainer_insert_bn(struct wn_trainer *tr, unsigned batches,
                                                         struct winnow_err *err);
 /** Fold every BatchNormalization that follows a Conv into it. */
