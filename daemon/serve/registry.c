@@ -308,6 +308,9 @@ static enum winnow_status explain(struct wn_serve *serve, const char *name, int6
                 continue;
             break;
         }
+        int64_t first;
+        if (known && !reason[0] && wn_live_order(m, &first, 1) == 0)
+            snprintf(reason, sizeof reason, "none of its versions was made live yet");
         if (known && !(m->unloaded && !version))
             status = WINNOW_E_UNAVAILABLE;
         else if (known)

@@ -23,6 +23,8 @@
 
 #define MAX_FILES 64
 #define COPY_ROOM ((size_t)256 << 10)
+#define INCOMING  ".incoming"
+#define OUTGOING  ".outgoing-" /* followed by the version */
 
 static void close_dir(DIR **d)
 {
@@ -130,6 +132,18 @@ static enum winnow_status write_lineage(int to, const char *text, struct winnow_
     return WINNOW_OK;
 }
 
+/* What a crash left behind. */
+static void remove_leftovers(int home)
+{
+    int fd = openat(home, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    WN_CLEANUP(close_dir) DIR *d = fd >= 0 ? fdopendir(fd) : NULL;
+    if (!d)
+        wn_closep(&fd);
+    for (struct dirent *e; d && (e = readdir(d)) != NULL;)
+        if (strcmp(e->d_name, INCOMING) == 0 || strncmp(e->d_name, OUTGOING, strlen(OUTGOING)) == 0)
+            remove_folder(home, e->d_name, 0);
+}
+
 /* ---- taking one over ---- */
 
 static int64_t next_number(struct wn_serve *serve, const char *name)
@@ -215,8 +229,8 @@ static enum winnow_status add_locked(struct wn_serve *serve, const char *model, 
     WN_CLEANUP(wn_closep) int dir = open(home, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (dir < 0)
         return wn_fail_errno(err, errno, "opening folder '%s'", home);
-    static const char tmp[] = ".incoming"; /* one at a time: add is held; what a crash left is removed */
-    remove_folder(dir, tmp, 0);
+    static const char tmp[] = INCOMING; /* one at a time: add is held */
+    remove_leftovers(dir);
     if (mkdirat(dir, tmp, 0777) != 0)
         return wn_fail_errno(err, errno, "making folder '%s/%s'", home, tmp);
     WN_CLEANUP(wn_closep) int fd = openat(dir, tmp, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -290,13 +304,13 @@ void wn_version_retain(struct wn_serve *serve, struct wn_served *m, int64_t spar
         WN_CLEANUP(wn_freep) char *home = wn_asprintf("%s/%s", serve->repo.root[0], m->name);
         WN_CLEANUP(wn_closep) int fd = home ? open(home, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
         const char *name = strrchr(dir, '/') + 1;
-        if (fd >= 0)
-            remove_folder(fd, ".outgoing", 0);
-        if (fd < 0 || renameat(fd, name, fd, ".outgoing") != 0) {
+        char hidden[40];
+        snprintf(hidden, sizeof hidden, OUTGOING "%s", name);
+        if (fd < 0 || renameat(fd, name, fd, hidden) != 0) {
             wn_warning("version_not_removed", "model=%s folder=%s", m->name, dir);
             break;
         }
-        remove_folder(fd, ".outgoing", 0);
+        remove_folder(fd, hidden, 0);
         wn_info("version_removed", "model=%s version=%s why=%s", m->name, name, "models.keep_versions");
     }
 }
