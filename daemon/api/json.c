@@ -231,7 +231,6 @@ struct nest {
 static bool scalar(struct wn_json *j)
 {
     struct winnow_str s;
-    double d;
     bool b;
     switch (wn_json_peek(j)) {
     case '"':
@@ -242,7 +241,7 @@ static bool scalar(struct wn_json *j)
     case 'n':
         return wn_json_null(j) || wn_json_fail(j, "unknown word");
     default:
-        return wn_json_f64(j, &d);
+        return wn_json_skip_number(j);
     }
 }
 

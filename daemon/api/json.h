@@ -41,7 +41,8 @@ bool wn_json_u64(struct wn_json *j, uint64_t hi, uint64_t *ret);
 bool wn_json_f64(struct wn_json *j, double *ret);
 /** Rounded once, from the decimal digits to f32. Finite text that is out of range is an error. */
 bool wn_json_f32(struct wn_json *j, float *ret);
-/** Check and pass over any value. */
+/** Check and pass over a number, or any value. */
+bool wn_json_skip_number(struct wn_json *j);
 bool wn_json_skip(struct wn_json *j);
 
 /** Numbers, booleans or strings of a tensor: nested by `shape` or flat, row-major. Exactly as many as the shape says.

@@ -122,6 +122,12 @@ static bool scan(struct wn_json *j, struct number *v)
     return true;
 }
 
+bool wn_json_skip_number(struct wn_json *j)
+{
+    struct number v;
+    return scan(j, &v);
+}
+
 /* ---- reading ---- */
 static bool is_integer(struct number *v)
 {
@@ -291,6 +297,13 @@ bool wn_json_f64(struct wn_json *j, double *ret)
 }
 
 /* ---- printing ---- */
+static char *put(char *p, const char *s, int n)
+{
+    for (int i = 0; i < n; i++)
+        *p++ = s[i];
+    return p;
+}
+
 /** Decimal digits (first not '0' unless alone) with the first standing for 10^e, as JSON: 0.001, 12.5, 3.0, 1e-07. */
 static size_t layout(char *to, bool negative, const char *d, int n, int e)
 {
@@ -300,21 +313,21 @@ static size_t layout(char *to, bool negative, const char *d, int n, int e)
     if (negative)
         *p++ = '-';
     if (e >= -5 && e < 0) {
-        p += sprintf(p, "0.%.*s%.*s", -e - 1, "0000", n, d);
+        p = put(p, "0.0000", 1 - e);
+        p = put(p, d, n);
     } else if (e >= 0 && e < 16) {
         for (int i = 0; i <= e || i < n; i++) {
             if (i == e + 1)
                 *p++ = '.';
             *p++ = i < n ? d[i] : '0';
         }
-        if (n <= e + 1) {
-            *p++ = '.';
-            *p++ = '0';
-        }
+        if (n <= e + 1)
+            p = put(p, ".0", 2);
     } else {
         *p++ = d[0];
         if (n > 1)
-            p += sprintf(p, ".%.*s", n - 1, d + 1);
+            *p++ = '.';
+        p = put(p, d + 1, n - 1);
         p += sprintf(p, "e%+03d", e);
     }
     return (size_t)(p - to);
@@ -358,9 +371,13 @@ static long double scale(long double v, int k)
 
 static size_t print_digits(char *to, bool negative, uint64_t n, int k)
 {
-    char d[24];
-    int len = snprintf(d, sizeof d, "%llu", (unsigned long long)n);
-    return layout(to, negative, d, len, len - 1 - k);
+    char d[20];
+    int at = (int)sizeof d;
+    do
+        d[--at] = (char)('0' + n % 10);
+    while (n /= 10);
+    int len = (int)sizeof d - at;
+    return layout(to, negative, d + at, len, len - 1 - k);
 }
 
 size_t wn_json_print_f32(char *to, float v)
