@@ -1,7 +1,9 @@
 """onnx_bytes.py: ONNX files and other protobuf messages byte by byte, for tests that need broken ones. Standard library.
 
 Source of the field numbers: onnx/onnx onnx.proto; Triton's grpc_service.proto."""
+import random
 import struct
+import zlib
 
 F32, U8, I8, I32, I64, STRING, BOOL, F64 = 1, 2, 3, 6, 7, 8, 9, 11
 
@@ -90,3 +92,41 @@ def convolution(rows="N", size=8, classes=3):
                         node("GlobalAveragePool", ["c"], ["p"], "pool"), node("Flatten", ["p"], ["y"], "flat")],
                        [value("x", F32, [rows, 1, size, size])], [value("y", F32, [rows, classes])],
                        [tensor("W", F32, [classes, 1, 3, 3], w)]))
+
+
+def network(classes=3, size=8, rows="N", seed=1):
+    """y (N, classes): two convolutions and a linear layer over grey pictures, with random weights: something to train."""
+    rng = random.Random(seed)
+
+    def weights(name, dims):
+        n, fan = 1, 1
+        for i, d in enumerate(dims):
+            n, fan = n * d, fan * (d if i else 1)
+        return tensor(name, F32, dims, floats(*(rng.gauss(0, (2 / fan) ** 0.5) for _ in range(n))))
+    pads = {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1]}
+    return model(graph([node("Conv", ["x", "conv1.weight"], ["a"], "conv1", **pads), node("Relu", ["a"], ["b"], "relu1"),
+                        node("Conv", ["b", "conv2.weight"], ["c"], "conv2", **pads), node("Relu", ["c"], ["d"], "relu2"),
+                        node("GlobalAveragePool", ["d"], ["p"], "pool"), node("Flatten", ["p"], ["f"], "flat"),
+                        node("Gemm", ["f", "fc.weight", "fc.bias"], ["y"], "fc", transB=1)],
+                       [value("x", F32, [rows, 1, size, size])], [value("y", F32, [rows, classes])],
+                       [weights("conv1.weight", [16, 1, 3, 3]), weights("conv2.weight", [16, 16, 3, 3]),
+                        weights("fc.weight", [classes, 16]), tensor("fc.bias", F32, [classes], bytes(4 * classes))]))
+
+
+def png(width, height, rows, kind=0):
+    """A PNG of 8 bits a sample; `rows`: bytes of each row. kind 0: grey, 2: RGB."""
+    def chunk(tag, data):
+        return struct.pack(">I", len(data)) + tag + data + struct.pack(">I", zlib.crc32(tag + data))
+    head = struct.pack(">IIBBBBB", width, height, 8, kind, 0, 0, 0)
+    return (b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(b"".join(b"\0" + r for r in rows))) +
+            chunk(b"IEND", b""))
+
+
+def patterns(n, size=8, seed=1):
+    """n pictures of three kinds that a small network tells apart: (label, PNG)."""
+    rng = random.Random(seed)
+    for i in range(n):
+        kind = i % 3
+        base = [lambda y: 30, lambda y: 200, lambda y: 200 if y & 1 else 30][kind]
+        yield ("dark", "light", "stripes")[kind], png(size, size, [bytes(base(y) + rng.randrange(50) for _ in range(size))
+                                                                    for y in range(size)])

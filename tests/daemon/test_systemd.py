@@ -4,6 +4,8 @@ Units: systemd-analyze verify is silent (programs at the build's paths), the exp
 tmpfiles are accepted. Programs: winnowd serves every model there is under the unit's system-call filter, without memory
 that is written and executed, on sockets that were handed over, without a network of its own; the worker runs a job under
 its unit's filter. Ends with one line of counts."""
+import hashlib
+import io
 import json
 import os
 import pathlib
@@ -16,6 +18,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
+import zipfile
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import onnx_bytes as ox
@@ -215,6 +218,48 @@ def daemon(tmp):
     check("winnowd drains and ends with 0", code == 0, f"{code}\n{log()}")
 
 
+# ---- the worker under its unit ----
+def job_directory(job):
+    """A job as winnowd would write it: three kinds of pictures, a small network, a recipe made from a level."""
+    def digest(data):
+        return "sha256:" + hashlib.sha256(data).hexdigest()
+    (job / "base").mkdir(parents=True)
+    model, archive = ox.network(), io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as z:
+        for i, (label, picture) in enumerate(ox.patterns(450)):
+            z.writestr(f"{label}/{i}.png", picture)
+    data = job.parent / "data.zip"
+    data.write_bytes(archive.getvalue())
+    (job / "base/model.onnx").write_bytes(model)
+    (job / "base/pipeline.yaml").write_text("task: image_classification\nscale: 1/255\nlabels: labels.txt\nsoftmax: true\n")
+    (job / "base/labels.txt").write_text("dark\nlight\nstripes\n")
+    (job / "job.json").write_text(json.dumps({
+        "format": 1, "id": "ftjob-1", "model": "patterns", "target": "patterns", "base": {"version": 1, "digest": digest(model)},
+        "data": {"path": str(data), "name": "data.zip", "digest": digest(archive.getvalue())}, "recipe": False,
+        "optim_level": 0.5, "new_labels": False, "eval_share": 0.1, "seed": 1, "threads": 1, "epochs": 3}))
+
+
+def worker(tmp):
+    program = BUILD / "winnow-worker"
+    if not program.exists() or SANITIZED:
+        leave_out("the worker under its unit", "a sanitizer needs calls that the unit refuses" if SANITIZED else
+                  f"{program} is not built")
+        return
+    job = tmp / "jobs/ftjob-1"
+    job_directory(job)
+    p = run(sys.executable, HERE / "with_unit.py", ROOT / "systemd/winnow-worker.service", "--", program, "run", job)
+    for line in re.findall(r"^with_unit: (without .*)$", p.stderr, re.M):
+        leave_out("a part of the unit's rules", line)
+    result = job / "work/result.json"
+    ended = json.loads(result.read_text()) if result.exists() else {}
+    progress = (job / "work/progress.jsonl").read_text() if result.exists() else ""
+    check("the worker does a job under its unit's rules, with its JIT and its own sandbox",
+          p.returncode == 0 and ended.get("status") == "succeeded" and (job / "work/candidate/model.onnx").exists(),
+          f"{p.returncode} {ended} {p.stderr}")
+    check("its children found every part of their sandbox", progress and not re.search(r"sandbox|[Ll]andlock|seccomp", progress),
+          progress[-1500:])
+
+
 def main():
     start = time.monotonic()
     tmp = pathlib.Path(tempfile.mkdtemp(prefix="winnow-systemd-"))
@@ -226,6 +271,7 @@ def main():
             accounts_and_folders(tmp)
             rules_bite()
             daemon(tmp)
+            worker(tmp)
         else:
             leave_out("everything", "systemd-analyze is not installed")
     finally:
