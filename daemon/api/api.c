@@ -27,6 +27,7 @@ static void req_unhold(struct wn_req *req)
         req->free_state(req->state);
     atomic_fetch_sub(&req->api->inflight, 1);
     wn_arena_done(&req->arena);
+    free(req->orphan);
     req->magic = 0;
     free(req);
 }
@@ -194,6 +195,10 @@ static void on_gone(struct wn_exchange *x, void *arg)
     log_access(req, 499);
     req->x = NULL;
     req->gone = true;
+    if (req->holds > 1 && req->body) { /* somebody still reads it; as long as the client was there, net counted it */
+        size_t n;
+        req->orphan = wn_exchange_take_body(x, &n);
+    }
     wn_exchange_set_data(x, NULL);
     if (req->on_gone)
         req->on_gone(req);

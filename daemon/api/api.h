@@ -62,7 +62,7 @@ struct wn_req {
     struct wn_loop *loop;
     const struct wn_route *route;     /* NULL: no such path */
     const char *param[WN_MAX_PARAMS]; /* percent-decoded, in the order of the pattern */
-    const void *body;                 /* collected body; for an RPC: its message */
+    const void *body;                 /* collected body, as long as the request lives; for an RPC: its message */
     size_t body_n;
     uint64_t start_ns;
     struct wn_arena arena; /* released with the request */
@@ -78,6 +78,7 @@ struct wn_req {
 
     /* private to api.c */
     unsigned holds;
+    void *orphan; /* the body's memory, when the client left before the work on it was over */
     struct wn_msg msg;
     wn_handle_fn *then;
     void (*work)(struct wn_req *req);

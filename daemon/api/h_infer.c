@@ -2,8 +2,8 @@
  *
  * LIFE    on the loop: take a generation -> read and bind (on a worker where that takes milliseconds: pictures, large
  *         JSON) -> submit -> … an executor calls job_done() … -> on the loop: write the response (on a worker where it
- *         is large JSON) -> reply. The request is held across each gap; a client that leaves cancels the job.
- *         The body's memory moves into the state, since inputs point into it for as long as the job runs. */
+ *         is large JSON) -> reply. The request is held across each gap, and with it the body, which inputs point into;
+ * a client that leaves cancels the job. */
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,15 +24,12 @@ struct infer {
     struct wn_infer in;
     struct wn_job job;
     enum form form;
-    void *memory; /* the body's */
     size_t json_n;
     enum { READING, RUNNING, WRITING } at; /* what is going on elsewhere */
-    bool prepared;                         /* bound: pictures are decoded */
     enum winnow_status status;             /* of what a worker did */
     struct winnow_err err;
     struct wn_buf out;
     size_t out_json_n;
-    uint64_t timeout_us;
 };
 
 static void free_infer(void *state)
@@ -41,7 +38,6 @@ static void free_infer(void *state)
     wn_job_done_outputs(&st->job);
     wn_gen_unref(st->gen);
     wn_buf_done(&st->out);
-    free(st->memory);
     free(st);
 }
 
@@ -65,10 +61,6 @@ static struct infer *new_infer(struct wn_req *req, enum form form)
     st->in.binary_output = -1;
     req->state = st;
     req->free_state = free_infer;
-    size_t n, skip = req->rpc ? 5 : 0;
-    st->memory = wn_exchange_take_body(req->x, &n);
-    if (st->memory)
-        req->body = (const char *)st->memory + skip;
     return st;
 }
 
@@ -277,7 +269,6 @@ static enum winnow_status bind_request(struct infer *st, struct winnow_err *err)
     if (!st->job.inputs)
         return wn_fail(err, WINNOW_E_NOMEM, "request");
     WN_TRY(wn_infer_bind(&st->in, st->gen, st->job.inputs, &st->job.rows, err));
-    st->prepared = true;
     return WINNOW_OK;
 }
 

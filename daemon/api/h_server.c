@@ -6,7 +6,6 @@
 #include "daemon/api/text.h"
 
 #define SERVER_NAME "winnow"
-#define PLATFORM    "winnow_onnx"
 
 /** What GET /v2 promises beyond the core protocol. */
 static const char *const extensions[] = { "binary_tensor_data", "classification", "parameters",     "schedule_policy",
@@ -98,9 +97,9 @@ void wn_get_model(struct wn_req *req)
         json_array_append_new(in, io_json(winnow_model_input(model, i)));
     for (unsigned i = 0; i < winnow_model_n_outputs(model); i++)
         json_array_append_new(out, io_json(winnow_model_output(model, i)));
-    json_t *body =
-        json_pack("{s:s,s:o,s:s,s:o,s:o}", "name", wn_gen_model_name(gen), "versions",
-                  versions_json(req->api->serve, req->param[0]), "platform", PLATFORM, "inputs", in, "outputs", out);
+    json_t *body = json_pack("{s:s,s:o,s:s,s:o,s:o}", "name", wn_gen_model_name(gen), "versions",
+                             versions_json(req->api->serve, req->param[0]), "platform", WN_API_PLATFORM, "inputs", in,
+                             "outputs", out);
     if (body && wn_gen_pipeline(gen))
         json_object_set_new(body, "properties", pipeline_json(wn_gen_pipeline(gen)));
     wn_reply_json(req, 200, body);
@@ -201,7 +200,7 @@ void wn_rpc_model_metadata(struct wn_req *req)
     for (size_t i = 0; list && i < n; i++)
         list[i] = (char *)(uintptr_t)json_string_value(json_array_get(versions, i));
     r.name = m->name;
-    r.platform = (char *)(uintptr_t)PLATFORM;
+    r.platform = (char *)(uintptr_t)WN_API_PLATFORM;
     r.n_versions = n;
     r.versions = list;
     r.inputs = ios_pb(&req->arena, wn_gen_model(gen), false, &r.n_inputs);

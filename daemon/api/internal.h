@@ -9,6 +9,8 @@
 
 /** Requests that wait for a worker; more are answered 429. */
 #define WN_API_MAX_WORK 256u
+/** What metadata and configuration call models that winnow runs. */
+#define WN_API_PLATFORM "winnow_onnx"
 
 struct wn_api_metrics {
     wn_metrics_fn *write;

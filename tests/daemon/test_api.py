@@ -647,6 +647,29 @@ def test_metrics(d):
     check("the histogram adds up", count == inf > 0, (count, inf))
 
 
+def test_config_and_statistics(d):
+    s, _, v = d.json("GET", "/v2/models/lin/config")
+    check("config", s == 200 and v["max_batch_size"] == 32 and v["input"] == [{"name": "x", "data_type": "TYPE_FP32", "dims": [4]}] and
+          v["output"][0]["dims"] == [3], v)
+    s, _, v = d.json("GET", "/v2/models/lin/stats")
+    st = v["model_stats"][0] if s == 200 else {}
+    check("stats of a model", st and st["version"] == "1" and st["inference_count"] > 0 and st["inference_stats"]["success"]["count"] > 0 and
+          set(st["inference_stats"]) >= {"success", "fail", "queue", "compute_input", "compute_infer", "compute_output", "cache_hit", "cache_miss"}, v)
+    s, _, v = d.json("GET", "/v2/models/stats")
+    check("stats of all", s == 200 and {m["name"] for m in v["model_stats"]} >= {"lin", "pic"}, v)
+    check("stats of none", d.json("GET", "/v2/models/none/stats")[0] == 404 and d.json("GET", "/v2/models/lin/versions/9/stats")[0] == 404)
+    with tgrpc.InferenceServerClient(d.address) as c:
+        m = c.get_model_config("lin").config
+        check("triton grpc: config", m.max_batch_size == 32 and m.input[0].name == "x" and list(m.input[0].dims) == [4] and
+              m.input[0].data_type == 11 and list(m.output[0].dims) == [3] and m.HasField("dynamic_batching"), m)
+        m = c.get_inference_statistics("lin").model_stats[0]
+        check("triton grpc: statistics", m.name == "lin" and m.inference_count > 0 and m.inference_stats.success.count > 0, m)
+        check("triton grpc: statistics of all", len(c.get_inference_statistics().model_stats) >= 4)
+    with thttp.InferenceServerClient(d.address) as c:
+        check("triton http: config, statistics", c.get_model_config("lin")["name"] == "lin" and
+              c.get_inference_statistics("lin")["model_stats"][0]["name"] == "lin")
+
+
 def test_load(d, tmp):
     if not shutil.which("h2load"):
         return check("h2load (left out: not installed)", True)
@@ -768,7 +791,7 @@ def main():
             check("ready", d.wait_ready(), d.text()[-2000:])
             check("the listening address is logged", f"listening address=127.0.0.1:{d.port}" in d.text())
             for test, args in ((test_metadata, ()), (test_infer_json, ()), (test_infer_errors, ()), (test_binary, ()), (test_triton_http, ()),
-                               (test_pictures, ()), (test_triton_grpc, ()), (test_grpc, ()), (test_grpc_frames, ()), (test_metrics, ()),
+                               (test_pictures, ()), (test_triton_grpc, ()), (test_grpc, ()), (test_grpc_frames, ()), (test_metrics, ()), (test_config_and_statistics, ()),
                                (test_versions, (repo,)), (test_swap_under_load, ()), (test_overload, ()), (test_load, (tmp,)), (test_reload, ()),
                                (test_drain, ())):
                 begin = time.monotonic()
