@@ -22,6 +22,7 @@
 #include "base/log.h"
 #include "config/config.h"
 #include "daemon/api/api.h"
+#include "daemon/jobs/jobs.h"
 #include "daemon/net/net.h"
 #include "daemon/serve/serve.h"
 
@@ -36,6 +37,7 @@ struct daemon {
     struct wn_config *cfg;   /* in force; == boot before the first reload */
     struct wn_serve *serve;
     struct wn_api *api;
+    struct wn_jobs *jobs; /* NULL: jobs.enabled is false, or models.state cannot be written */
     struct wn_net *net;
     struct wn_buf ports; /* a line for each listener: for WINNOW_PORT_FILE */
     char status[200];    /* last told to systemd */
@@ -156,6 +158,8 @@ static void reload(struct daemon *d)
     wn_net_configure(d->net, &opts);
     wn_api_reconfigure(d->api, cfg);
     wn_serve_reconfigure(d->serve, cfg);
+    if (d->jobs)
+        wn_jobs_reconfigure(d->jobs, cfg);
     if (d->cfg != d->boot)
         config_free(d->cfg);
     d->cfg = cfg;
@@ -213,11 +217,29 @@ static enum winnow_status listen_all(struct daemon *d, struct winnow_err *err)
     return wn_file_write_durable(path, d->ports.at ? d->ports.at : "", d->ports.n, err);
 }
 
+/** Uploads and jobs. A server that only serves may have a state folder that it cannot write; a damaged or foreign
+ *  database is never passed over. */
+static enum winnow_status start_jobs(struct daemon *d, struct winnow_err *err)
+{
+    if (!d->cfg->jobs.enabled)
+        return WINNOW_OK;
+    enum winnow_status s = wn_jobs_new(d->cfg, d->serve, &d->jobs, err);
+    if (s == WINNOW_E_DENIED || s == WINNOW_E_NOT_FOUND || s == WINNOW_E_NO_SPACE || s == WINNOW_E_IO) {
+        wn_warning("jobs_off", "state=%s error=%s", d->cfg->models.state, err->msg);
+        return WINNOW_OK;
+    }
+    WN_TRY(s);
+    wn_api_set_jobs(d->api, d->jobs);
+    wn_api_add_metrics(d->api, wn_jobs_metrics, d->jobs);
+    return WINNOW_OK;
+}
+
 static enum winnow_status start(struct daemon *d, struct winnow_err *err)
 {
     struct wn_net_opts opts = net_opts(d->cfg);
     WN_TRY(wn_serve_new(d->cfg, &d->serve, err));
     WN_TRY(wn_api_new(d->cfg, d->serve, &d->api, err));
+    WN_TRY(start_jobs(d, err));
     WN_TRY(wn_net_new(&opts, wn_api_handler(d->api), &d->net, err));
     wn_api_set_net(d->api, d->net);
     wn_api_set_ready(d->api, true);
@@ -296,6 +318,8 @@ static int drain(struct daemon *d, const sigset_t *set, int sig)
     wn_notice("draining", "signal=%s inflight=%u", strsignal(sig), wn_api_inflight(d->api));
     sd_notify(0, "STOPPING=1\nSTATUS=finishing requests");
     wn_api_set_ready(d->api, false);
+    if (d->jobs)
+        wn_jobs_drain(d->jobs);
     sleep_watching(d, set, d->cfg->server.drain_lag);
     uint64_t grace = d->cfg->server.drain_timeout;
     wn_net_drain(d->net, grace, on_drained, NULL);
@@ -312,8 +336,11 @@ static void stop(struct daemon *d)
 {
     if (d->api)
         wn_api_stop_work(d->api);
+    if (d->jobs)
+        wn_jobs_stop(d->jobs);
     wn_serve_free(d->serve, 0);
     wn_net_free(d->net);
+    wn_jobs_free(d->jobs);
     wn_api_free(d->api);
     wn_buf_done(&d->ports);
     if (d->cfg != d->boot)

@@ -1,0 +1,123 @@
+/* supervisor.c: the worker: started where nobody watches the job folder, started again when it ends, ended when it hangs.
+ *
+ * DESIGN  Whoever watches holds the flock on STATE/jobs/.watch: a unit of its own under systemd, else a child of ours.
+ *         The test for it is taking the lock for a moment; the worker takes it itself and ends when it cannot. */
+#include "daemon/jobs/internal.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include "base/file.h"
+#include "base/log.h"
+#include "daemon/jobs/proc.h"
+
+#define SECOND        UINT64_C(1000000000)
+#define FIRST_BACKOFF ((uint64_t)200000) /* us */
+#define MAX_BACKOFF   ((uint64_t)30000000)
+#define GRACE_NS      (10 * SECOND)
+
+static bool watched(const struct wn_jobs *jobs)
+{
+    WN_CLEANUP(wn_freep) char *path = wn_asprintf("%s/.watch", jobs->dir);
+    WN_CLEANUP(wn_closep) int fd = path ? open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0666) : -1;
+    return fd < 0 || (flock(fd, LOCK_EX | LOCK_NB) < 0 && errno == EWOULDBLOCK);
+}
+
+static void start(struct wn_jobs *jobs)
+{
+    char verb[] = "watch";
+    char *argv[] = { jobs->worker, verb, jobs->dir, NULL };
+    jobs->worker_start_ns = wn_now_ns();
+    jobs->worker_term_ns = 0;
+    jobs->worker_pid = wn_proc_start(argv, -1, 0);
+    if (jobs->worker_pid < 0) {
+        wn_error("worker_start_failed", "program=%s error=%s", jobs->worker, strerror(errno));
+        jobs->worker_pid = 0;
+        jobs->worker_again_ns = wn_now_ns() + MAX_BACKOFF * 1000;
+        return;
+    }
+    atomic_fetch_add(&jobs->count.worker_starts, 1);
+    wn_info("worker_started", "pid=%d program=%s", (int)jobs->worker_pid, jobs->worker);
+}
+
+/* Longer and longer pauses for one that ends at once. */
+static void ended(struct wn_jobs *jobs, int status)
+{
+    uint64_t ran = wn_now_ns() - jobs->worker_start_ns;
+    if (ran > 60 * SECOND || !jobs->worker_backoff_us)
+        jobs->worker_backoff_us = FIRST_BACKOFF;
+    else
+        jobs->worker_backoff_us = WN_MIN(jobs->worker_backoff_us * 2, MAX_BACKOFF);
+    jobs->worker_again_ns = wn_now_ns() + jobs->worker_backoff_us * 1000;
+    wn_log(atomic_load(&jobs->stopping) ? WN_LOG_INFO : WN_LOG_WARNING, "worker_ended", "pid=%d %s=%d again_us=%" PRIu64,
+           (int)jobs->worker_pid, WIFSIGNALED(status) ? "signal" : "code",
+           WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status), jobs->worker_backoff_us);
+    jobs->worker_pid = 0;
+}
+
+int wn_supervise(struct wn_jobs *jobs)
+{
+    int status;
+    uint64_t now = wn_now_ns();
+    if (jobs->worker_pid && wn_proc_ended(jobs->worker_pid, &status))
+        ended(jobs, status);
+    if (atomic_load(&jobs->stopping)) {
+        if (jobs->worker_pid && !jobs->worker_term_ns) {
+            jobs->worker_term_ns = now;
+            kill(jobs->worker_pid, SIGTERM); /* it tells its children, after a checkpoint */
+        }
+        return 50;
+    }
+    if (!jobs->worker_pid && jobs->worker && jobs->start_worker && now >= jobs->worker_again_ns) {
+        if (!watched(jobs))
+            start(jobs);
+        else
+            jobs->worker_again_ns = now + 2 * SECOND;
+    }
+    return jobs->worker_pid ? 500 : 250;
+}
+
+void wn_supervisor_stop(struct wn_jobs *jobs)
+{
+    int status;
+    uint64_t start_ns = wn_now_ns();
+    if (!jobs->worker_pid)
+        return;
+    if (!jobs->worker_term_ns)
+        kill(jobs->worker_pid, SIGTERM);
+    while (!wn_proc_ended(jobs->worker_pid, &status)) {
+        if (wn_now_ns() - start_ns > GRACE_NS)
+            wn_proc_signal(jobs->worker_pid, SIGKILL);
+        usleep(20000);
+    }
+    ended(jobs, status);
+}
+
+/* A job whose worker is alive and says nothing. */
+void wn_ft_check_hang(struct wn_jobs *jobs, struct wn_ft *ft, const struct wn_jobs_settings *s)
+{
+    if (ft->row.stage != WN_STAGE_WORK || !ft->taken || wn_now_ns() - ft->grown_ns < s->hang_us * 1000)
+        return;
+    ft->grown_ns = wn_now_ns();
+    ft->hangs++;
+    atomic_fetch_add(&jobs->count.hangs, 1);
+    if (ft->hangs >= s->tries) {
+        struct winnow_err err;
+        WN_CLEANUP(wn_freep) char *path = wn_ft_path(jobs, ft->row.id, "cancel");
+        if (path && wn_file_write_durable(path, "", 0, &err) != WINNOW_OK)
+            wn_error("job_cancel_failed", "job=%s error=%s", ft->row.id, err.msg);
+        wn_ft_end(jobs, ft, WN_JOB_FAILED, "hang", "the worker reported no progress for jobs.hang_timeout, again and again",
+                  NULL);
+    } else {
+        wn_ft_note(jobs, ft->row.id, "warn", "message", NULL, "No progress for %" PRIu64 " s%s", s->hang_us / 1000000,
+                   jobs->worker_pid ? ": the worker is started again from its last checkpoint" : "");
+    }
+    if (jobs->worker_pid)
+        wn_proc_signal(jobs->worker_pid, SIGKILL);
+}
