@@ -1,6 +1,7 @@
-"""onnx_bytes.py: ONNX files and other protobuf messages byte by byte, for tests that need broken ones. Standard library.
+"""onnx_bytes.py: ONNX files and other protobuf messages byte by byte, for tests that need broken ones.
 
 Source of the field numbers: onnx/onnx onnx.proto; Triton's grpc_service.proto."""
+
 import random
 import struct
 import zlib
@@ -55,7 +56,7 @@ def attr(name, v):
         return out + num(3, v) + num(20, 2)
     if isinstance(v, str):
         return out + sub(4, v) + num(20, 3)
-    if isinstance(v, bytes):                               # a graph
+    if isinstance(v, bytes):  # a graph
         return out + sub(6, v) + num(20, 5)
     return out + b"".join(num(8, i) for i in v) + num(20, 7)
 
@@ -66,8 +67,13 @@ def node(op, inputs, outputs, name="", **attrs):
 
 
 def graph(nodes, inputs, outputs, weights=(), name="g"):
-    return (b"".join(sub(1, n) for n in nodes) + sub(2, name) + b"".join(sub(5, w) for w in weights) +
-            b"".join(sub(11, i) for i in inputs) + b"".join(sub(12, o) for o in outputs))
+    return (
+        b"".join(sub(1, n) for n in nodes)
+        + sub(2, name)
+        + b"".join(sub(5, w) for w in weights)
+        + b"".join(sub(11, i) for i in inputs)
+        + b"".join(sub(12, o) for o in outputs)
+    )
 
 
 def model(g, opset=17):
@@ -80,22 +86,35 @@ def floats(*v):
 
 def linear(rows="N", weight=0.25):
     """y (N, 3) = x (N, 4) W + b: the smallest model that a request makes sense for."""
-    return model(graph([node("MatMul", ["x", "W"], ["m"], "fc"), node("Add", ["m", "b"], ["y"], "bias")],
-                       [value("x", F32, [rows, 4])], [value("y", F32, [rows, 3])],
-                       [tensor("W", F32, [4, 3], floats(*([weight] * 12))), tensor("b", F32, [3], floats(1, 2, 3))]))
+    return model(
+        graph(
+            [node("MatMul", ["x", "W"], ["m"], "fc"), node("Add", ["m", "b"], ["y"], "bias")],
+            [value("x", F32, [rows, 4])],
+            [value("y", F32, [rows, 3])],
+            [tensor("W", F32, [4, 3], floats(*([weight] * 12))), tensor("b", F32, [3], floats(1, 2, 3))],
+        )
+    )
 
 
 def convolution(rows="N", size=8, classes=3):
     """y (N, classes): a 3 x 3 convolution over grey pictures of size x size, pooled."""
     w = floats(*([0.1 * (i % 5 - 2) for i in range(classes * 9)]))
-    return model(graph([node("Conv", ["x", "W"], ["c"], "conv", kernel_shape=[3, 3], pads=[1, 1, 1, 1]),
-                        node("GlobalAveragePool", ["c"], ["p"], "pool"), node("Flatten", ["p"], ["y"], "flat")],
-                       [value("x", F32, [rows, 1, size, size])], [value("y", F32, [rows, classes])],
-                       [tensor("W", F32, [classes, 1, 3, 3], w)]))
+    return model(
+        graph(
+            [
+                node("Conv", ["x", "W"], ["c"], "conv", kernel_shape=[3, 3], pads=[1, 1, 1, 1]),
+                node("GlobalAveragePool", ["c"], ["p"], "pool"),
+                node("Flatten", ["p"], ["y"], "flat"),
+            ],
+            [value("x", F32, [rows, 1, size, size])],
+            [value("y", F32, [rows, classes])],
+            [tensor("W", F32, [classes, 1, 3, 3], w)],
+        )
+    )
 
 
 def network(classes=3, size=8, rows="N", seed=1):
-    """y (N, classes): two convolutions and a linear layer over grey pictures, with random weights: something to train."""
+    """y (N, classes): two convolutions and a linear layer over grey pictures: something to train."""
     rng = random.Random(seed)
 
     def weights(name, dims):
@@ -103,23 +122,44 @@ def network(classes=3, size=8, rows="N", seed=1):
         for i, d in enumerate(dims):
             n, fan = n * d, fan * (d if i else 1)
         return tensor(name, F32, dims, floats(*(rng.gauss(0, (2 / fan) ** 0.5) for _ in range(n))))
+
     pads = {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1]}
-    return model(graph([node("Conv", ["x", "conv1.weight"], ["a"], "conv1", **pads), node("Relu", ["a"], ["b"], "relu1"),
-                        node("Conv", ["b", "conv2.weight"], ["c"], "conv2", **pads), node("Relu", ["c"], ["d"], "relu2"),
-                        node("GlobalAveragePool", ["d"], ["p"], "pool"), node("Flatten", ["p"], ["f"], "flat"),
-                        node("Gemm", ["f", "fc.weight", "fc.bias"], ["y"], "fc", transB=1)],
-                       [value("x", F32, [rows, 1, size, size])], [value("y", F32, [rows, classes])],
-                       [weights("conv1.weight", [16, 1, 3, 3]), weights("conv2.weight", [16, 16, 3, 3]),
-                        weights("fc.weight", [classes, 16]), tensor("fc.bias", F32, [classes], bytes(4 * classes))]))
+    return model(
+        graph(
+            [
+                node("Conv", ["x", "conv1.weight"], ["a"], "conv1", **pads),
+                node("Relu", ["a"], ["b"], "relu1"),
+                node("Conv", ["b", "conv2.weight"], ["c"], "conv2", **pads),
+                node("Relu", ["c"], ["d"], "relu2"),
+                node("GlobalAveragePool", ["d"], ["p"], "pool"),
+                node("Flatten", ["p"], ["f"], "flat"),
+                node("Gemm", ["f", "fc.weight", "fc.bias"], ["y"], "fc", transB=1),
+            ],
+            [value("x", F32, [rows, 1, size, size])],
+            [value("y", F32, [rows, classes])],
+            [
+                weights("conv1.weight", [16, 1, 3, 3]),
+                weights("conv2.weight", [16, 16, 3, 3]),
+                weights("fc.weight", [classes, 16]),
+                tensor("fc.bias", F32, [classes], bytes(4 * classes)),
+            ],
+        )
+    )
 
 
 def png(width, height, rows, kind=0):
     """A PNG of 8 bits a sample; `rows`: bytes of each row. kind 0: grey, 2: RGB."""
+
     def chunk(tag, data):
         return struct.pack(">I", len(data)) + tag + data + struct.pack(">I", zlib.crc32(tag + data))
+
     head = struct.pack(">IIBBBBB", width, height, 8, kind, 0, 0, 0)
-    return (b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(b"".join(b"\0" + r for r in rows))) +
-            chunk(b"IEND", b""))
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", head)
+        + chunk(b"IDAT", zlib.compress(b"".join(b"\0" + r for r in rows)))
+        + chunk(b"IEND", b"")
+    )
 
 
 def patterns(n, size=8, seed=1):
@@ -128,5 +168,6 @@ def patterns(n, size=8, seed=1):
     for i in range(n):
         kind = i % 3
         base = [lambda y: 30, lambda y: 200, lambda y: 200 if y & 1 else 30][kind]
-        yield ("dark", "light", "stripes")[kind], png(size, size, [bytes(base(y) + rng.randrange(50) for _ in range(size))
-                                                                    for y in range(size)])
+        yield ("dark", "light", "stripes")[kind], png(
+            size, size, [bytes(base(y) + rng.randrange(50) for _ in range(size)) for y in range(size)]
+        )

@@ -2,8 +2,9 @@
 
 Units: systemd-analyze verify is silent (programs at the build's paths), the exposure is below its bound, sysusers and
 tmpfiles are accepted. Programs: winnowd serves every model there is under the unit's system-call filter, without memory
-that is written and executed, on sockets that were handed over, without a network of its own; the worker runs a job under
-its unit's filter. Ends with one line of counts."""
+that is written and executed, on sockets that were handed over, without a network of its own; the worker runs a job
+under its unit's filter. Ends with one line of counts."""
+
 import hashlib
 import io
 import json
@@ -28,7 +29,7 @@ ROOT = HERE.parent.parent
 BUILD = pathlib.Path(os.environ.get("BUILD", "build")).resolve()
 DATA = ROOT / "../shared/data/models"
 UNITS = sorted(p for p in (ROOT / "systemd").iterdir() if p.suffix in (".service", ".socket", ".slice"))
-EXPOSURE = {"winnowd.service": 10, "winnow-worker.service": 10}          # tenths; the scale ends at 100
+EXPOSURE = {"winnowd.service": 10, "winnow-worker.service": 10}  # tenths; the scale ends at 100
 SANITIZED = any(s in BUILD.name for s in ("address", "undefined", "thread"))
 SIZES = {"float32": 4, "FP32": 4, "FP16": 2, "FP64": 8, "INT64": 8, "INT32": 4, "INT8": 1, "UINT8": 1, "BOOL": 1}
 passed = failed = 0
@@ -63,24 +64,40 @@ def verify(tmp):
             text = text.replace(program[0], str(built if built.exists() else "/bin/true"))
         (folder / unit.name).write_text(text)
     p = run("systemd-analyze", "verify", "--man=no", *sorted(folder.iterdir()))
-    said = [line for line in p.stderr.splitlines() if not re.search(r"Failed to (connect|prepare|create)|control group", line)]
+    said = [
+        line
+        for line in p.stderr.splitlines()
+        if not re.search(r"Failed to (connect|prepare|create)|control group", line)
+    ]
     check("systemd-analyze verify has nothing to say", p.returncode == 0 and not said and not p.stdout, said)
 
 
 def exposure():
     for name, bound in EXPOSURE.items():
-        p = run("systemd-analyze", "security", "--offline=yes", "--no-pager", f"--threshold={bound}", ROOT / "systemd" / name)
+        p = run(
+            "systemd-analyze",
+            "security",
+            "--offline=yes",
+            "--no-pager",
+            f"--threshold={bound}",
+            ROOT / "systemd" / name,
+        )
         said = re.search(r"Overall exposure level for \S+: ([\d.]+)", p.stdout)
         check(f"{name}: exposure {said[1] if said else '?'}, at most {bound / 10}", p.returncode == 0, p.stdout[-300:])
 
 
 def reasons():
     """Whatever a unit opens has a comment above it."""
-    opening = re.compile(r"^(SystemCallFilter=(?![~@])|IPAddressAllow=|MemoryDenyWriteExecute=no|RestrictAddressFamilies=AF)")
+    opening = re.compile(
+        r"^(SystemCallFilter=(?![~@])|IPAddressAllow=|MemoryDenyWriteExecute=no|RestrictAddressFamilies=AF)"
+    )
     for unit in UNITS:
         lines = unit.read_text().splitlines()
-        bare = [line for i, line in enumerate(lines) if opening.match(line) and not unit.name.endswith(".socket") and
-                not lines[i - 1].startswith("#")]
+        bare = [
+            line
+            for i, line in enumerate(lines)
+            if opening.match(line) and not unit.name.endswith(".socket") and not lines[i - 1].startswith("#")
+        ]
         if unit.suffix == ".service":
             check(f"{unit.name}: a reason beside each opening", not bare, bare)
 
@@ -93,12 +110,18 @@ def accounts_and_folders(tmp):
     if os.geteuid() and p.returncode:
         leave_out("systemd-sysusers and systemd-tmpfiles in a root of their own", "needs root")
         return
-    check("systemd-sysusers makes the account", p.returncode == 0 and re.search(r"^winnow:x:\d+:\d+:.*:/var/lib/winnow:", users, re.M),
-          p.stderr + users)
+    check(
+        "systemd-sysusers makes the account",
+        p.returncode == 0 and re.search(r"^winnow:x:\d+:\d+:.*:/var/lib/winnow:", users, re.M),
+        p.stderr + users,
+    )
     p = run("systemd-tmpfiles", f"--root={root}", "--create", ROOT / "systemd/winnow.tmpfiles")
     jobs = root / "var/lib/winnow/jobs"
-    check("systemd-tmpfiles makes the folders", p.returncode == 0 and jobs.is_dir() and jobs.stat().st_mode & 0o777 == 0o700 and
-          (root / "etc/winnow").is_dir(), p.stderr)
+    check(
+        "systemd-tmpfiles makes the folders",
+        p.returncode == 0 and jobs.is_dir() and jobs.stat().st_mode & 0o777 == 0o700 and (root / "etc/winnow").is_dir(),
+        p.stderr,
+    )
 
 
 # ---- winnowd under its unit ----
@@ -119,7 +142,9 @@ print(refused(lambda: mmap.mmap(-1, 4096, prot=7)), refused(lambda: socket.socke
 
 def rules_bite():
     """What with_unit.py applies refuses what it should, so that the tests below mean something."""
-    p = run(sys.executable, HERE / "with_unit.py", ROOT / "systemd/winnowd.service", "--", "/usr/bin/python3", "-c", PROBE)
+    p = run(
+        sys.executable, HERE / "with_unit.py", ROOT / "systemd/winnowd.service", "--", "/usr/bin/python3", "-c", PROBE
+    )
     if "without ProcSubset" in p.stderr:
         check("the rules refuse what they should", re.match(r"1 97 1 \d+ 0", p.stdout), p.stdout + p.stderr)
     else:
@@ -163,10 +188,14 @@ def infer(port, name):
         n = SIZES[i["datatype"]]
         for d in shape:
             n *= d
-        inputs.append({"name": i["name"], "datatype": i["datatype"], "shape": shape, "parameters": {"binary_data_size": n}})
+        inputs.append(
+            {"name": i["name"], "datatype": i["datatype"], "shape": shape, "parameters": {"binary_data_size": n}}
+        )
         blob += b"\1" * n if i["datatype"] == "UINT8" else bytes(n)
     head = json.dumps({"inputs": inputs}).encode()
-    status, text = http(port, f"/v2/models/{name}/infer", head + blob, {"Inference-Header-Content-Length": str(len(head))})
+    status, text = http(
+        port, f"/v2/models/{name}/infer", head + blob, {"Inference-Header-Content-Length": str(len(head))}
+    )
     return None if status == 200 and b'"outputs"' in text else f"{status} {text[:200]}"
 
 
@@ -185,11 +214,25 @@ def daemon(tmp):
     config = tmp / "winnowd.yaml"
     config.write_text(f"models:\n    repositories: [{repo}]\n    state: {state}\njobs:\n    worker: \"\"\n")
     errors = open(tmp / "winnowd.log", "w+")
-    p = subprocess.Popen([sys.executable, HERE / "with_unit.py", ROOT / "systemd/winnowd.service", "--listen", "2", "--", winnowd,
-                          "--config", config], stdout=errors, stderr=errors)
+    p = subprocess.Popen(
+        [
+            sys.executable,
+            HERE / "with_unit.py",
+            ROOT / "systemd/winnowd.service",
+            "--listen",
+            "2",
+            "--",
+            winnowd,
+            "--config",
+            config,
+        ],
+        stdout=errors,
+        stderr=errors,
+    )
 
     def log():
         return (tmp / "winnowd.log").read_text(errors="replace")
+
     ports, end = None, time.monotonic() + 60
     while not ports and time.monotonic() < end and p.poll() is None:
         ports = re.search(r"^ports (\d+) (\d+)$", log(), re.M)
@@ -197,7 +240,9 @@ def daemon(tmp):
     port = int(ports[1]) if ports else 0
     while time.monotonic() < end and p.poll() is None and http(port, "/v2/health/ready")[0] != 200:
         time.sleep(0.1)
-    check("winnowd is ready under its unit's rules", p.poll() is None and http(port, "/v2/health/ready")[0] == 200, log())
+    check(
+        "winnowd is ready under its unit's rules", p.poll() is None and http(port, "/v2/health/ready")[0] == 200, log()
+    )
     for line in re.findall(r"^with_unit: (without .*)$", log(), re.M):
         leave_out("a part of the unit's rules", line)
     if p.poll() is None:
@@ -221,8 +266,10 @@ def daemon(tmp):
 # ---- the worker under its unit ----
 def job_directory(job):
     """A job as winnowd would write it: three kinds of pictures, a small network, a recipe made from a level."""
+
     def digest(data):
         return "sha256:" + hashlib.sha256(data).hexdigest()
+
     (job / "base").mkdir(parents=True)
     model, archive = ox.network(), io.BytesIO()
     with zipfile.ZipFile(archive, "w") as z:
@@ -231,19 +278,38 @@ def job_directory(job):
     data = job.parent / "data.zip"
     data.write_bytes(archive.getvalue())
     (job / "base/model.onnx").write_bytes(model)
-    (job / "base/pipeline.yaml").write_text("task: image_classification\nscale: 1/255\nlabels: labels.txt\nsoftmax: true\n")
+    (job / "base/pipeline.yaml").write_text(
+        "task: image_classification\nscale: 1/255\nlabels: labels.txt\nsoftmax: true\n"
+    )
     (job / "base/labels.txt").write_text("dark\nlight\nstripes\n")
-    (job / "job.json").write_text(json.dumps({
-        "format": 1, "id": "ftjob-1", "model": "patterns", "target": "patterns", "base": {"version": 1, "digest": digest(model)},
-        "data": {"path": str(data), "name": "data.zip", "digest": digest(archive.getvalue())}, "recipe": False,
-        "optim_level": 0.5, "new_labels": False, "eval_share": 0.1, "seed": 1, "threads": 1, "epochs": 3}))
+    (job / "job.json").write_text(
+        json.dumps(
+            {
+                "format": 1,
+                "id": "ftjob-1",
+                "model": "patterns",
+                "target": "patterns",
+                "base": {"version": 1, "digest": digest(model)},
+                "data": {"path": str(data), "name": "data.zip", "digest": digest(archive.getvalue())},
+                "recipe": False,
+                "optim_level": 0.5,
+                "new_labels": False,
+                "eval_share": 0.1,
+                "seed": 1,
+                "threads": 1,
+                "epochs": 3,
+            }
+        )
+    )
 
 
 def worker(tmp):
     program = BUILD / "winnow-worker"
     if not program.exists() or SANITIZED:
-        leave_out("the worker under its unit", "a sanitizer needs calls that the unit refuses" if SANITIZED else
-                  f"{program} is not built")
+        leave_out(
+            "the worker under its unit",
+            "a sanitizer needs calls that the unit refuses" if SANITIZED else f"{program} is not built",
+        )
         return
     job = tmp / "jobs/ftjob-1"
     job_directory(job)
@@ -253,11 +319,16 @@ def worker(tmp):
     result = job / "work/result.json"
     ended = json.loads(result.read_text()) if result.exists() else {}
     progress = (job / "work/progress.jsonl").read_text() if result.exists() else ""
-    check("the worker does a job under its unit's rules, with its JIT and its own sandbox",
-          p.returncode == 0 and ended.get("status") == "succeeded" and (job / "work/candidate/model.onnx").exists(),
-          f"{p.returncode} {ended} {p.stderr}")
-    check("its children found every part of their sandbox", progress and not re.search(r"sandbox|[Ll]andlock|seccomp", progress),
-          progress[-1500:])
+    check(
+        "the worker does a job under its unit's rules, with its JIT and its own sandbox",
+        p.returncode == 0 and ended.get("status") == "succeeded" and (job / "work/candidate/model.onnx").exists(),
+        f"{p.returncode} {ended} {p.stderr}",
+    )
+    check(
+        "its children found every part of their sandbox",
+        progress and not re.search(r"sandbox|[Ll]andlock|seccomp", progress),
+        progress[-1500:],
+    )
 
 
 def main():

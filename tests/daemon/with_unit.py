@@ -3,10 +3,11 @@
     with_unit.py UNIT [--listen N] -- PROGRAM [ARG…]
 
 Applies, as systemd 252 would before exec: SystemCallFilter= with SystemCallErrorNumber=, MemoryDenyWriteExecute=,
-RestrictAddressFamilies=, RestrictNamespaces=, NoNewPrivileges=; where this user may, PrivateNetwork= (a network namespace
-without interfaces) and ProcSubset=pid. --listen hands over N loopback sockets as winnowd.socket does and writes their
+RestrictAddressFamilies=, RestrictNamespaces=, NoNewPrivileges=; where this user may, PrivateNetwork= (a network
+namespace without interfaces) and ProcSubset=pid. --listen hands over N loopback sockets as winnowd.socket does and writes their
 ports to standard error. Other users, mounts and device rules are not applied.
 Source: systemd src/shared/seccomp-util.c. Needs libseccomp.so.2."""
+
 import ctypes
 import errno
 import os
@@ -38,7 +39,9 @@ def group(name):
     """System calls of a group (@name) or of a call's own name."""
     if not name.startswith("@"):
         return {name}
-    text = subprocess.run(["systemd-analyze", "syscall-filter", name], check=True, capture_output=True, text=True).stdout
+    text = subprocess.run(
+        ["systemd-analyze", "syscall-filter", name], check=True, capture_output=True, text=True
+    ).stdout
     calls = set()
     for word in text.split("\n")[1:]:
         word = word.strip()
@@ -62,7 +65,7 @@ class Filter:
 
     def rule(self, action, call, *cmps):
         nr = self.lib.seccomp_syscall_resolve_name(call.encode())
-        if nr < 0:                                        # not of this architecture or kernel
+        if nr < 0:  # not of this architecture or kernel
             return
         rc = self.lib.seccomp_rule_add_array(self.ctx, action, nr, len(cmps), (Cmp * len(cmps))(*cmps))
         if rc not in (0, -errno.EACCES, -errno.EDOM):
@@ -78,12 +81,12 @@ def close_down(unit):
     lib = ctypes.CDLL("libseccomp.so.2", use_errno=True)
     lib.seccomp_init.restype = ctypes.c_void_p
     refuse = 0x00050000 | errno.EPERM
-    calls = allowed_calls(unit)                           # before anything is closed: it starts programs
+    calls = allowed_calls(unit)  # before anything is closed: it starts programs
     yes = lambda key: unit.get(key, ["no"])[-1] in ("yes", "true")
     filters = []
     if yes("MemoryDenyWriteExecute"):
         f = Filter(lib, ALLOW)
-        f.rule(refuse, "mmap", Cmp(2, MASKED_EQ, 6, 6))   # PROT_WRITE | PROT_EXEC
+        f.rule(refuse, "mmap", Cmp(2, MASKED_EQ, 6, 6))  # PROT_WRITE | PROT_EXEC
         f.rule(refuse, "mprotect", Cmp(2, MASKED_EQ, 4, 4))
         f.rule(refuse, "pkey_mprotect", Cmp(2, MASKED_EQ, 4, 4))
         f.rule(refuse, "shmat", Cmp(2, MASKED_EQ, 0o100000, 0o100000))
@@ -119,18 +122,20 @@ def private(unit):
             print(f"with_unit: without {what}: {os.strerror(ctypes.get_errno())}", file=sys.stderr, flush=True)
             return False
         return True
+
     if unit.get("PrivateNetwork") == ["yes"]:
         attempt("PrivateNetwork", libc.unshare, 0x40000000)
     if unit.get("ProcSubset") == ["pid"] and attempt("ProcSubset", libc.unshare, 0x00020000):
         rec_private = 1 << 14 | 1 << 18
-        attempt("ProcSubset", libc.mount, b"none", b"/", None, rec_private, None) and \
-            attempt("ProcSubset", libc.mount, b"proc", b"/proc", b"proc", 0, b"subset=pid")
+        attempt("ProcSubset", libc.mount, b"none", b"/", None, rec_private, None) and attempt(
+            "ProcSubset", libc.mount, b"proc", b"/proc", b"proc", 0, b"subset=pid"
+        )
 
 
 def main():
     unit = settings(sys.argv[1])
-    words = sys.argv[2:sys.argv.index("--")]
-    program = sys.argv[sys.argv.index("--") + 1:]
+    words = sys.argv[2 : sys.argv.index("--")]
+    program = sys.argv[sys.argv.index("--") + 1 :]
     if words[:1] == ["--listen"]:
         sockets = [socket.create_server(("127.0.0.1", 0), backlog=128) for _ in range(int(words[1]))]
         print("ports", *(s.getsockname()[1] for s in sockets), file=sys.stderr, flush=True)

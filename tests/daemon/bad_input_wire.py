@@ -1,0 +1,338 @@
+"""bad_input_wire.py: the part of test_bad_input.py that a winnowd answers."""
+
+import json
+import os
+import shutil
+import struct
+import zlib
+
+import bad_input
+import onnx_bytes as ox
+from bad_input import ask, daemon, png
+from bad_input_local import nested
+
+
+def tensor_json(data="[[1,2,3,4]]", name='"x"', dtype='"FP32"', shape="[1,4]", more=""):
+    return f'{{"inputs":[{{"name":{name},"datatype":{dtype},"shape":{shape},"data":{data}{more}}}]}}'
+
+
+def json_bodies():
+    infer = "/v2/models/linear/infer"
+
+    def case(name, body, want, *names, target=infer, headers=None):
+        ask("infer JSON: " + name, want, names, lambda: daemon.request("POST", target, body, headers))
+
+    case("a good one, so that the others mean something", tensor_json(), 200, r'"data":\[')
+    case("no body", "", 400, r"JSON|body|object")
+    case("not JSON", "x=1&y=2", 400, r"byte \d+|object|offset")
+    case("a comma too many", tensor_json() + ",", 400, r"byte|offset|trailing|behind|after|end")
+    case("cut in the middle", tensor_json()[:50], 400, r"byte|offset|end|cut")
+    case("an array", "[]", 400, r"object")
+    case(
+        "100 000 levels deep", '{"parameters":{"a":' + "[" * 100000 + "]" * 100000 + "}}", 400, r"deep|depth|level|nest"
+    )
+    case("100 000 levels deep in data", tensor_json("[" * 100000 + "1" + "]" * 100000), 400, r"'x'|deep|nest|level")
+    case("no inputs", '{"id":"7"}', 400, r"inputs")
+    case("inputs twice", tensor_json()[:-1] + "," + tensor_json()[1:], 400, r"inputs", r"twice")
+    case(
+        "an input twice",
+        tensor_json().replace("]}]}", ']},{"name":"x","datatype":"FP32","shape":[1,4],"data":[1,2,3,4]}]}'),
+        400,
+        r"x",
+    )
+    case("an input the model has not", tensor_json(name='"z"'), 400, r"'z'|'x'")
+    case("another shape", tensor_json("[[1,2,3]]", shape="[1,3]"), 400, r"'x'|x")
+    case("another rank", tensor_json("[1,2,3,4]", shape="[4]"), 400, r"'x'|x")
+    case("another datatype", tensor_json(dtype='"INT64"'), 400, r"x", r"INT64|i64")
+    case("unknown datatype", tensor_json(dtype='"FP33"'), 400, r"FP33")
+    case("more values than the shape says", tensor_json("[[1,2,3,4,5]]"), 400, r"x")
+    case("fewer values than the shape says", tensor_json("[[1,2,3]]"), 400, r"x")
+    case("a shape of 2^62 rows", tensor_json(shape=f"[{1 << 62},4]"), 400, r"x|shape|elements")
+    case("a negative extent", tensor_json(shape="[-1,4]"), 400, r"byte 52|'x'")
+    case("a shape of 9 dimensions", tensor_json(shape="[1,1,1,1,1,1,1,1,4]"), 400, r"dimension|shape")
+    case("text where a number belongs", tensor_json('[["one",2,3,4]]'), 400, r"x")
+    case("NaN and Infinity are values", tensor_json("[[NaN,Infinity,-Infinity,0]]"), 200, r"NaN")
+    case("number past every float", tensor_json("[[1e999,2,3,4]]"), (200, 400), r"x|y")
+    case("a lone surrogate in a name", tensor_json(name=r'"\ud800"'), 400, r"surrogate|byte|character|name|escape|UTF")
+    case(
+        "5 MiB where 4 are allowed",
+        tensor_json("[" + "1," * (5 << 19) + "1]"),
+        413,
+        r"4194304|large|limit|max_body|4 MiB|exceed",
+    )
+    case(
+        "257 inputs",
+        '{"inputs":[' + ",".join(['{"name":"x","datatype":"FP32","shape":[0,4],"data":[]}'] * 257) + "]}",
+        (400, 413),
+        r"256|inputs",
+    )
+    case("an output the model has not", tensor_json()[:-1] + ',"outputs":[{"name":"q"}]}', 400, r"'q'|q")
+    case(
+        "an output of 10^6",
+        tensor_json()[:-1] + ',"outputs":[' + ",".join(['{"name":"y"}'] * 100000) + "]}",
+        (400, 413),
+        r"256|outputs",
+    )
+    case("shared memory", tensor_json(more=',"parameters":{"shared_memory_region":"a"}'), 400, r"shared memory")
+    case("unknown model", tensor_json(), 404, r"nobody", target="/v2/models/nobody/infer")
+    case("a path for a name", tensor_json(), (400, 404), r".", target="/v2/models/..%2f..%2fetc/infer")
+    case("unknown version", tensor_json(), 404, r"7", target="/v2/models/linear/versions/7/infer")
+    case(
+        "pinned to a generation that is not",
+        tensor_json(),
+        412,
+        r"generation|99",
+        headers={"winnow-pin": "generation=99999"},
+    )
+    case("pinned to another digest", tensor_json(), 412, r"digest", headers={"winnow-pin": "digest=sha256:" + "0" * 64})
+    case("a pin that is none", tensor_json(), 400, r"pin", headers={"winnow-pin": "weather=fine"})
+    case(
+        "a deadline that is no number",
+        tensor_json()[:-1] + ',"parameters":{"timeout":"soon"}}',
+        400,
+        r"byte|number|timeout|integer",
+    )
+
+    def binary(name, head, blob, want, *names, length=None):
+        text = json.dumps(head)
+        headers = {"Inference-Header-Content-Length": str(len(text) if length is None else length)}
+        case("binary tensors, " + name, text.encode() + blob, want, *names, headers=headers)
+
+    x = {"name": "x", "datatype": "FP32", "shape": [1, 4]}
+
+    def sized(n, **more):
+        return {"inputs": [{**x, **more, "parameters": {"binary_data_size": n}}]}
+
+    binary("a good one", sized(16), bytes(16), 200, r"y")
+    binary("size more than follows", sized(16), bytes(8), 400, r"x", r"16")
+    binary("size less than follows", sized(16), bytes(20), 400, r"4 bytes|additional|behind")
+    binary("size is not the shape's", sized(12), bytes(12), 400, r"x", r"12|16")
+    binary("size of 2^63", sized((1 << 63) - 1), bytes(16), 400, r"x")
+    binary("negative size", sized(-1), bytes(16), 400, r"byte|number|range|integer|-1")
+    binary("head longer than the body", sized(16), bytes(16), 400, r"[Hh]eader|JSON|length|body", length=10**6)
+    binary("head length is no number", sized(16), bytes(16), 400, r"[Hh]eader|length", length="many")
+    binary(
+        "strings that end early",
+        sized(8, name="image", datatype="BYTES", shape=[1]),
+        struct.pack("<II", 1000, 0),
+        400,
+        r"image|x",
+    )
+
+
+def rpcs():
+    infer = "inference.GRPCInferenceService/ModelInfer"
+
+    def framed(message, flag=0, n=None):
+        return struct.pack(">BI", flag, len(message) if n is None else n) + message
+
+    def case(name, frame, want, *names, method=infer, options=()):
+        ask("gRPC: " + name, want, names, lambda: daemon.rpc(method, frame, *options))
+
+    def call(name, message, want, *names, method=infer):
+        if bad_input.grpc is None:
+            bad_input.left_out.append("gRPC: " + name)
+        else:
+            ask("gRPC: " + name, want, names, lambda: daemon.call(method, message))
+
+    def tensor(name="x", dtype="FP32", shape=(1, 4)):
+        return ox.sub(5, ox.sub(1, name) + ox.sub(2, dtype) + ox.sub(3, b"".join(ox.varint(d) for d in shape)))
+
+    def request(*parts, model="linear"):
+        return framed(ox.sub(1, model) + b"".join(parts))
+
+    raw = ox.sub(7, bytes(16))
+    case("a good one", request(tensor(), raw), 0)
+    case("garbage for a message", framed(b"\xff" * 100), 3, r"message|decode|proto|byte|field")
+    case(
+        "a message cut short", framed((ox.sub(1, "linear") + tensor())[:-3]), 3, r"message|decode|proto|byte|field|cut"
+    )
+    case(
+        "frame longer than the body",
+        framed(ox.sub(1, "linear"), n=500),
+        (3, 13),
+        r"frame|message|length|body|bytes|cut",
+    )
+    case(
+        "frame shorter than the body",
+        framed(ox.sub(1, "linear") + raw, n=3),
+        (3, 12, 13),
+        r"frame|message|length|body|bytes|more",
+    )
+    case("three bytes of a frame", b"\0\0\0", (3, 13), r"frame|message|length|body|bytes")
+    case("frame that says 4 GiB", framed(b"", n=0xFFFFFFFF), (3, 8, 13), r"frame|message|length|body|bytes|large")
+    call("5 MiB where 4 are allowed", bytes(5 << 20), 8, r"4194304|large|limit|max_body|body")
+    case("compressed by nothing that was named", framed(ox.sub(1, "linear"), flag=1), (12, 13), r"compress|encoding")
+    case(
+        "compressed by something unknown",
+        framed(b"x", flag=1),
+        12,
+        r"snappy|compress|encoding",
+        options=("-H", "grpc-encoding: snappy"),
+    )
+    case("frame flag 7", framed(ox.sub(1, "linear"), flag=7), (3, 12, 13), r"flag|compress|frame")
+    call("unknown method", b"", 12, r"Frobnicate", method="inference.GRPCInferenceService/Frobnicate")
+    call("unknown service", b"", 12, r"nobody\.Service", method="nobody.Service/Call")
+    case("a timeout that is none counts as none", request(tensor(), raw), 0, options=("-H", "grpc-timeout: soon"))
+    case("unknown model", request(tensor(), raw, model="nobody"), 5, r"nobody")
+    case("model version that is no number", request(ox.sub(2, "seven"), tensor(), raw), (3, 5), r"seven|version")
+    case("raw bytes are not the shape's", request(tensor(), ox.sub(7, bytes(12))), 3, r"x", r"12|16")
+    case("an input without its raw bytes", request(tensor()), 3, r"x|raw|content")
+    case("more raw contents than inputs", request(tensor(), raw, raw), 3, r"raw|input|content")
+    case(
+        "shape whose product overflows", request(tensor(shape=(1 << 62, 1 << 62)), raw), 3, r"x|shape|elements|overflow"
+    )
+    case("a negative extent", request(tensor(shape=((1 << 64) - 1, 4)), raw), 3, r"x|shape|negative|-1")
+    case(
+        "message bomb: a million empty inputs",
+        framed(ox.sub(1, "linear") + ox.sub(5, b"") * 1000000),
+        (3, 8),
+        r"256|input|tensor",
+    )
+    case("nested garbage 100 000 deep", framed(b"\x2b" * 100000), 3, r"message|decode|proto|byte|group|wire|field")
+    case(
+        "small RPC with a field bomb",
+        framed(ox.sub(99, b"") * 400000),
+        (3, 8),
+        r"fields|MiB|levels",
+        method="inference.GRPCInferenceService/RepositoryIndex",
+    )
+
+
+def pictures():
+    infer = "/v2/models/pictures/infer"
+
+    def case(name, body, want, *names, kind="image/png", target=infer):
+        ask("picture: " + name, want, names, lambda: daemon.request("POST", target, body, {"Content-Type": kind}))
+
+    jpeg = open(os.path.join(os.path.dirname(__file__), "..", "fuzz/corpus/image/base.jpg"), "rb").read()
+    case("a good one", png(16, 12), 200, r"label", r"round|square|other")
+    case("a good JPEG", jpeg, 200, r"label", kind="image/jpeg")
+    case("text", b"this is no picture", 400, r"PNG|JPEG|picture|image")
+    case("nothing", b"", 400, r"picture|image|empty|bytes|body")
+    case("a GIF", b"GIF89a" + bytes(64), (400, 415, 501), r"GIF")
+    case("PNG cut in the middle", png(64, 64, cut=70), 400, r"PNG|picture|image|end|cut")
+    case("JPEG cut in the middle", jpeg[: len(jpeg) // 2], 400, r"JPEG|picture|image|end", kind="image/jpeg")
+    case(
+        "PNG of 60000 x 60000 in 2 kB",
+        png(60000, 60000, rows=zlib.compress(bytes(1 << 20))),
+        (400, 413),
+        r"60000|8192|pixels|large",
+    )
+    case(
+        "PNG whose width is a lie", png(8000, 8000, rows=zlib.compress(bytes(1000))), 400, r"PNG|picture|image|end|data"
+    )
+    case(
+        "for a model without pictures",
+        png(8, 8),
+        (400, 415),
+        r"linear|picture|image|pipeline",
+        target="/v2/models/linear/infer",
+    )
+
+
+def http_requests():
+    ok = "Host: a\r\nConnection: close\r\n"
+    body = tensor_json()
+
+    def case(name, data, want, *names):
+        ask("HTTP: " + name, want, names, lambda: daemon.raw(data.encode("latin-1") if isinstance(data, str) else data))
+
+    def post(headers, text=body):
+        return f"POST /v2/models/linear/infer HTTP/1.1\r\n{ok}{headers}\r\n{text}"
+
+    n = len(body)
+    case("a good one", post(f"Content-Length: {n}\r\n"), 200, r"y")
+    case("unknown path", f"GET /v3/nothing HTTP/1.1\r\n{ok}\r\n", 404, r".")
+    case("wrong method", f"DELETE /v2/models/linear/infer HTTP/1.1\r\n{ok}\r\n", 405, r".")
+    case("headers of 20 kB", f"GET /v2 HTTP/1.1\r\n{ok}X: {'y' * 20000}\r\n\r\n", 431)
+    case("200 headers", f"GET /v2 HTTP/1.1\r\n{ok}" + "".join(f"X{i}: 1\r\n" for i in range(200)) + "\r\n", 431)
+    case("two Content-Lengths", post(f"Content-Length: {n}\r\nContent-Length: {n + 1}\r\n"), 400)
+    case("Content-Length: +5", post("Content-Length: +5\r\n"), 400)
+    case("Content-Length past 64 bits", post("Content-Length: 99999999999999999999\r\n"), (400, 413))
+    case(
+        "both length and chunks",
+        post(f"Content-Length: {n}\r\nTransfer-Encoding: chunked\r\n", f"{n:x}\r\n{body}\r\n0\r\n\r\n"),
+        400,
+    )
+    case("Transfer-Encoding: chunked, identity", post("Transfer-Encoding: chunked, identity\r\n"), (400, 501))
+    case("Transfer-Encoding: xchunked", post("Transfer-Encoding: xchunked\r\n"), (400, 501))
+    case("space before the colon", post(f"Content-Length : {n}\r\n"), 400)
+    case("a folded header", f"GET /v2 HTTP/1.1\r\n{ok}X: a\r\n b\r\n\r\n", 400)
+    case("bare line feeds", "GET /v2 HTTP/1.1\nHost: a\n\n", 400)
+    case("NUL in a header", f"GET /v2 HTTP/1.1\r\n{ok}X: a\0b\r\n\r\n", 400)
+    case("no Host", "GET /v2 HTTP/1.1\r\n\r\n", 400)
+    case("two Hosts", f"GET /v2 HTTP/1.1\r\n{ok}Host: b\r\n\r\n", 400)
+    case("HTTP/3.0", f"GET /v2 HTTP/3.0\r\n{ok}\r\n", (400, 505))
+    case("HTTP/0.9", "GET /v2\r\n\r\n", (0, 400))
+    case(
+        "chunk size that overflows",
+        post("Transfer-Encoding: chunked\r\n", "ffffffffffffffffff\r\nx\r\n0\r\n\r\n"),
+        (400, 413),
+    )
+    case(
+        "chunk size with something behind it", post("Transfer-Encoding: chunked\r\n", "5 zz\r\nhello\r\n0\r\n\r\n"), 400
+    )
+    case("TLS to a port that speaks none", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(200), (0, 400))
+    case("64 KiB of noise", bytes(range(256)) * 256, (0, 400))
+    case("bad percent-encoding", f"GET /v2/models/%zz/ready HTTP/1.1\r\n{ok}\r\n", (400, 404))
+    case("a NUL in a model's name", f"GET /v2/models/a%00b/ready HTTP/1.1\r\n{ok}\r\n", (400, 404))
+
+
+def repository_loads():
+    """A bad version beside a good one: loading says why, and the good one keeps serving."""
+    cases = [
+        ("cut in the middle", ox.linear()[:90], 400, r"model\.onnx|ONNX|linear"),
+        ("an unknown operator", ox.linear().replace(b"MatMul", b"MatMil"), (400, 501), r"MatMil"),
+        ("a depth bomb", nested(3000), (400, 413), r"64|deep|nest"),
+        ("a message bomb", ox.num(1, 8) + ox.sub(7, ox.sub(1, b"") * 2000000), (400, 413), r"1000000|messages"),
+        (
+            "external data with ..",
+            ox.model(
+                ox.graph(
+                    [ox.node("Add", ["x", "W"], ["y"], "add")],
+                    [ox.value("x", ox.F32, ["N", 4])],
+                    [ox.value("y", ox.F32, ["N", 4])],
+                    [ox.external("W", ox.F32, [4], "../../../../../etc/passwd")],
+                )
+            ),
+            (400, 501),
+            r"'W'",
+        ),
+    ]
+    for version, (name, data, want, *names) in enumerate(cases, 2):
+
+        def load():
+            daemon.put("linear", version, data)
+            said = daemon.request("POST", "/v2/repository/models/linear/load", "{}")
+            status, text = daemon.request("POST", "/v2/models/linear/infer", tensor_json())
+            return (
+                said
+                if status == 200 and '"model_version":"1"' in text
+                else (-1, f"linear serves no longer: {status} {text}")
+            )
+
+        ask(f"repository: version {version} is {name}", want, names, load)
+        if daemon.process is not None:
+            shutil.rmtree(os.path.join(daemon.repository, "linear", str(version)), ignore_errors=True)
+    ask(
+        "repository: load of a model that is not there",
+        (400, 404),
+        [r"nobody"],
+        lambda: daemon.request("POST", "/v2/repository/models/nobody/load", "{}"),
+    )
+    ask(
+        "repository: promote a version that is not there",
+        (404, 409, 412),
+        [r"77"],
+        lambda: daemon.request("POST", "/v2/repository/models/linear/versions/77/promote", "{}"),
+    )
+    ask(
+        "repository: roll back where nothing was before",
+        (404, 409, 412),
+        [r"linear|version"],
+        lambda: daemon.request("POST", "/v2/repository/models/linear/rollback", "{}"),
+    )
+
+
+PARTS = (json_bodies, rpcs, pictures, http_requests, repository_loads)
