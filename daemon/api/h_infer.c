@@ -345,7 +345,7 @@ void wn_post_infer(struct wn_req *req)
     struct wn_gen *gen = wn_req_acquire(req, req->param[0], req->param[1]);
     if (!gen)
         return;
-    struct infer *st = new_infer(req, h && !json_n ? FORM_RAW : is_picture(req) ? FORM_PICTURE : FORM_JSON);
+    struct infer *st = new_infer(req, h ? (json_n ? FORM_JSON : FORM_RAW) : is_picture(req) ? FORM_PICTURE : FORM_JSON);
     if (!st) {
         wn_gen_unref(gen);
         return;

@@ -1,4 +1,4 @@
-"""test_api.py: a real winnowd on a free port with real clients: REST, gRPC, the repository, pins, errors, overload, drain.
+"""test_api.py: a real winnowd on a free port with real clients: REST, gRPC, repository, pins, errors, overload, drain.
 
 Needs the test environment (numpy, tritonclient); curl and h2load where installed. Prints TAP-like lines."""
 import base64
@@ -16,7 +16,6 @@ import sys
 import tempfile
 import threading
 import time
-import zlib
 
 import grpc
 import numpy as np
@@ -25,11 +24,10 @@ import tritonclient.http as thttp
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.utils import InferenceServerException
 
-sys.path.insert(0, os.path.dirname(__file__))
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import onnx_bytes as ob  # noqa: E402
+from api_rig import OIP, TYPES, WINNOWD, Daemon, png, put, put_version, slow_model, types_model, until  # noqa: E402
 
-BUILD = os.environ.get("BUILD", "build")
-WINNOWD = os.path.join(BUILD, "winnowd")
 lock = threading.Lock()
 passed = failed = 0
 
@@ -38,148 +36,13 @@ def check(name, good, detail=""):
     global passed, failed
     with lock:
         passed, failed = passed + bool(good), failed + (not good)
-        print(f"{'ok' if good else 'not ok'} {passed + failed} - {name}" + ("" if good else f"   # {detail!r:.500}"), flush=True)
-
-
-# ---- models ----
-TYPES = {"F32": (1, np.float32), "F64": (11, np.float64), "I8": (3, np.int8), "I32": (6, np.int32), "I64": (7, np.int64),
-         "U8": (2, np.uint8), "B": (9, np.bool_)}
-OIP = {"F32": "FP32", "F64": "FP64", "I8": "INT8", "I32": "INT32", "I64": "INT64", "U8": "UINT8", "B": "BOOL"}
-
-
-def types_model():
-    nodes = [ob.node("Identity", [f"in{k}"], [f"out{k}"]) for k in TYPES]
-    return ob.model(ob.graph(nodes, [ob.value(f"in{k}", t, ["N", 2]) for k, (t, _) in TYPES.items()],
-                             [ob.value(f"out{k}", t, ["N", 2]) for k, (t, _) in TYPES.items()]))
-
-
-def slow_model(side=400, layers=3):
-    """A row costs some tens of milliseconds."""
-    w = np.full((side, side), 1e-4, np.float32).tobytes()
-    nodes, last = [], "x"
-    for i in range(layers):
-        nodes.append(ob.node("MatMul", [last, "W"], [f"h{i}"], f"m{i}"))
-        last = f"h{i}"
-    return ob.model(ob.graph(nodes, [ob.value("x", ob.F32, ["N", 200, side])], [ob.value(last, ob.F32, ["N", 200, side])],
-                             [ob.tensor("W", ob.F32, [side, side], w)]))
-
-
-def png(pixels):
-    h, w = pixels.shape
-    raw = b"".join(b"\0" + bytes(row) for row in pixels.astype(np.uint8))
-
-    def chunk(kind, data):
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-    return (b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", w, h, 8, 0, 0, 0, 0)) +
-            chunk(b"IDAT", zlib.compress(raw)) + chunk(b"IEND", b""))
-
-
-def put(path, data):
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    with open(path, "wb") as f:
-        f.write(data.encode() if isinstance(data, str) else data)
-
-
-def put_version(root, model, version, data, **files):
-    """As a careful person would: a folder that appears by rename."""
-    tmp = f"{root}/.new-{model}-{version}"
-    put(f"{tmp}/model.onnx", data)
-    for name, text in files.items():
-        put(f"{tmp}/{name.replace('_', '.')}", text)
-    os.makedirs(f"{root}/{model}", exist_ok=True)
-    os.rename(tmp, f"{root}/{model}/{version}")
-
-
-CONFIG = """
-server:
-  listen: ["127.0.0.1:0", "127.0.0.1:0"]
-  max_body: 8MiB
-  drain_lag: %(lag)s
-  drain_timeout: 10s
-models:
-  repositories: [repo]
-  state: state
-  poll: 200ms
-  settle: 0
-batch:
-  queue_requests: 24
-  max_batch: 32
-jobs:
-  enabled: false
-log:
-  access: true
-"""
-
-
-class Daemon:
-    def __init__(self, folder, lag="300ms"):
-        self.folder, self.log = folder, open(f"{folder}/log", "ab")
-        self.config = f"{folder}/winnowd.yaml"
-        put(self.config, CONFIG % {"lag": lag})
-        ports = f"{folder}/ports"
-        if os.path.exists(ports):
-            os.unlink(ports)
-        self.process = subprocess.Popen([WINNOWD, "--config", self.config], stdout=self.log, stderr=self.log,
-                                        env={**os.environ, "WINNOW_PORT_FILE": ports})
-        end = time.monotonic() + 20
-        while not os.path.exists(ports) and time.monotonic() < end and self.process.poll() is None:
-            time.sleep(0.01)
-        with open(ports) as f:
-            self.ports = [int(line.rsplit(":", 1)[1]) for line in f]
-        self.port = self.ports[0]
-        self.address = f"127.0.0.1:{self.port}"
-        self.url = f"http://{self.address}"
-
-    def wait_ready(self, seconds=20):
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            if self.http("GET", "/v2/health/ready")[0] == 200:
-                return True
-            time.sleep(0.02)
-        return False
-
-    def http(self, method, path, body=None, headers=None, port=None):
-        """(status, headers in lower case, body)"""
-        c = http.client.HTTPConnection("127.0.0.1", port or self.port, timeout=30)
-        try:
-            c.request(method, path, body, headers or {})
-            r = c.getresponse()
-            return r.status, {k.lower(): v for k, v in r.getheaders()}, r.read()
-        finally:
-            c.close()
-
-    def json(self, method, path, body=None, headers=None):
-        status, h, text = self.http(method, path, json.dumps(body) if body is not None else None, headers)
-        try:
-            return status, h, json.loads(text) if text else None
-        except ValueError:
-            return status, h, text
-
-    def text(self):
-        with open(f"{self.folder}/log", "rb") as f:
-            return f.read().decode(errors="replace")
-
-    def stop(self, sig=signal.SIGTERM, seconds=20):
-        self.process.send_signal(sig)
-        try:
-            return self.process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            return "hung"
-
-
-def until(what, seconds=10):
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        v = what()
-        if v:
-            return v
-        time.sleep(0.05)
-    return what()
+        print(f"{'ok' if good else 'not ok'} {passed + failed} - {name}" + ("" if good else f"   # {detail!r:.500}"),
+              flush=True)
 
 
 def lin_request(rows=((1, 2, 3, 4),), **more):
-    return {"inputs": [{"name": "x", "datatype": "FP32", "shape": [len(rows), 4], "data": [v for r in rows for v in r]}], **more}
+    return {"inputs": [{"name": "x", "datatype": "FP32", "shape": [len(rows), 4],
+                        "data": [v for r in rows for v in r]}], **more}
 
 
 # ---- the program ----
@@ -191,7 +54,8 @@ def test_program(tmp):
     r = run("--check", "--config", good)
     check("--check: good settings", r.returncode == 0, (r.returncode, r.stderr))
     r = run("--check", "--config", bad)
-    check("--check: a bad file is 2 with file and line", r.returncode == 2 and "bad.yaml:3" in r.stderr, (r.returncode, r.stderr))
+    check("--check: a bad file is 2 with file and line", r.returncode == 2 and "bad.yaml:3" in r.stderr,
+          (r.returncode, r.stderr))
     r = run("--print-config", "--config", good)
     check("--print-config", r.returncode == 0 and "max_wait: 3ms" in r.stdout and "max_batch: 64" in r.stdout, r.stdout)
     put(f"{tmp}/again.yaml", r.stdout)
@@ -209,18 +73,23 @@ def test_metadata(d):
         s, _, v = d.json("GET", path)
         check(f"GET {path}", s == 200 and v["name"] == "winnow" and "binary_tensor_data" in v["extensions"], (s, v))
     s, h, v = d.json("GET", "/v2/health/live")
-    check("live has a JSON body", s == 200 and v == {"live": True} and h["content-type"] == "application/json", (s, h, v))
+    check("live has a JSON body", s == 200 and v == {"live": True} and h["content-type"] == "application/json",
+          (s, h, v))
     s, h, v = d.json("GET", "/v2/health/ready")
     check("ready has a JSON body", s == 200 and v == {"ready": True}, (s, h, v))
     s, h, v = d.json("GET", "/v2/models/lin")
     check("model metadata", s == 200 and v["inputs"] == [{"name": "x", "datatype": "FP32", "shape": [-1, 4]}] and
           v["outputs"][0]["name"] == "y" and "1" in v["versions"], v)
-    check("metadata says which generation", h.get("winnow-version") == "1" and h.get("winnow-digest", "").startswith("sha256:"), h)
+    check("metadata says which generation", h.get("winnow-version") == "1" and
+          h.get("winnow-digest", "").startswith("sha256:"), h)
     s, _, v = d.json("GET", "/v2/models/lin/versions/1/ready")
     check("model ready", s == 200 and v["ready"] is True, (s, v))
-    for method, path, want in (("GET", "/v2/nothing", 404), ("GET", "/v2/models/none", 404), ("GET", "/v2/models/lin/versions/9", 404),
-                               ("GET", "/v2/models/lin/versions/x", 404), ("GET", "/v2/models/lin/infer", 405), ("DELETE", "/v2", 405),
-                               ("GET", "/v2/models/%zz", 400), ("GET", "/v2/models/a%2fb", 400), ("GET", "/v2/models/a%00b", 400),
+    for method, path, want in (("GET", "/v2/nothing", 404), ("GET", "/v2/models/none", 404),
+                               ("GET", "/v2/models/lin/versions/9", 404),
+                               ("GET", "/v2/models/lin/versions/x", 404), ("GET", "/v2/models/lin/infer", 405),
+                               ("DELETE", "/v2", 405),
+                               ("GET", "/v2/models/%zz", 400), ("GET", "/v2/models/a%2fb", 400),
+                               ("GET", "/v2/models/a%00b", 400),
                                ("GET", "/v2/models/none/ready", 404)):
         s, h, v = d.json(method, path)
         check(f"{method} {path} is {want} with an error body", s == want and "error" in v and
@@ -241,28 +110,37 @@ def test_infer_json(d):
     s, h, v = d.json("POST", "/v2/models/lin/infer", lin_request(id="a \"quoted\" id"))
     check("infer, flat", s == 200 and v["outputs"][0]["data"] == [3.5, 4.5, 5.5] and v["id"] == "a \"quoted\" id" and
           v["model_version"] == "1" and v["outputs"][0]["shape"] == [1, 3], v)
-    check("the response says what made it", h.get("winnow-version") == "1" and h.get("winnow-generation", "").isdigit() and
+    check("the response says what made it", h.get("winnow-version") == "1" and
+          h.get("winnow-generation", "").isdigit() and
           re.fullmatch(r"sha256:[0-9a-f]{64}", h.get("winnow-digest", "")), h)
     r = lin_request()
     r["inputs"][0]["data"] = [[1, 2, 3, 4]]
     s, _, v = d.json("POST", "/v2/models/lin/versions/1/infer", r)
     check("infer, nested, by version", s == 200 and v["outputs"][0]["data"] == [3.5, 4.5, 5.5], v)
-    r = {"inputs": [{"data": [0.1, 2.5e0, -3, 4], "shape": [1, 4], "datatype": "FP32", "unknown": {"a": [1]}, "name": "x"}]}
+    r = {"inputs": [{"data": [0.1, 2.5e0, -3, 4], "shape": [1, 4], "datatype": "FP32", "unknown": {"a": [1]},
+                     "name": "x"}]}
     s, _, v = d.json("POST", "/v2/models/lin/infer", r)
     check("keys in any order, unknown keys", s == 200, v)
-    s, _, v = d.http("POST", "/v2/models/lin/infer", '{"inputs":[{"name":"x","shape":[1,4],"datatype":"FP32","data":[NaN,1,1,1]}]}')
+    s, _, v = d.http("POST", "/v2/models/lin/infer",
+                     '{"inputs":[{"name":"x","shape":[1,4],"datatype":"FP32","data":[NaN,1,1,1]}]}')
     check("NaN goes in and comes out as Triton has it", s == 200 and b"NaN" in v, v)
     rows = 20
     s, _, v = d.json("POST", "/v2/models/lin/infer", lin_request([(i, i, i, i) for i in range(rows)]))
-    check("many rows", s == 200 and v["outputs"][0]["data"] == [float(i + b) for i in range(rows) for b in (1, 2, 3)], v)
-    inputs = [{"name": f"in{k}", "datatype": OIP[k], "shape": [1, 2], "data": [True, False] if k == "B" else [1, 0] if k == "U8" else [1, -7]}
+    check("many rows", s == 200 and v["outputs"][0]["data"] == [float(i + b) for i in range(rows) for b in (1, 2, 3)],
+          v)
+    inputs = [{"name": f"in{k}", "datatype": OIP[k], "shape": [1, 2],
+               "data": [True, False] if k == "B" else [1, 0] if k == "U8" else [1, -7]}
               for k in TYPES]
     s, _, v = d.json("POST", "/v2/models/types/infer", {"inputs": inputs})
     check("every datatype in JSON", s == 200 and [o["data"] for o in v["outputs"]] == [i["data"] for i in inputs], v)
-    s, _, v = d.json("POST", "/v2/models/types/infer", {"inputs": inputs, "outputs": [{"name": "outI64"}, {"name": "outB"}]})
-    check("only the outputs asked for, in that order", s == 200 and [o["name"] for o in v["outputs"]] == ["outI64", "outB"], v)
-    s, _, v = d.json("POST", "/v2/models/lin/infer", lin_request(outputs=[{"name": "y", "parameters": {"classification": 2}}]))
-    check("classification", s == 200 and v["outputs"][0]["data"] == ["5.500000:2", "4.500000:1"] and v["outputs"][0]["shape"] == [1, 2], v)
+    s, _, v = d.json("POST", "/v2/models/types/infer", {"inputs": inputs,
+                                                        "outputs": [{"name": "outI64"}, {"name": "outB"}]})
+    check("only the outputs asked for, in that order", s == 200 and
+          [o["name"] for o in v["outputs"]] == ["outI64", "outB"], v)
+    s, _, v = d.json("POST", "/v2/models/lin/infer", lin_request(outputs=[{"name": "y",
+                                                                           "parameters": {"classification": 2}}]))
+    check("classification", s == 200 and v["outputs"][0]["data"] == ["5.500000:2", "4.500000:1"] and
+          v["outputs"][0]["shape"] == [1, 2], v)
 
 
 def test_infer_errors(d):
@@ -295,15 +173,19 @@ def test_infer_errors(d):
     bad("unknown output", {"inputs": [x], "outputs": [{"name": "q"}]}, says="no output 'q'")
     bad("deep nesting", '{"inputs":' + "[" * 101 + "]" * 101 + "}")
     bad("shared memory", {"inputs": [{**x, "parameters": {"shared_memory_region": "r"}}]}, says="shared memory")
-    bad("binary_data_size without bytes", {"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 4], "parameters": {"binary_data_size": 16}}]})
-    bad("header length beyond the body", "{}", headers={"Inference-Header-Content-Length": "100"}, says="Inference-Header")
+    bad("binary_data_size without bytes", {"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 4],
+                                                       "parameters": {"binary_data_size": 16}}]})
+    bad("header length beyond the body", "{}", headers={"Inference-Header-Content-Length": "100"},
+        says="Inference-Header")
     bad("unknown model", {"inputs": [x]}, 404, "/v2/models/none/infer", "none")
     bad("unknown version", {"inputs": [x]}, 404, "/v2/models/lin/versions/77/infer")
     bad("compressed body", b"x", 415, headers={"Content-Encoding": "br"})
     bad("too large", b" " * (9 << 20), 413)
-    bad("int8 out of range", {"inputs": [{"name": "inI8", "datatype": "INT8", "shape": [1, 2], "data": [128, 0]}]}, path="/v2/models/types/infer",
+    bad("int8 out of range", {"inputs": [{"name": "inI8", "datatype": "INT8", "shape": [1, 2], "data": [128, 0]}]},
+        path="/v2/models/types/infer",
         says="-128")
-    bad("1 is no BOOL", {"inputs": [{"name": "inB", "datatype": "BOOL", "shape": [1, 2], "data": [1, 0]}]}, path="/v2/models/types/infer")
+    bad("1 is no BOOL", {"inputs": [{"name": "inB", "datatype": "BOOL", "shape": [1, 2], "data": [1, 0]}]},
+        path="/v2/models/types/infer")
     bad("deadline already past", lin_request(parameters={"timeout": 1}), 504)
     bad("deadline by header", lin_request(), 504, headers={"winnow-timeout-ms": "0"})
 
@@ -311,15 +193,18 @@ def test_infer_errors(d):
 def test_binary(d):
     x = np.arange(8, dtype=np.float32).reshape(2, 4)
     want = x @ np.full((4, 3), 0.25, np.float32) + np.array([1, 2, 3], np.float32)
-    head = json.dumps({"inputs": [{"name": "x", "datatype": "FP32", "shape": [2, 4], "parameters": {"binary_data_size": 32}}],
+    head = json.dumps({"inputs": [{"name": "x", "datatype": "FP32", "shape": [2, 4],
+                                   "parameters": {"binary_data_size": 32}}],
                        "parameters": {"binary_data_output": True}}).encode()
     for pad in range(4):                                    # blobs at every alignment
         h = head + b" " * pad
-        s, rh, v = d.http("POST", "/v2/models/lin/infer", h + x.tobytes(), {"Inference-Header-Content-Length": str(len(h))})
+        s, rh, v = d.http("POST", "/v2/models/lin/infer", h + x.tobytes(),
+                          {"Inference-Header-Content-Length": str(len(h))})
         n = int(rh.get("inference-header-content-length", 0))
         good = s == 200 and np.array_equal(np.frombuffer(v[n:], np.float32).reshape(2, 3), want)
         check(f"binary in and out, {pad} spaces", good and rh["content-type"] == "application/octet-stream", (s, rh, v))
-    s, _, v = d.http("POST", "/v2/models/lin/infer", head + x.tobytes() + b"z", {"Inference-Header-Content-Length": str(len(head))})
+    s, _, v = d.http("POST", "/v2/models/lin/infer", head + x.tobytes() + b"z",
+                     {"Inference-Header-Content-Length": str(len(head))})
     check("bytes left over are an error", s == 400 and b"additional" in v, v)
     s, rh, v = d.http("POST", "/v2/models/lin/infer", x.tobytes()[:16], {"Inference-Header-Content-Length": "0"})
     n = int(rh.get("inference-header-content-length", 0))
@@ -332,17 +217,20 @@ def test_triton_http(d):
     with thttp.InferenceServerClient(d.address) as c:
         check("triton http: live, ready", c.is_server_live() and c.is_server_ready() and c.is_model_ready("lin") and
               not c.is_model_ready("none"))
-        check("triton http: metadata", c.get_server_metadata()["name"] == "winnow" and c.get_model_metadata("lin")["name"] == "lin")
+        check("triton http: metadata", c.get_server_metadata()["name"] == "winnow" and
+              c.get_model_metadata("lin")["name"] == "lin")
         names = {m["name"]: m["state"] for m in c.get_model_repository_index()}
         check("triton http: index", names.get("lin") == "READY" and names.get("pic") == "READY", names)
         x = np.random.default_rng(1).random((3, 4), dtype=np.float32)
         want = x @ np.full((4, 3), 0.25, np.float32) + np.array([1, 2, 3], np.float32)
         for binary_in in (True, False):
-            for outs in (None, [thttp.InferRequestedOutput("y", binary_data=True)], [thttp.InferRequestedOutput("y", binary_data=False)]):
+            for outs in (None, [thttp.InferRequestedOutput("y", binary_data=True)],
+                         [thttp.InferRequestedOutput("y", binary_data=False)]):
                 i = thttp.InferInput("x", [3, 4], "FP32")
                 i.set_data_from_numpy(x, binary_data=binary_in)
                 y = c.infer("lin", [i], outputs=outs, request_id="7").as_numpy("y")
-                check(f"triton http: infer, binary in {binary_in}, outputs {outs and outs[0]._get_tensor()}", np.allclose(y, want, rtol=1e-6), y)
+                check(f"triton http: infer, binary in {binary_in}, outputs {outs and outs[0]._get_tensor()}",
+                      np.allclose(y, want, rtol=1e-6), y)
         try:
             c.infer("none", [i])
             check("triton http: unknown model", False)
@@ -369,25 +257,33 @@ def test_pictures(d):
           len(v["others"]) == 2 and abs(v["probability"] + sum(o["probability"] for o in v["others"]) - 1) < 1e-5, v)
     best = v["label"]
     s, _, v2 = d.http("POST", "/v2/models/pic/infer", p, {"Content-Type": "image/png"})
-    check("a picture's best label alone", s == 200 and json.loads(v2)["label"] == best and "others" not in json.loads(v2), v2)
-    item = {"name": "image", "datatype": "BYTES", "shape": [1], "data": [base64.b64encode(p).decode()], "parameters": {"content_type": "base64"}}
+    check("a picture's best label alone", s == 200 and json.loads(v2)["label"] == best and
+          "others" not in json.loads(v2), v2)
+    item = {"name": "image", "datatype": "BYTES", "shape": [1], "data": [base64.b64encode(p).decode()],
+            "parameters": {"content_type": "base64"}}
     s, _, v = d.json("POST", "/v2/models/pic/infer", {"inputs": [item], "parameters": {"top_k": 2}})
     outs = {o["name"]: o for o in v["outputs"]} if s == 200 else {}
-    check("a picture as base64 in JSON", s == 200 and outs["label"]["data"][0] == best and outs["label"]["shape"] == [1, 2] and
+    check("a picture as base64 in JSON", s == 200 and outs["label"]["data"][0] == best and
+          outs["label"]["shape"] == [1, 2] and
           outs["score"]["datatype"] == "FP32" and "y" in outs, v)
     blob = struct.pack("<I", len(p)) + p
-    head = json.dumps({"inputs": [{"name": "image", "datatype": "BYTES", "shape": [2, 1], "parameters": {"binary_data_size": 2 * len(blob)}}],
+    head = json.dumps({"inputs": [{"name": "image", "datatype": "BYTES", "shape": [2, 1],
+                                   "parameters": {"binary_data_size": 2 * len(blob)}}],
                        "outputs": [{"name": "label"}]}).encode()
-    s, _, v = d.http("POST", "/v2/models/pic/infer", head + blob * 2, {"Inference-Header-Content-Length": str(len(head))})
+    s, _, v = d.http("POST", "/v2/models/pic/infer", head + blob * 2,
+                     {"Inference-Header-Content-Length": str(len(head))})
     check("two pictures by the binary extension", s == 200 and json.loads(v)["outputs"][0]["data"] == [best, best], v)
     with tgrpc.InferenceServerClient(d.address) as c:
         i = tgrpc.InferInput("image", [1], "BYTES")
         i.set_data_from_numpy(np.array([p], dtype=np.object_))
-        r = c.infer("pic", [i], outputs=[tgrpc.InferRequestedOutput("label"), tgrpc.InferRequestedOutput("y", class_count=1)])
+        r = c.infer("pic", [i], outputs=[tgrpc.InferRequestedOutput("label"),
+                                         tgrpc.InferRequestedOutput("y", class_count=1)])
         check("a picture over gRPC, labels", r.as_numpy("label")[0][0] == best.encode(), r.as_numpy("label"))
         check("classification with labels", r.as_numpy("y")[0][0].decode().endswith(":" + best), r.as_numpy("y"))
-    for name, body, want in (("not a picture we take", b"GIF89a.............", 400), ("a broken picture", p[:60], 400), ("nothing", b"", 400)):
-        s, _, v = d.json("POST", "/v2/models/pic/infer") if not body else d.http("POST", "/v2/models/pic/infer", body, {"Content-Type": "image/png"})
+    for name, body, want in (("not a picture we take", b"GIF89a.............", 400), ("a broken picture", p[:60], 400),
+                             ("nothing", b"", 400)):
+        s, _, v = d.json("POST", "/v2/models/pic/infer") if not body else d.http("POST", "/v2/models/pic/infer", body,
+            {"Content-Type": "image/png"})
         check(f"{name} is {want}", s == want, (s, v))
     s, _, v = d.http("POST", "/v2/models/lin/infer", p, {"Content-Type": "image/png"})
     check("a picture for a model of tensors", s == 400 and b"pipeline" in v, v)
@@ -409,8 +305,10 @@ def test_triton_grpc(d):
         check("triton grpc: live, ready", c.is_server_live() and c.is_server_ready() and c.is_model_ready("lin"))
         check("triton grpc: server metadata", c.get_server_metadata().name == "winnow")
         m = c.get_model_metadata("lin")
-        check("triton grpc: model metadata", m.inputs[0].name == "x" and list(m.inputs[0].shape) == [-1, 4] and "1" in m.versions, m)
-        check("triton grpc: index", any(x.name == "lin" and x.state == "READY" for x in c.get_model_repository_index().models))
+        check("triton grpc: model metadata", m.inputs[0].name == "x" and list(m.inputs[0].shape) == [-1, 4] and
+              "1" in m.versions, m)
+        check("triton grpc: index",
+              any(x.name == "lin" and x.state == "READY" for x in c.get_model_repository_index().models))
         x = np.random.default_rng(2).random((5, 4), dtype=np.float32)
         want = x @ np.full((4, 3), 0.25, np.float32) + np.array([1, 2, 3], np.float32)
         i = tgrpc.InferInput("x", [5, 4], "FP32")
@@ -425,7 +323,8 @@ def test_triton_grpc(d):
             v.set_data_from_numpy(vals[k])
             ins.append(v)
         r = c.infer("types", ins)
-        check("triton grpc: every datatype, raw", all(np.array_equal(r.as_numpy(f"out{k}"), vals[k]) and r.as_numpy(f"out{k}").dtype == vals[k].dtype
+        check("triton grpc: every datatype, raw", all(np.array_equal(r.as_numpy(f"out{k}"), vals[k]) and
+                                                      r.as_numpy(f"out{k}").dtype == vals[k].dtype
                                                       for k in TYPES))
         code, text = code_of(lambda: c.infer("none", [i]))
         check("triton grpc: unknown model", code == "NOT_FOUND" and "none" in text, (code, text))
@@ -449,10 +348,12 @@ def test_grpc(d):
     r, call = stub.ModelInfer.with_call(typed_request())
     md = dict(call.initial_metadata())
     check("typed contents", np.frombuffer(r.raw_output_contents[0], np.float32).tolist() == [3.5, 4.5, 5.5], r)
-    check("initial metadata says what made it", md.get("winnow-version") == "1" and md.get("winnow-generation", "").isdigit() and
+    check("initial metadata says what made it", md.get("winnow-version") == "1" and
+          md.get("winnow-generation", "").isdigit() and
           md.get("winnow-digest", "").startswith("sha256:"), md)
     ins = []
-    fields = {"F32": "fp32_contents", "F64": "fp64_contents", "I8": "int_contents", "I32": "int_contents", "I64": "int64_contents",
+    fields = {"F32": "fp32_contents", "F64": "fp64_contents", "I8": "int_contents", "I32": "int_contents",
+              "I64": "int64_contents",
               "U8": "uint_contents", "B": "bool_contents"}
     for k in TYPES:
         t = pb.ModelInferRequest.InferInputTensor(name=f"in{k}", datatype=OIP[k], shape=[1, 2])
@@ -460,7 +361,8 @@ def test_grpc(d):
         ins.append(t)
     r = stub.ModelInfer(pb.ModelInferRequest(model_name="types", inputs=ins))
     got = {o.name: np.frombuffer(b, TYPES[o.name[3:]][1]).tolist() for o, b in zip(r.outputs, r.raw_output_contents)}
-    check("typed contents of every datatype", got == {f"out{k}": [True, False] if k == "B" else [3, 200] if k == "U8" else [-3, 100] for k in TYPES}, got)
+    check("typed contents of every datatype", got == {f"out{k}": [True, False] if k == "B" else [3,
+        200] if k == "U8" else [-3, 100] for k in TYPES}, got)
     health = "/grpc.health.v1.Health/Check"
     check("health of the server", raw(health, b"") == b"\x08\x01")
     check("health of a model", raw(health, b"\x0a\x03lin") == b"\x08\x01")
@@ -481,18 +383,25 @@ def test_grpc(d):
     bad("raw and contents", "INVALID_ARGUMENT", lambda q: q.raw_input_contents.append(b"\0" * 16), "raw_input_contents")
     bad("unknown output", "INVALID_ARGUMENT", lambda q: q.outputs.add(name="q"), "'q'")
     bad("input twice", "INVALID_ARGUMENT", lambda q: q.inputs.append(q.inputs[0]), "already exists")
-    bad("300 inputs", "INVALID_ARGUMENT", lambda q: [q.inputs.add(name="x", datatype="FP32", shape=[0]) for _ in range(300)], "256")
+    bad("300 inputs", "INVALID_ARGUMENT", lambda q: [q.inputs.add(name="x", datatype="FP32",
+                                                                  shape=[0]) for _ in range(300)], "256")
     bad("timeout parameter", "DEADLINE_EXCEEDED", lambda q: q.parameters["timeout"].__setattr__("int64_param", 1))
     infer = "/inference.GRPCInferenceService/ModelInfer"
-    for name, data, want in (("garbage", b"\xff\xff\xff", "INVALID_ARGUMENT"), ("a cut message", typed_request().SerializeToString()[:-3], "INVALID_ARGUMENT"),
-                             ("empty message", b"", "NOT_FOUND"), ("name that is not UTF-8", b"\x0a\x02\xff\xfe", "INVALID_ARGUMENT"),
-                             ("name with a NUL", b"\x0a\x05lin\0x", "INVALID_ARGUMENT"), ("too large", b"\x3a" + ob.varint(9 << 20) + b"\0" * (9 << 20), "RESOURCE_EXHAUSTED")):
+    for name, data, want in (("garbage", b"\xff\xff\xff", "INVALID_ARGUMENT"),
+                             ("a cut message", typed_request().SerializeToString()[:-3], "INVALID_ARGUMENT"),
+                             ("empty message", b"", "NOT_FOUND"),
+                             ("name that is not UTF-8", b"\x0a\x02\xff\xfe", "INVALID_ARGUMENT"),
+                             ("name with a NUL", b"\x0a\x05lin\0x", "INVALID_ARGUMENT"),
+                             ("too large", b"\x3a" + ob.varint(9 << 20) + b"\0" * (9 << 20), "RESOURCE_EXHAUSTED")):
         code, text = code_of(lambda: raw(infer, data))
         check(f"grpc {name}: {want}", code == want, (code, text))
-    check("control message that is garbage: INTERNAL", code_of(lambda: raw("/inference.GRPCInferenceService/ModelReady", b"\x0a\xff"))[0] == "INTERNAL")
-    check("unknown method: UNIMPLEMENTED", code_of(lambda: raw("/inference.GRPCInferenceService/Nothing", b""))[0] == "UNIMPLEMENTED")
+    check("control message that is garbage: INTERNAL",
+          code_of(lambda: raw("/inference.GRPCInferenceService/ModelReady", b"\x0a\xff"))[0] == "INTERNAL")
+    check("unknown method: UNIMPLEMENTED", code_of(lambda: raw("/inference.GRPCInferenceService/Nothing",
+                                                               b""))[0] == "UNIMPLEMENTED")
     check("unknown service: UNIMPLEMENTED", code_of(lambda: raw("/a.B/C", b""))[0] == "UNIMPLEMENTED")
-    code, text = code_of(lambda: stub.ModelInfer(typed_request(id="a" * 1000), timeout=10, compression=grpc.Compression.Gzip))
+    code, text = code_of(lambda: stub.ModelInfer(typed_request(id="a" * 1000), timeout=10,
+                                                 compression=grpc.Compression.Gzip))
     check("compressed request: UNIMPLEMENTED", code == "UNIMPLEMENTED" and "compress" in text, (code, text))
     q = typed_request()
     q.model_name = "ünknown % model "
@@ -509,11 +418,14 @@ def test_grpc_frames(d):
 
     def post(name, body, want, path="/inference.GRPCInferenceService/ModelInfer", headers=(), status="200",
              protocol="--http2-prior-knowledge", kind="application/grpc"):
-        p = subprocess.run(["curl", "-sS", "-m", "10", protocol, "-D", "-", "-o", "/dev/null", "-H", f"content-type: {kind}", "-H", "te: trailers",
-                            *[a for h in headers for a in ("-H", h)], "--data-binary", "@-", d.url + path], input=body, capture_output=True)
+        p = subprocess.run(["curl", "-sS", "-m", "10", protocol, "-D", "-", "-o", "/dev/null", "-H",
+                            f"content-type: {kind}", "-H", "te: trailers",
+                            *[a for h in headers for a in ("-H", h)], "--data-binary", "@-", d.url + path], input=body,
+                            capture_output=True)
         text = p.stdout.decode()
         code = re.search(r"grpc-status: *(\d+)", text)
-        check(f"frame: {name}", text.split()[1:2] == [status] and (want is None or (code and int(code.group(1)) == want)), (text, p.stderr))
+        check(f"frame: {name}", text.split()[1:2] == [status] and
+              (want is None or (code and int(code.group(1)) == want)), (text, p.stderr))
     post("good", frame(0, len(msg), msg), 0)
     post("no message", b"", 13)
     post("cut head", b"\0\0", 13)
@@ -534,15 +446,19 @@ def test_grpc_frames(d):
 def test_versions(d, repo):
     _, h1, _ = d.json("POST", "/v2/models/lin/infer", lin_request())
     put_version(repo, "lin", 2, ob.linear(weight=0.5))
-    check("a new version goes live", until(lambda: d.json("POST", "/v2/models/lin/infer", lin_request())[1].get("winnow-version") == "2"))
+    check("a new version goes live", until(lambda: d.json("POST", "/v2/models/lin/infer",
+                                                          lin_request())[1].get("winnow-version") == "2"))
     s, h2, v = d.json("POST", "/v2/models/lin/infer", lin_request())
-    check("and answers", v["outputs"][0]["data"] == [6.0, 7.0, 8.0] and h2["winnow-digest"] != h1["winnow-digest"], (h1, h2, v))
+    check("and answers", v["outputs"][0]["data"] == [6.0, 7.0, 8.0] and h2["winnow-digest"] != h1["winnow-digest"],
+          (h1, h2, v))
     s, _, v = d.json("GET", "/v2/repository/models/lin/versions")
     check("versions", s == 200 and [(x["version"], x["live"]) for x in v["versions"]] == [("1", False), ("2", True)] and
           v["versions"][1]["digest"] == h2["winnow-digest"], v)
     pin = lambda p: d.json("POST", "/v2/models/lin/infer", lin_request(), {"winnow-pin": p})
-    check("pin that holds", pin(f"generation={h2['winnow-generation']}, version=2; digest={h2['winnow-digest']}")[0] == 200)
-    check("pinned generation of before: 412", pin(f"generation={h1['winnow-generation']}")[0] == 412, pin(f"generation={h1['winnow-generation']}"))
+    check("pin that holds",
+          pin(f"generation={h2['winnow-generation']}, version=2; digest={h2['winnow-digest']}")[0] == 200)
+    check("pinned generation of before: 412", pin(f"generation={h1['winnow-generation']}")[0] == 412,
+          pin(f"generation={h1['winnow-generation']}"))
     check("pinned digest of before: 412", pin(f"digest={h1['winnow-digest']}")[0] == 412)
     check("pinned version that is unknown: 404", pin("version=9")[0] == 404)
     check("pin that is not understood: 400", pin("colour=red")[0] == 400 and pin("generation=x")[0] == 400)
@@ -553,18 +469,22 @@ def test_versions(d, repo):
         i.set_data_from_numpy(np.ones((1, 4), np.float32))
         code, _ = code_of(lambda: c.infer("lin", [i], headers={"winnow-pin": f"digest={h1['winnow-digest']}"}))
         check("grpc: pin that does not hold: FAILED_PRECONDITION", code == "FAILED_PRECONDITION", code)
-        check("grpc: pin that holds", code_of(lambda: c.infer("lin", [i], headers={"winnow-pin": "version=2"}))[0] is None)
+        check("grpc: pin that holds", code_of(lambda: c.infer("lin", [i],
+                                                              headers={"winnow-pin": "version=2"}))[0] is None)
     s, _, v = d.json("POST", "/v2/repository/models/lin/versions/1/promote")
     check("promote", s == 200 and v["version"] == "1" and v["digest"] == h1["winnow-digest"], (s, v))
-    check("promoted version answers", d.json("POST", "/v2/models/lin/infer", lin_request())[2]["outputs"][0]["data"] == [3.5, 4.5, 5.5])
+    check("promoted version answers", d.json("POST", "/v2/models/lin/infer",
+                                             lin_request())[2]["outputs"][0]["data"] == [3.5, 4.5, 5.5])
     s, _, v = d.json("GET", "/v2/repository/models/lin/versions")
     check("who made it live", v["versions"][0]["live"] and v["versions"][0].get("live_by") == "api 127.0.0.1", v)
     s, _, v = d.json("POST", "/v2/repository/models/lin/rollback")
     check("rollback", s == 200 and v["version"] == "2", (s, v))
-    check("promote of an unknown version: 404", d.json("POST", "/v2/repository/models/lin/versions/8/promote")[0] == 404)
+    check("promote of an unknown version: 404", d.json("POST",
+                                                       "/v2/repository/models/lin/versions/8/promote")[0] == 404)
     check("rollback of an unknown model: 404", d.json("POST", "/v2/repository/models/none/rollback")[0] == 404)
     check("versions of an unknown model: 404", d.json("GET", "/v2/repository/models/none/versions")[0] == 404)
-    check("config override: 501", d.json("POST", "/v2/repository/models/lin/load", {"parameters": {"config": "{}"}})[0] == 501)
+    check("config override: 501", d.json("POST", "/v2/repository/models/lin/load",
+                                         {"parameters": {"config": "{}"}})[0] == 501)
 
 
 def test_swap_under_load(d):
@@ -596,7 +516,8 @@ def test_swap_under_load(d):
 # ---- overload, metrics, load ----
 def test_overload(d):
     x = np.zeros((1, 200, 400), np.float32)
-    head = json.dumps({"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 200, 400], "parameters": {"binary_data_size": x.nbytes}}],
+    head = json.dumps({"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 200, 400],
+                                   "parameters": {"binary_data_size": x.nbytes}}],
                        "parameters": {"binary_data_output": True}}).encode()
     body, h = head + x.tobytes(), {"Inference-Header-Content-Length": str(len(head))}
     s, _, _ = d.http("POST", "/v2/models/slow/infer", body, h)
@@ -608,19 +529,23 @@ def test_overload(d):
     check("429 says when to come back", all("retry-after" in hh for s, hh in got if s == 429))
     got = []
     with concurrent.futures.ThreadPoolExecutor(10) as pool:
-        got = list(pool.map(lambda _: d.http("POST", "/v2/models/slow/infer", body, {**h, "winnow-timeout-ms": "25"})[0], range(10)))
+        got = list(pool.map(lambda _: d.http("POST", "/v2/models/slow/infer", body,
+                                             {**h, "winnow-timeout-ms": "25"})[0], range(10)))
     check("deadlines that pass in the queue: 504", 504 in got and set(got) <= {200, 504}, got)
     before = metric(d, 'winnow_requests_total{model="slow",version="1",outcome="cancelled"}')
     socks = []
     for _ in range(12):
         s = socket.create_connection(("127.0.0.1", d.port))
-        s.sendall(b"POST /v2/models/slow/infer HTTP/1.1\r\nHost: x\r\nInference-Header-Content-Length: %d\r\nContent-Length: %d\r\n\r\n" % (len(head), len(body)) + body)
+        s.sendall(b"POST /v2/models/slow/infer HTTP/1.1\r\nHost: x\r\nInference-Header-Content-Length: %d\r\n"
+                  b"Content-Length: %d\r\n\r\n" % (len(head), len(body)) + body)
         socks.append(s)
     time.sleep(0.1)
     [s.close() for s in socks]
     check("clients that leave are dropped from the queue",
-          until(lambda: metric(d, 'winnow_requests_total{model="slow",version="1",outcome="cancelled"}') > before), before)
-    check("nothing is left over", until(lambda: metric(d, "winnow_requests_inflight") == 1), metric(d, "winnow_requests_inflight"))
+          until(lambda: metric(d, 'winnow_requests_total{model="slow",version="1",outcome="cancelled"}') > before),
+          before)
+    check("nothing is left over", until(lambda: metric(d, "winnow_requests_inflight") == 1),
+          metric(d, "winnow_requests_inflight"))
 
 
 def metric(d, name):
@@ -636,7 +561,8 @@ def test_metrics(d):
     check("metrics", s == 200 and h["content-type"].startswith("text/plain; version=0.0.4"), h)
     families = re.findall(r"^# TYPE (\S+) (\S+)$", text, re.M)
     names = [n for n, _ in families]
-    check("every family once, with help", len(names) == len(set(names)) and all(f"# HELP {n} " in text for n in names), names)
+    check("every family once, with help", len(names) == len(set(names)) and all(f"# HELP {n} " in text for n in names),
+          names)
     lines = [l for l in text.splitlines() if l and not l.startswith("#")]
     good = re.compile(r'^winnow_[a-z_]+(\{([a-z_]+="([^"\\]|\\.)*",?)*\})? [0-9.e+-]+$')
     check("every line is well formed", all(good.match(l) for l in lines), [l for l in lines if not good.match(l)][:3])
@@ -649,21 +575,27 @@ def test_metrics(d):
 
 def test_config_and_statistics(d):
     s, _, v = d.json("GET", "/v2/models/lin/config")
-    check("config", s == 200 and v["max_batch_size"] == 32 and v["input"] == [{"name": "x", "data_type": "TYPE_FP32", "dims": [4]}] and
+    check("config", s == 200 and v["max_batch_size"] == 32 and
+          v["input"] == [{"name": "x", "data_type": "TYPE_FP32", "dims": [4]}] and
           v["output"][0]["dims"] == [3], v)
     s, _, v = d.json("GET", "/v2/models/lin/stats")
     st = v["model_stats"][0] if s == 200 else {}
-    check("stats of a model", st and st["version"] == "1" and st["inference_count"] > 0 and st["inference_stats"]["success"]["count"] > 0 and
-          set(st["inference_stats"]) >= {"success", "fail", "queue", "compute_input", "compute_infer", "compute_output", "cache_hit", "cache_miss"}, v)
+    check("stats of a model", st and st["version"] == "1" and st["inference_count"] > 0 and
+          st["inference_stats"]["success"]["count"] > 0 and
+          set(st["inference_stats"]) >= {"success", "fail", "queue", "compute_input", "compute_infer",
+                                         "compute_output", "cache_hit", "cache_miss"}, v)
     s, _, v = d.json("GET", "/v2/models/stats")
     check("stats of all", s == 200 and {m["name"] for m in v["model_stats"]} >= {"lin", "pic"}, v)
-    check("stats of none", d.json("GET", "/v2/models/none/stats")[0] == 404 and d.json("GET", "/v2/models/lin/versions/9/stats")[0] == 404)
+    check("stats of none", d.json("GET", "/v2/models/none/stats")[0] == 404 and
+          d.json("GET", "/v2/models/lin/versions/9/stats")[0] == 404)
     with tgrpc.InferenceServerClient(d.address) as c:
         m = c.get_model_config("lin").config
-        check("triton grpc: config", m.max_batch_size == 32 and m.input[0].name == "x" and list(m.input[0].dims) == [4] and
+        check("triton grpc: config", m.max_batch_size == 32 and m.input[0].name == "x" and
+              list(m.input[0].dims) == [4] and
               m.input[0].data_type == 11 and list(m.output[0].dims) == [3] and m.HasField("dynamic_batching"), m)
         m = c.get_inference_statistics("lin").model_stats[0]
-        check("triton grpc: statistics", m.name == "lin" and m.inference_count > 0 and m.inference_stats.success.count > 0, m)
+        check("triton grpc: statistics", m.name == "lin" and m.inference_count > 0 and
+              m.inference_stats.success.count > 0, m)
         check("triton grpc: statistics of all", len(c.get_inference_statistics().model_stats) >= 4)
     with thttp.InferenceServerClient(d.address) as c:
         check("triton http: config, statistics", c.get_model_config("lin")["name"] == "lin" and
@@ -675,11 +607,13 @@ def test_load(d, tmp):
         return check("h2load (left out: not installed)", True)
     put(f"{tmp}/body.json", json.dumps(lin_request()))
     for extra in ([], ["--h1"]):
-        p = subprocess.run(["h2load", *extra, "-n", "4000", "-c", "8", *([] if extra else ["-m", "2"]), "-d", f"{tmp}/body.json",
+        p = subprocess.run(["h2load", *extra, "-n", "4000", "-c", "8", *([] if extra else ["-m", "2"]), "-d",
+                            f"{tmp}/body.json",
                             f"{d.url}/v2/models/lin/infer"], capture_output=True, text=True, timeout=60)
         m = re.search(r"status codes: (\d+) 2xx", p.stdout)
         rate = re.search(r"finished in .*", p.stdout)
-        check(f"h2load {' '.join(extra)}: 4000 requests ({rate.group(0) if rate else ''})", m and int(m.group(1)) == 4000, p.stdout[-900:])
+        check(f"h2load {' '.join(extra)}: 4000 requests ({rate.group(0) if rate else ''})", m and
+              int(m.group(1)) == 4000, p.stdout[-900:])
 
 
 # ---- reload and the end ----
@@ -693,7 +627,8 @@ def test_reload(d):
     check("a new limit holds", s == 400, (s, v))
     put(d.config, "nonsense: 1\n")
     d.process.send_signal(signal.SIGHUP)
-    check("a bad file changes nothing and is named", until(lambda: "reload_failed" in d.text()) and "winnowd.yaml:1" in d.text())
+    check("a bad file changes nothing and is named", until(lambda: "reload_failed" in d.text()) and
+          "winnowd.yaml:1" in d.text())
     check("it still serves", d.json("POST", "/v2/models/lin/infer", lin_request())[0] == 200)
     put(d.config, text)
 
@@ -740,17 +675,20 @@ def test_drain(d):
     closing = [float("inf")]
     slow = []
     x = np.zeros((1, 200, 400), np.float32)
-    head = json.dumps({"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 200, 400], "parameters": {"binary_data_size": x.nbytes}}]}).encode()
+    head = json.dumps({"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 200, 400],
+                                   "parameters": {"binary_data_size": x.nbytes}}]}).encode()
     threads = [threading.Thread(target=f) for f in (rest, rest, rpc, rpc)]
     [t.start() for t in threads]
     time.sleep(0.5)
     begin = time.monotonic()
     closing[0] = begin + 0.3                                # drain_lag: until then everything is served
-    inflight = threading.Thread(target=lambda: slow.append(d.http("POST", "/v2/models/slow/infer", head + x.tobytes(),
-                                                                  {"Inference-Header-Content-Length": str(len(head))})[0]))
+    size = {"Inference-Header-Content-Length": str(len(head))}
+    inflight = threading.Thread(
+        target=lambda: slow.append(d.http("POST", "/v2/models/slow/infer", head + x.tobytes(), size)[0]))
     d.process.send_signal(signal.SIGTERM)
     s = until(lambda: d.http("GET", "/v2/health/ready")[0] != 200, 0.2)
-    check("not ready first, while requests are still served", s and d.json("POST", "/v2/models/lin/infer", lin_request())[0] == 200)
+    check("not ready first, while requests are still served", s and
+          d.json("POST", "/v2/models/lin/infer", lin_request())[0] == 200)
     inflight.start()
     try:
         rc = d.process.wait(20)
@@ -784,21 +722,26 @@ def main():
         put_version(repo, "lin", 1, ob.linear())
         put_version(repo, "types", 1, types_model())
         put_version(repo, "slow", 1, slow_model())
-        put_version(repo, "pic", 1, ob.convolution(), pipeline_yaml="task: image_classification\nsoftmax: true\nlabels: labels.txt\n",
+        put_version(repo, "pic", 1, ob.convolution(),
+                    pipeline_yaml="task: image_classification\nsoftmax: true\nlabels: labels.txt\n",
                     labels_txt="ant\nbee\ncat\n")
         d = Daemon(tmp)
         try:
             check("ready", d.wait_ready(), d.text()[-2000:])
             check("the listening address is logged", f"listening address=127.0.0.1:{d.port}" in d.text())
-            for test, args in ((test_metadata, ()), (test_infer_json, ()), (test_infer_errors, ()), (test_binary, ()), (test_triton_http, ()),
-                               (test_pictures, ()), (test_triton_grpc, ()), (test_grpc, ()), (test_grpc_frames, ()), (test_metrics, ()), (test_config_and_statistics, ()),
-                               (test_versions, (repo,)), (test_swap_under_load, ()), (test_overload, ()), (test_load, (tmp,)), (test_reload, ()),
+            for test, args in ((test_metadata, ()), (test_infer_json, ()), (test_infer_errors, ()), (test_binary, ()),
+                               (test_triton_http, ()),
+                               (test_pictures, ()), (test_triton_grpc, ()), (test_grpc, ()), (test_grpc_frames, ()),
+                               (test_metrics, ()), (test_config_and_statistics, ()),
+                               (test_versions, (repo,)), (test_swap_under_load, ()), (test_overload, ()),
+                               (test_load, (tmp,)), (test_reload, ()),
                                (test_drain, ())):
                 begin = time.monotonic()
                 try:
                     test(d, *args)
                 except Exception as e:                      # one test's surprise must not hide the others
-                    check(f"{test.__name__} ran to its end", False, f"{type(e).__name__}: {e} line {e.__traceback__.tb_next.tb_lineno}")
+                    check(f"{test.__name__} ran to its end", False,
+                          f"{type(e).__name__}: {e} line {e.__traceback__.tb_next.tb_lineno}")
                 if os.environ.get("TIMES"):
                     print(f"# {test.__name__} {time.monotonic() - begin:.1f} s", flush=True)
         finally:
