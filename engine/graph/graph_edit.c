@@ -1,7 +1,7 @@
 /* graph_edit.c: who uses a value, and making them use another.
  *
- * DESIGN  While passes run, an index counts each value's uses and adds up the ids of the using nodes: where all uses are
- *         one node's, the sum divided by the count is that node, and one look at its inputs proves it. Without the index
+ * DESIGN  While passes run, an index counts each value's uses and adds up the ids of the using nodes: where all uses
+ * are one node's, the sum divided by the count is that node, and one look at its inputs proves it. Without the index
  *         every question is linear in the graph. */
 #include "engine/graph/graph.h"
 #include "engine/graph/graph_uses.h"

@@ -21,7 +21,7 @@ static bool no_op(struct wn_graph *g, const struct wn_node *node)
 
 struct cleaner {
     struct wn_graph *g;
-    wn_vid *alias;  /* [values] what to use instead */
+    wn_vid *alias;   /* [values] what to use instead */
     bool *is_output; /* [values] */
     bool subgraphs;
     unsigned slow;

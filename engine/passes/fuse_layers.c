@@ -135,6 +135,8 @@ static enum winnow_status put(struct wn_graph *g, struct wn_node node, struct wn
     }
     wn_vid in[] = { node.in[0], l->w, l->b, r };
     unsigned n_in = r != WN_NONE ? 4 : l->b != WN_NONE ? 3 : 2;
+    const struct wn_attr *note = wn_node_attr(&node, WN_NOTE_ATTR);
+    l->f.note = note ? wn_arena_strndup(g->arena, note->s.p, note->s.n) : NULL;
     void *fused = wn_fused_dup(g, &l->f, sizeof l->f);
     return fused && wn_fused_add(g, l->type, node.name, in, n_in, y, fused) ? WINNOW_OK : WN_OOM(err, &node);
 }

@@ -31,6 +31,7 @@ struct wn_conv_geom {
 struct wn_fused_f32 {
     struct wn_conv_geom geom; /* Linear: unused */
     float lo, hi;             /* -INFINITY / INFINITY when there is no activation */
+    const char *note;         /* why a quantized layer stayed f32, for `winnow analyze`; or NULL */
 };
 
 /** node->fused of "wn.QConv": in = X u8, W s8 const (O, I/g, kh, kw), B i32 const (O) or omitted, R or omitted;
@@ -40,21 +41,20 @@ struct wn_fused_q8 {
     const float *mul;         /* [O] */
     const int32_t *w_zp;      /* [O], or NULL when all are zero */
     int32_t x_zp, y_zp, q_lo, q_hi;
-    bool y_f32;     /* the output is f32 */
-    float lo, hi;   /* f32 output: activation */
-    float r_mul;    /* R is u8 when y is u8; f32 when y is f32 (r_mul, r_zp unused) */
+    bool y_f32;   /* the output is f32 */
+    float lo, hi; /* f32 output: activation */
+    float r_mul;  /* R is u8 when y is u8; f32 when y is f32 (r_mul, r_zp unused) */
     int32_t r_zp;
 };
 
-/** node->fused of "wn.QAdd": in = A u8, B u8; y = clamp(rne((a - a_zp) * a_mul + (b - b_zp) * b_mul) + y_zp, q_lo, q_hi),
- *  a_mul = a_scale / y_scale. Shapes equal.
- *  "wn.QGlobalAveragePool", "wn.QAveragePool": in = A u8; y = clamp(rne((sum(a) - n * a_zp) * (a_mul / n)) + y_zp, …);
- *  a MaxPool, Relu6-free Reshape, Flatten, Transpose on u8 stays the plain operator.
- *  "wn.Quantize": in = X f32; y u8 = clamp(rne(x / a_mul) + y_zp, q_lo, q_hi)          (a_mul = the scale)
- *  "wn.Dequantize": in = X u8; y f32 = (x - a_zp) * a_mul
- *  "wn.Requantize": in = A u8; y u8 = table[a]: another scale or zero point, or any elementwise function between a
- *  dequantization and a quantization, computed for all 256 values by the reference operators
- *  "wn.Flip": in = A u8 or i8; y = a ^ 0x80, of the other type: how s8 activations become u8 (zero point + 128) */
+/** node->fused of "wn.QAdd": in = A u8, B u8; y = clamp(rne((a - a_zp) * a_mul + (b - b_zp) * b_mul) + y_zp, q_lo,
+ * q_hi), a_mul = a_scale / y_scale. Shapes equal. "wn.QGlobalAveragePool", "wn.QAveragePool": in = A u8; y =
+ * clamp(rne((sum(a) - n * a_zp) * (a_mul / n)) + y_zp, …); a MaxPool, Relu6-free Reshape, Flatten, Transpose on u8
+ * stays the plain operator. "wn.Quantize": in = X f32; y u8 = clamp(rne(x / a_mul) + y_zp, q_lo, q_hi)          (a_mul
+ * = the scale) "wn.Dequantize": in = X u8; y f32 = (x - a_zp) * a_mul "wn.Requantize": in = A u8; y u8 = table[a]:
+ * another scale or zero point, or any elementwise function between a dequantization and a quantization, computed for
+ * all 256 values by the reference operators "wn.Flip": in = A u8 or i8; y = a ^ 0x80, of the other type: how s8
+ * activations become u8 (zero point + 128) */
 struct wn_fused_qelt {
     struct wn_conv_geom geom; /* QAveragePool only */
     float a_mul, b_mul;
@@ -69,8 +69,9 @@ struct wn_node *wn_fused_add(struct wn_graph *g, const char *op_type, const char
 /** True for a live node of domain "wn" with this op_type. */
 bool wn_fused_is(const struct wn_node *node, const char *op_type);
 
-/** Geometry of a Conv, ConvInteger, QLinearConv, MaxPool or AveragePool node with a 2-D (or 1-D, taken as 1 x n) kernel;
- *  kernel extents from `kernel` (kh, kw) where the node has no kernel_shape. E_UNSUPPORTED for more dimensions. */
+/** Geometry of a Conv, ConvInteger, QLinearConv, MaxPool or AveragePool node with a 2-D (or 1-D, taken as 1 x n)
+ * kernel; kernel extents from `kernel` (kh, kw) where the node has no kernel_shape. E_UNSUPPORTED for more dimensions.
+ */
 enum winnow_status wn_conv_geom_of(const struct wn_node *node, unsigned spatial, const int64_t *kernel,
                                    struct wn_conv_geom *ret, struct winnow_err *err);
 /** Resolve auto_pad for an input of h x w, and compute the output's extent (floor). */

@@ -19,7 +19,13 @@ void *wn_fused_dup(struct wn_graph *g, const void *fused, size_t bytes);
 /** Bounds of Relu, or of Clip with constant bounds; false for anything else. */
 bool wn_clamp_of(const struct wn_graph *g, const struct wn_node *node, float *ret_lo, float *ret_hi);
 
+/** String attribute of a layer between dequantizations that stayed f32: why. */
+#define WN_NOTE_ATTR "wn_note"
+
 #define WN_OOM(err, node) wn_fail((err), WINNOW_E_NOMEM, "node '%s'", (node)->name)
+
+/** The batch axis of node's outputs, given those of all values (rows.c). */
+int wn_rows_node_axis(struct wn_graph *g, const struct wn_node *node, const int *axis);
 
 /* The passes in the order of passes.c. Each may leave dead nodes and unsorted new ones behind; passes.c sorts. */
 enum winnow_status wn_pass_clean(struct wn_graph *g, struct winnow_err *err);

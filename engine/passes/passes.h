@@ -6,14 +6,18 @@
 #include "engine/graph/graph.h"
 
 /** All passes in order: resolve and infer, f16 -> f32 widening of constants and arithmetic, constant folding, clean-up
- *  (Identity, Dropout, no-op Cast/Reshape/Pad), Conv+BatchNormalization, quantization -> one int8 form, Conv/Gemm/MatMul
- *  with constant weights -> fused operators with activation and residual, dead code. */
+ *  (Identity, Dropout, no-op Cast/Reshape/Pad), Conv+BatchNormalization, quantization -> one int8 form,
+ * Conv/Gemm/MatMul with constant weights -> fused operators with activation and residual, dead code. */
 WINNOW_MUST_USE enum winnow_status wn_passes_run(struct wn_graph *g, struct winnow_err *err);
 
 /** Fold every node whose inputs are constant (single passes are public for tests and for the trainer). */
 WINNOW_MUST_USE enum winnow_status wn_pass_fold(struct wn_graph *g, struct winnow_err *err);
 /** Fold BatchNormalization into the convolution before it. */
 WINNOW_MUST_USE enum winnow_status wn_pass_fold_batchnorm(struct wn_graph *g, struct winnow_err *err);
+
+/** Replace shapes that Reshape takes from Shape nodes by constants with 0 and -1, where that is surely the same. Before
+ *  the proof below. The graph is sorted and inferred. */
+WINNOW_MUST_USE enum winnow_status wn_pass_shapes(struct wn_graph *g, struct winnow_err *err);
 
 /** Prove that each output row depends on its own input row only (DESIGN.md 4): every input and output must carry the
  *  batch as a dynamic axis 0. `why` is set to an arena string when false. */

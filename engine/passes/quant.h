@@ -16,18 +16,18 @@ bool wn_qparam_of(const struct wn_graph *g, const struct wn_node *node, unsigned
                   struct wn_qparam *ret, enum winnow_dtype *ret_dtype);
 /** `v` as u8: itself, or through a new Flip when it is i8. WN_NONE: out of memory. */
 wn_vid wn_as_u8(struct wn_graph *g, wn_vid v);
-/** A value of v's shape for the u8 result of an operator whose output is `v`: v itself when it is u8; for i8 a new value
- *  with a Flip from it to v. WN_NONE: out of memory. */
+/** A value of v's shape for the u8 result of an operator whose output is `v`: v itself when it is u8; for i8 a new
+ * value with a Flip from it to v. WN_NONE: out of memory. */
 wn_vid wn_u8_result(struct wn_graph *g, wn_vid v);
 /** A new value with v's shape and another type. */
 wn_vid wn_like(struct wn_graph *g, wn_vid v, enum winnow_dtype dtype);
 
 /** Integer weights brought to the one form: s8 (O, …) with per-channel scale and the rest of the zero point. */
 struct wn_qweight {
-    wn_vid w;             /* s8 constant, (O, I/g, kh, kw) or (N, K) */
+    wn_vid w; /* s8 constant, (O, I/g, kh, kw) or (N, K) */
     int64_t O;
-    float *scale;         /* [O] */
-    int32_t *zp;          /* [O] or NULL when all are zero */
+    float *scale; /* [O] */
+    int32_t *zp;  /* [O] or NULL when all are zero */
 };
 /** From constants: w u8/i8; scale f32 scalar or [O]; zp scalar, [O] or NULL. `transpose`: w is (K, N), wanted (N, K).
  *  False (nothing made) when types or lengths do not fit. */

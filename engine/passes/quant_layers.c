@@ -191,6 +191,22 @@ static bool bias_fits(const struct layer *layer)
     return fits;
 }
 
+/* Somebody meant this layer to be quantized. */
+static bool half_quantized(struct wn_graph *g, const struct wn_node *node)
+{
+    struct layer probe;
+    struct wn_node *w = node->n_in > 1 && node->in[1] != WN_NONE ? wn_graph_producer(g, node->in[1]) : NULL;
+    return (wn_node_is(node, "Conv") || wn_node_is(node, "Gemm") || wn_node_is(node, "MatMul")) &&
+           read_input(g, node->in[0], &probe) && w && wn_node_is(w, "DequantizeLinear") && wn_const_in(g, w, 0);
+}
+
+static enum winnow_status note(struct wn_graph *g, struct wn_node *node, bool bias, struct winnow_err *err)
+{
+    const char *why = bias ? "stays f32: the bias does not fit 31 bits in units of x_scale * w_scale"
+                           : "stays f32: weights, bias or attributes of a kind that int8 layers lack";
+    return wn_node_set_str(g, node, WN_NOTE_ATTR, why) ? WINNOW_OK : WN_OOM(err, node);
+}
+
 enum winnow_status wn_pass_quant_layers(struct wn_graph *g, struct winnow_err *err)
 {
     for (size_t i = 0, n = g->nodes.n; i < n; i++) {
@@ -201,6 +217,8 @@ enum winnow_status wn_pass_quant_layers(struct wn_graph *g, struct winnow_err *e
                      (wn_node_is(node, "MatMul") && read_matmul(g, node, &layer));
         if (found && bias_fits(&layer))
             WN_TRY(put(g, g->nodes.at[i], &g->nodes.at[i], &layer, err));
+        else if (found || half_quantized(g, node))
+            WN_TRY(note(g, node, found, err));
     }
     return WINNOW_OK;
 }

@@ -27,7 +27,7 @@ static bool set_inputs(struct wn_graph *g, int *axis, const char **why)
     return g->inputs.n > 0;
 }
 
-static int node_axis(struct wn_graph *g, const struct wn_node *node, const int *axis)
+int wn_rows_node_axis(struct wn_graph *g, const struct wn_node *node, const int *axis)
 {
     struct wn_infer infer;
     struct wn_type out[WN_OP_MAX_IN];
@@ -85,7 +85,7 @@ bool wn_rows_independent(struct wn_graph *g, const char **why)
         const struct wn_node *node = &g->nodes.at[i];
         if (node->dead)
             continue;
-        int out = node_axis(g, node, axis);
+        int out = wn_rows_node_axis(g, node, axis);
         if (out == WN_ROWS_MIXED && mixed_at == WN_NONE)
             mixed_at = i;
         for (unsigned k = 0; k < node->n_out; k++)

@@ -4,6 +4,8 @@
 #include <string.h>
 
 #define MAX_TAPS 4096
+#define MAX_PAD  65536              /* around a picture */
+#define MAX_AREA ((int64_t)1 << 28) /* of a plane with its padding: offsets in it fit 31 bits of bytes */
 
 struct shape_class {
     int64_t pitch; /* enough for every member and reader */
@@ -21,8 +23,8 @@ struct mask {
 struct wn_geometry {
     uint32_t *parent; /* [values]; a class's number is its root value */
     struct shape_class *cls;
-    bool *padded;  /* [values] */
-    int16_t *pad;  /* [values] zero point around u8 values; -1: nobody says */
+    bool *padded; /* [values] */
+    int16_t *pad; /* [values] zero point around u8 values; -1: nobody says */
 };
 
 void wn_nchw(const struct wn_type *t, int64_t ret[4])
@@ -46,8 +48,10 @@ static void set_tap(struct wn_window *win, int64_t ky, int64_t kx)
     int64_t y = ky * g->dil_h - g->pad_t, x = kx * g->dil_w - g->pad_l;
     int64_t dy = floor_div(y, g->stride_h), dx = floor_div(x, g->stride_w);
     struct wn_tap *tap = &win->tap[ky * g->kw + kx];
-    *tap = (struct wn_tap){ (uint32_t)((y - dy * g->stride_h) * g->stride_w + x - dx * g->stride_w), (int32_t)dy,
-                            (int32_t)dx };
+    int8_t *slot = &win->slot[(y - dy * g->stride_h) * g->stride_w + x - dx * g->stride_w];
+    if (*slot < 0)
+        *slot = (int8_t)win->n_phases++;
+    *tap = (struct wn_tap){ (uint32_t)*slot, (int32_t)dy, (int32_t)dx };
     win->top = WN_MAX(win->top, -dy);
     win->left = WN_MAX(win->left, -dx);
     win->bottom = WN_MAX(win->bottom, dy + win->oh - win->ph);
@@ -68,12 +72,15 @@ bool wn_window_make(struct wn_lower *lo, const struct wn_conv_geom *geom, wn_vid
     win.ph = (d[2] + g->stride_h - 1) / g->stride_h;
     win.pw = (d[3] + g->stride_w - 1) / g->stride_w;
     win.tap = wn_arena_calloc(&lo->plan->arena, win.n_taps, sizeof *win.tap);
-    win.n_phases = (uint32_t)(g->stride_h * g->stride_w);
+    win.strided = g->stride_h * g->stride_w > 1;
+    memset(win.slot, -1, sizeof win.slot);
     if (!win.tap || win.oh < 1 || win.ow < 1)
         return false;
     for (int64_t ky = 0; ky < g->kh; ky++)
         for (int64_t kx = 0; kx < g->kw; kx++)
             set_tap(&win, ky, kx);
+    if (WN_MAX(WN_MAX(win.top, win.bottom), WN_MAX(win.left, win.right)) > MAX_PAD)
+        return false;
     *ret = win;
     return true;
 }
@@ -83,7 +90,7 @@ bool wn_window_make(struct wn_lower *lo, const struct wn_conv_geom *geom, wn_vid
 static bool picture(const struct wn_lower *lo, wn_vid v)
 {
     const struct wn_type *t = wn_lower_type(lo, v);
-    return (t->rank == 3 || t->rank == 4) && t->dim[0] == 1 && t->dim[1] >= 1 && t->dim[t->rank - 2] >= 1 &&
+    return (t->rank == 3 || t->rank == 4) && t->dim[0] >= 1 && t->dim[1] >= 1 && t->dim[t->rank - 2] >= 1 &&
            t->dim[t->rank - 1] >= 1 && (t->dtype == WINNOW_F32 || t->dtype == WINNOW_U8);
 }
 
@@ -265,6 +272,19 @@ static void find_pads(struct wn_lower *lo)
     }
 }
 
+static enum winnow_status check_areas(struct wn_lower *lo)
+{
+    for (uint32_t v = 0; v < lo->plan->g.values.n; v++) {
+        const struct shape_class *c = &lo->geo->cls[v];
+        int64_t rows, area;
+        if (lo->geo->parent[v] == v && (__builtin_add_overflow(c->h, c->top + c->bottom + 2, &rows) ||
+                                        __builtin_mul_overflow(rows, c->pitch, &area) || area > MAX_AREA))
+            return wn_fail(lo->err, WINNOW_E_TOO_LARGE, "value '%s': a picture of %lld x %lld is too large",
+                           lo->plan->g.values.at[v].name, (long long)c->h, (long long)c->pitch);
+    }
+    return WINNOW_OK;
+}
+
 enum winnow_status wn_geometry_make(struct wn_lower *lo)
 {
     struct wn_arena *arena = &lo->plan->arena;
@@ -291,7 +311,7 @@ enum winnow_status wn_geometry_make(struct wn_lower *lo)
     for (size_t i = 0; i < lo->plan->g.nodes.n; i++)
         if (!lo->plan->g.nodes.at[i].dead)
             visit(lo, &lo->plan->g.nodes.at[i]);
-    return WINNOW_OK;
+    return check_areas(lo);
 }
 
 /* ---- layouts ---- */

@@ -12,16 +12,18 @@
 
 /** One tap of a window: which phase of the input it reads, and how far from the output's position there. */
 struct wn_tap {
-    uint32_t phase; /* (y mod stride_h) * stride_w + (x mod stride_w) */
+    uint32_t phase; /* slot of phase (y mod stride_h) * stride_w + (x mod stride_w) */
     int32_t dy, dx;
 };
 
 /** A window over a concrete picture. */
 struct wn_window {
-    struct wn_conv_geom geom; /* pads resolved */
-    int64_t h, w, oh, ow;     /* input, output */
-    int64_t ph, pw;           /* a phase; = h, w at stride 1 */
-    uint32_t n_taps, n_phases;
+    struct wn_conv_geom geom;  /* pads resolved */
+    int64_t h, w, oh, ow;      /* input, output */
+    int64_t ph, pw;            /* a phase; = h, w at stride 1 */
+    uint32_t n_taps, n_phases; /* phases that some tap reads; others are not made */
+    bool strided;
+    int8_t slot[64];                  /* [stride_h * stride_w] number of a phase among those, or -1 */
     struct wn_tap *tap;               /* [n_taps], row-major over (kh, kw) */
     int64_t top, bottom, left, right; /* padding the phases need */
 };

@@ -25,6 +25,11 @@ struct wn_step *wn_lower_step(struct wn_lower *lo, const struct wn_node *node, c
     return &lo->plan->steps.at[lo->plan->steps.n - 1];
 }
 
+void wn_lower_images(struct wn_lower *lo, wn_vid v)
+{
+    lo->plan->steps.at[lo->plan->steps.n - 1].images = (size_t)wn_lower_type(lo, v)->dim[0];
+}
+
 void wn_lower_touch(struct wn_lower *lo, struct wn_loc loc)
 {
     if (loc.kind != WN_LOC_BUF)
@@ -77,7 +82,11 @@ enum winnow_status wn_lower_new_plain(struct wn_lower *lo, wn_vid v, struct wn_l
         *loc = *ret = (struct wn_loc){ .kind = WN_LOC_OUTPUT, .index = lo->output[v] - 1 };
         return WINNOW_OK;
     }
-    *loc = *ret = wn_lower_buf(lo, wn_lower_bytes(lo, v));
+    size_t bytes = wn_lower_bytes(lo, v), limit = lo->model->opts.max_memory_bytes;
+    if (bytes > limit)
+        return wn_fail(lo->err, WINNOW_E_TOO_LARGE, "value '%s' needs %zu bytes, the limit is %zu",
+                       lo->plan->g.values.at[v].name, bytes, limit);
+    *loc = *ret = wn_lower_buf(lo, bytes);
     return ret->kind == WN_LOC_NONE ? WINNOW_E_NOMEM : WINNOW_OK;
 }
 

@@ -6,15 +6,16 @@
 #include "engine/plan/model.h"
 #include "engine/plan/plan.h"
 
-struct wn_q8_choice;
+struct wn_q8_choice; /* q8.h */
+
 struct wn_lower {
     struct wn_plan *plan;
     struct winnow_model *model;
     struct winnow_err *err;
-    bool reference;          /* only reference operators */
-    struct wn_geometry *geo; /* geometry.h */
-    uint32_t *user_at, *user; /* [values + 1], into user: the nodes that read a value, once per input */
-    uint32_t *output;         /* [values] 1 + the number of the output that a value is, or 0 */
+    bool reference;               /* only reference operators */
+    struct wn_geometry *geo;      /* geometry.h */
+    uint32_t *user_at, *user;     /* [values + 1], into user: the nodes that read a value, once per input */
+    uint32_t *output;             /* [values] 1 + the number of the output that a value is, or 0 */
     struct wn_q8_choice **choice; /* [nodes] made so far; q8.h */
 };
 
@@ -22,6 +23,8 @@ struct wn_lower {
 struct wn_step *wn_lower_step(struct wn_lower *lo, const struct wn_node *node, const char *kernel,
                               void (*run)(const struct wn_step *, struct wn_exec *, unsigned, unsigned),
                               const void *arg);
+/** The newest step runs once for each image of v (rank 3 or 4): the places it uses know the bytes between images. */
+void wn_lower_images(struct wn_lower *lo, wn_vid v);
 /** The newest step uses this place (and what is behind it stays alive until then). */
 void wn_lower_touch(struct wn_lower *lo, struct wn_loc loc);
 /** A new buffer. kind NONE when out of memory. */

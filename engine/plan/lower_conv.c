@@ -231,7 +231,8 @@ enum winnow_status wn_lower_conv_f32(struct wn_lower *lo, const struct wn_node *
     struct wn_step *step = wn_lower_step(lo, node, info.kernel, run_conv, a);
     if (!step)
         return WINNOW_E_NOMEM;
-    step->why = info.why;
+    wn_lower_images(lo, node->in[0]);
+    step->why = f->note ? f->note : info.why;
     step->pattern = info.pattern;
     step->sparsity = info.sparsity;
     step->macs = info.macs;

@@ -70,7 +70,10 @@ enum winnow_status wn_lower_pool(struct wn_lower *lo, const struct wn_node *node
     WN_TRY(wn_planes_get(lo, node->in[0], WN_FORM_F32, &a->x));
     if (global) {
         WN_TRY(wn_lower_new_plain(lo, node->out[0], &a->vec));
-        return finish(lo, node, "pool_f32_mean", run_mean, a, (struct wn_loc[]){ a->x.loc, a->vec }, 2, done);
+        a->vec.image = a->x.n_planes * sizeof(float);
+        WN_TRY(finish(lo, node, "pool_f32_mean", run_mean, a, (struct wn_loc[]){ a->x.loc, a->vec }, 2, done));
+        wn_lower_images(lo, node->in[0]);
+        return WINNOW_OK;
     }
     a->pool = (struct wn_pool_f32){ max ? WN_POOL_MAX : WN_POOL_AVERAGE,
                                     (int32_t)g.kh,
@@ -86,7 +89,9 @@ enum winnow_status wn_lower_pool(struct wn_lower *lo, const struct wn_node *node
                                     wn_node_int(node, "count_include_pad", 0) != 0 };
     WN_TRY(wn_planes_new(lo, node->out[0], WN_FORM_F32, &a->y));
     a->pad = wn_geometry_padded(lo, node->out[0]);
-    return finish(lo, node, "pool_f32", run_pool, a, (struct wn_loc[]){ a->x.loc, a->y.loc }, 2, done);
+    WN_TRY(finish(lo, node, "pool_f32", run_pool, a, (struct wn_loc[]){ a->x.loc, a->y.loc }, 2, done));
+    wn_lower_images(lo, node->in[0]);
+    return WINNOW_OK;
 }
 
 /* ---- elementwise ---- */
@@ -188,7 +193,9 @@ enum winnow_status wn_lower_eltwise(struct wn_lower *lo, const struct wn_node *n
     WN_TRY(wn_planes_new(lo, node->out[0], WN_FORM_F32, &a->y));
     WN_TRY(wn_geometry_mask(lo, node->out[0], &a->mask));
     a->pad = wn_geometry_padded(lo, node->out[0]);
-    return finish(lo, node, "eltwise_f32", run_elt, a, (struct wn_loc[]){ a->x.loc, a->b.loc, a->y.loc }, 3, done);
+    WN_TRY(finish(lo, node, "eltwise_f32", run_elt, a, (struct wn_loc[]){ a->x.loc, a->b.loc, a->y.loc }, 3, done));
+    wn_lower_images(lo, node->in[0]);
+    return WINNOW_OK;
 }
 
 /* ---- concatenation of channels: planes are copied as they lie ---- */
@@ -246,6 +253,7 @@ enum winnow_status wn_lower_concat(struct wn_lower *lo, const struct wn_node *no
     struct wn_step *step = wn_lower_step(lo, node, "concat", run_concat, a);
     if (!step)
         return WINNOW_E_NOMEM;
+    wn_lower_images(lo, node->in[0]);
     for (unsigned i = 0; i < node->n_in; i++)
         wn_lower_touch(lo, a->x[i].loc);
     wn_lower_touch(lo, a->y.loc);
@@ -301,5 +309,6 @@ enum winnow_status wn_lower_linear_f32(struct wn_lower *lo, const struct wn_node
     step->macs = (uint64_t)(m * k * rows);
     step->weight_bytes = w->bytes;
     step->pattern = "dense";
+    step->why = f->note ? f->note : "";
     return WINNOW_OK;
 }

@@ -50,6 +50,7 @@ static enum winnow_status add_step(struct wn_lower *lo, const struct wn_node *no
     const char *kernel = wn_arena_printf(&lo->plan->arena, "%s__%s", family, wn_isa_name(wn_cpu_isa()));
     if (!kernel || !wn_lower_step(lo, node, kernel, run, arg))
         return wn_fail(lo->err, WINNOW_E_NOMEM, "node '%s'", node->name);
+    wn_lower_images(lo, node->in[0]);
     wn_lower_touch(lo, x);
     wn_lower_touch(lo, y);
     *done = true;
@@ -70,6 +71,7 @@ static enum winnow_status global(struct wn_lower *lo, const struct wn_node *node
         return WINNOW_OK;
     WN_TRY(wn_planes_get(lo, node->in[0], quad ? WN_FORM_QUAD : WN_FORM_PLANE8, &a->x));
     WN_TRY(wn_lower_new_plain(lo, node->out[0], &a->y));
+    a->y.image = (size_t)d[1];
     a->pool = (struct wn_pool_q8_global){
         .form = quad ? WN_OUT_QUAD : WN_OUT_PLANE,
         .x_stride = a->x.plane_bytes,

@@ -388,11 +388,14 @@ static enum winnow_status get_pack(struct wn_lower *lo, const struct wn_node *no
 
 static enum winnow_status add_colsum(struct wn_lower *lo, const struct wn_node *node, struct conv_arg *a)
 {
-    size_t bytes = a->groups * a->y.layout.plane.cols * sizeof(int32_t);
-    a->colsum = wn_lower_buf(lo, bytes + WN_OVERREAD);
+    size_t bytes = wn_round_up(a->groups * a->y.layout.plane.cols * sizeof(int32_t), 64);
+    size_t images = (size_t)wn_lower_type(lo, node->in[0])->dim[0];
+    a->colsum = wn_lower_buf(lo, bytes * images + WN_OVERREAD); /* less than y */
+    a->colsum.image = bytes;
     struct wn_step *step = wn_lower_step(lo, node, "q8_colsum", run_colsum, a);
     if (!step || a->colsum.kind == WN_LOC_NONE)
         return WINNOW_E_NOMEM;
+    wn_lower_images(lo, node->in[0]);
     wn_lower_touch(lo, a->x.loc);
     wn_lower_touch(lo, a->colsum);
     return WINNOW_OK;
@@ -445,6 +448,7 @@ enum winnow_status wn_lower_conv_q8(struct wn_lower *lo, const struct wn_node *n
     struct wn_step *step = kernel ? wn_lower_step(lo, node, kernel, run_conv, a) : NULL;
     if (!step)
         return wn_fail(lo->err, WINNOW_E_NOMEM, "node '%s'", node->name);
+    wn_lower_images(lo, node->in[0]);
     step->why = c.why;
     step->pattern = c.sparsity.pattern;
     step->sparsity = c.sparsity.share;

@@ -64,6 +64,8 @@ static enum winnow_status add_step(struct wn_lower *lo, const struct wn_node *no
     const char *kernel = wn_arena_printf(&lo->plan->arena, "%s__%s", family, wn_isa_name(wn_cpu_isa()));
     if (!kernel || !wn_lower_step(lo, node, kernel, run_elt, a))
         return wn_fail(lo->err, WINNOW_E_NOMEM, "node '%s'", node->name);
+    if (!a->flat)
+        wn_lower_images(lo, node->in[0]);
     wn_lower_touch(lo, a->a.loc);
     wn_lower_touch(lo, a->b.loc);
     wn_lower_touch(lo, a->y.loc);

@@ -79,6 +79,7 @@ static enum winnow_status build(struct winnow_model *m, const void *bytes, size_
     WN_TRY(keep_ios(m, m->g.inputs.at, m->g.inputs.n, "input", &m->inputs, err));
     WN_TRY(keep_ios(m, m->g.outputs.at, m->g.outputs.n, "output", &m->outputs, err));
     WN_TRY(wn_pass_fold(&m->g, err)); /* shapes, axes and the like that stand in Constant nodes */
+    WN_TRY(wn_pass_shapes(&m->g, err));
     WN_TRY(wn_graph_sort(&m->g, err));
     m->rows_independent = wn_rows_independent(&m->g, &m->why_not);
     if (!m->opts.reference)

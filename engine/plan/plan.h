@@ -20,6 +20,7 @@ struct wn_loc {
     enum wn_loc_kind kind;
     uint32_t index;  /* buffer, input or output */
     size_t offset;   /* bytes into it */
+    size_t image;    /* bytes from one image of a batch to the next, for steps that run image by image */
     const void *ptr; /* WN_LOC_CONST */
 };
 
@@ -45,6 +46,7 @@ struct wn_exec {
     char *act;       /* the buffers */
     const char **in; /* [n_inputs] of this row */
     char **out;      /* [n_outputs] of this row */
+    size_t image;    /* that the step works on; 0 for steps that take the whole batch at once */
     struct wn_arena tmp;
     enum winnow_status status; /* of the first step that failed */
     struct winnow_err err;
@@ -57,6 +59,7 @@ struct wn_step {
     void (*run)(const struct wn_step *step, struct wn_exec *exec, unsigned part, unsigned n_parts);
     const void *arg; /* in the plan's arena */
     bool serial;     /* part 0 does it all */
+    size_t images;   /* run is called for each; kernels on planes know single pictures only */
     double sparsity;
     uint64_t macs;
     size_t weight_bytes;
@@ -76,15 +79,16 @@ struct wn_plan {
 
 static inline void *wn_at(const struct wn_exec *exec, struct wn_loc loc)
 {
+    size_t at = loc.offset + exec->image * loc.image;
     switch (loc.kind) {
     case WN_LOC_BUF:
-        return exec->act + exec->plan->bufs.at[loc.index].offset + loc.offset;
+        return exec->act + exec->plan->bufs.at[loc.index].offset + at;
     case WN_LOC_CONST:
-        return (char *)(uintptr_t)loc.ptr + loc.offset;
+        return (char *)(uintptr_t)loc.ptr + at;
     case WN_LOC_INPUT:
-        return (char *)(uintptr_t)exec->in[loc.index] + loc.offset;
+        return (char *)(uintptr_t)exec->in[loc.index] + at;
     case WN_LOC_OUTPUT:
-        return exec->out[loc.index] + loc.offset;
+        return exec->out[loc.index] + at;
     default:
         return NULL;
     }

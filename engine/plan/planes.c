@@ -18,12 +18,23 @@ static struct wn_planes planes_at(struct wn_lower *lo, wn_vid v, enum wn_form fo
     return p;
 }
 
+/* Planes for every image of v. */
+static enum winnow_status planes_buf(struct wn_lower *lo, wn_vid v, size_t n_planes, size_t plane_bytes,
+                                     struct wn_loc *ret)
+{
+    size_t bytes, image, images = (size_t)wn_lower_type(lo, v)->dim[0], limit = lo->model->opts.max_memory_bytes;
+    if (!wn_mul_size(n_planes, plane_bytes, &image) || !wn_mul_size(image, images, &bytes) || bytes > limit)
+        return wn_fail(lo->err, WINNOW_E_TOO_LARGE, "value '%s' needs more memory than the limit of %zu bytes",
+                       lo->plan->g.values.at[v].name, limit);
+    *ret = wn_lower_buf(lo, bytes + WN_OVERREAD);
+    ret->image = image;
+    return ret->kind == WN_LOC_NONE ? WINNOW_E_NOMEM : WINNOW_OK;
+}
+
 enum winnow_status wn_planes_new(struct wn_lower *lo, wn_vid v, enum wn_form form, struct wn_planes *ret)
 {
     struct wn_planes p = planes_at(lo, v, form);
-    p.loc = wn_lower_buf(lo, p.n_planes * p.plane_bytes + WN_OVERREAD);
-    if (p.loc.kind == WN_LOC_NONE)
-        return WINNOW_E_NOMEM;
+    WN_TRY(planes_buf(lo, v, p.n_planes, p.plane_bytes, &p.loc));
     lo->plan->place[v].form[form] = p.loc;
     *ret = p;
     return WINNOW_OK;
@@ -118,6 +129,7 @@ static enum winnow_status add_move(struct wn_lower *lo, wn_vid v, const char *ke
         return WINNOW_E_NOMEM;
     step->name = lo->plan->g.values.at[v].name;
     step->out = v;
+    wn_lower_images(lo, v);
     wn_lower_touch(lo, a->planes.loc);
     wn_lower_touch(lo, a->to.loc);
     wn_lower_touch(lo, a->plain);
@@ -130,6 +142,7 @@ static enum winnow_status plain_to_f32(struct wn_lower *lo, wn_vid v)
     if (!a)
         return WINNOW_E_NOMEM;
     WN_TRY(wn_lower_plain(lo, v, &a->plain));
+    a->plain.image = a->channels * a->channel_bytes;
     WN_TRY(wn_planes_new(lo, v, WN_FORM_F32, &a->planes));
     a->fill = wn_geometry_padded(lo, v);
     return add_move(lo, v, "nchw_to_planes", run_to_planes_f32, a);
@@ -144,6 +157,7 @@ enum winnow_status wn_planes_to_plain(struct wn_lower *lo, wn_vid v)
         return wn_planes_q8_to_plain(lo, v);
     a->planes = planes_at(lo, v, WN_FORM_F32);
     WN_TRY(wn_lower_new_plain(lo, v, &a->plain));
+    a->plain.image = a->channels * a->channel_bytes;
     return add_move(lo, v, "planes_to_nchw", run_to_plain_f32, a);
 }
 
@@ -166,22 +180,24 @@ struct phase_arg {
     struct wn_plane dst;   /* a phase plane; stride from channel to channel */
     size_t phase;
     int32_t sh, sw;
+    int8_t slot[64];
+    size_t n_phases;
     uint32_t pad;
 };
 
 static void run_phases(const struct wn_step *step, struct wn_exec *exec, unsigned part, unsigned n_parts)
 {
     const struct phase_arg *a = step->arg;
-    size_t c0, c1, phases = (size_t)(a->sh * a->sw);
+    size_t c0, c1, phases = a->n_phases;
     wn_share(a->x.n_planes, 1, part, n_parts, &c0, &c1);
     if (c0 == c1)
         return;
     const char *x = (char *)wn_at(exec, a->x.loc) + a->x.base + c0 * a->x.plane_bytes;
     char *y = (char *)wn_at(exec, a->y.loc), *to = y + a->y.base + c0 * phases * a->y.plane_bytes;
     if (a->x.elem == 4)
-        wn_move_phases_4(x, &a->x.layout.plane, c1 - c0, to, &a->dst, a->phase, a->sh, a->sw, a->pad);
+        wn_move_phases_4(x, &a->x.layout.plane, c1 - c0, to, &a->dst, a->phase, a->slot, a->sh, a->sw, a->pad);
     else
-        wn_move_phases_1(x, &a->x.layout.plane, c1 - c0, to, &a->dst, a->phase, a->sh, a->sw, (uint8_t)a->pad);
+        wn_move_phases_1(x, &a->x.layout.plane, c1 - c0, to, &a->dst, a->phase, a->slot, a->sh, a->sw, (uint8_t)a->pad);
     wn_planes_fill_pad(&a->y, y, a->pad, c0 * phases, c1 * phases);
 }
 
@@ -197,18 +213,21 @@ static enum winnow_status phases_of(struct wn_lower *lo, const struct wn_node *n
     a->y.base = a->y.layout.plane.origin * a->y.elem;
     a->y.plane_bytes = a->y.layout.plane.stride * a->y.elem;
     a->y.n_planes = a->x.n_planes * win->n_phases;
-    a->y.loc = wn_lower_buf(lo, a->y.n_planes * a->y.plane_bytes + WN_OVERREAD);
+    WN_TRY(planes_buf(lo, node->in[0], a->y.n_planes, a->y.plane_bytes, &a->y.loc));
     a->dst = a->y.layout.plane;
     a->phase = a->dst.stride;
     a->dst.stride *= win->n_phases;
+    memcpy(a->slot, win->slot, sizeof a->slot);
+    a->n_phases = win->n_phases;
     a->sh = (int32_t)win->geom.stride_h;
     a->sw = (int32_t)win->geom.stride_w;
     a->pad = pad;
     struct wn_step *step = wn_lower_step(lo, &move_node, "phases", run_phases, a);
-    if (!step || a->y.loc.kind == WN_LOC_NONE)
+    if (!step)
         return WINNOW_E_NOMEM;
     step->name = node->name;
     step->out = node->in[0];
+    wn_lower_images(lo, node->in[0]);
     wn_lower_touch(lo, a->x.loc);
     wn_lower_touch(lo, a->y.loc);
     *ret = a->y;
@@ -221,7 +240,7 @@ enum winnow_status wn_planes_source(struct wn_lower *lo, const struct wn_node *n
     uint32_t pad4 = form == WN_FORM_F32 ? 0 : form == WN_FORM_QUAD ? pad * 0x01010101u : pad;
     bool around = win->top || win->bottom || win->left || win->right;
     bool other_pad = around && form != WN_FORM_F32 && wn_geometry_pad(lo, node->in[0]) != pad;
-    if (win->n_phases == 1 && !other_pad)
+    if (!win->strided && !other_pad)
         WN_TRY(wn_planes_get(lo, node->in[0], form, &ret->planes));
     else
         WN_TRY(phases_of(lo, node, win, form, pad4, &ret->planes));

@@ -86,6 +86,7 @@ static enum winnow_status add_step(struct wn_lower *lo, wn_vid v, const char *ke
         return WINNOW_E_NOMEM;
     step->name = lo->plan->g.values.at[v].name;
     step->out = v;
+    wn_lower_images(lo, v);
     wn_lower_touch(lo, a);
     wn_lower_touch(lo, b);
     return WINNOW_OK;
@@ -96,6 +97,7 @@ static void set_image(const struct wn_lower *lo, wn_vid v, enum wn_form form, st
     int64_t d[4];
     wn_nchw(wn_lower_type(lo, v), d);
     a->form = form;
+    a->plain.image = (size_t)(d[1] * d[2] * d[3]);
     a->image = (struct wn_move_q8_image){
         .stride = a->planes.plane_bytes,
         .channels = (size_t)d[1],

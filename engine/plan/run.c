@@ -83,13 +83,23 @@ struct team_run {
     uint64_t *ns; /* NULL: not profiled */
 };
 
+/* A step over every image of a plan with more than one; `image` is this thread's own. */
+static void run_images(const struct wn_step *step, const struct wn_exec *exec, unsigned part, unsigned n_parts)
+{
+    struct wn_exec mine = *exec;
+    for (mine.image = 0; mine.image < step->images; mine.image++)
+        step->run(step, &mine, part, n_parts);
+}
+
 static void run_part(void *arg, unsigned part, unsigned n_parts)
 {
     const struct team_run *t = arg;
     for (size_t i = 0; i < t->plan->steps.n; i++) {
         const struct wn_step *step = &t->plan->steps.at[i];
         uint64_t start = t->ns && part == 0 ? wn_now_ns() : 0;
-        if (!step->serial)
+        if (step->images > 1)
+            run_images(step, t->exec, part, n_parts);
+        else if (!step->serial)
             step->run(step, t->exec, part, n_parts);
         else if (part == 0)
             step->run(step, t->exec, 0, 1);

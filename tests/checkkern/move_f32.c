@@ -41,7 +41,7 @@ static void check_nchw(struct ck *ck, const struct ck_kernel *k)
 }
 
 typedef void phases_fn(struct ck *ck, const uint8_t *src, const struct wn_plane *sp, size_t channels, uint8_t *dst,
-                       const struct wn_plane *dp, size_t phase, int32_t sh, int32_t sw);
+                       const struct wn_plane *dp, size_t phase, const int8_t *slot, int32_t sh, int32_t sw);
 
 static void check_phases(struct ck *ck, size_t elem, phases_fn *fn)
 {
@@ -56,29 +56,35 @@ static void check_phases(struct ck *ck, size_t elem, phases_fn *fn)
     uint8_t *src = ck_buf(ck, src_n * elem), *want = ck_buf(ck, dst_n * elem), *got = ck_buf(ck, dst_n * elem);
     ck_fill_u8(ck, src, src_n * elem, false);
     ck_freeze(ck, src);
+    int8_t slot[9], n_slots = 0;
+    bool all = ck_rand(ck, 2);
+    for (size_t p = 0; p < phases; p++)
+        slot[p] = all || ck_rand(ck, 2) ? n_slots++ : -1;
     for (size_t c = 0; c < channels; c++)
         for (size_t p = 0; p < phases; p++) {
-            uint8_t *to = want + (c * dp.stride + p * phase) * elem;
+            if (slot[p] < 0)
+                continue;
+            uint8_t *to = want + (c * dp.stride + (size_t)slot[p] * phase) * elem;
             memset(to, 0x33, dp.cols * elem);
             for (int32_t y = (int32_t)p / sw, i = 0; y < sp.h; y += sh, i++)
                 for (int32_t x = (int32_t)p % sw, j = 0; x < sp.w; x += sw, j++)
                     memcpy(to + (size_t)(i * dp.pitch + j) * elem,
                            src + (c * sp.stride + (size_t)(y * sp.pitch + x)) * elem, elem);
         }
-    fn(ck, src, &sp, channels, got, &dp, phase, sh, sw);
+    fn(ck, src, &sp, channels, got, &dp, phase, all && ck_rand(ck, 2) ? NULL : slot, sh, sw);
     ck_same(ck, want, got, dst_n * elem);
 }
 
 static void phases_4(struct ck *ck, const uint8_t *src, const struct wn_plane *sp, size_t channels, uint8_t *dst,
-                     const struct wn_plane *dp, size_t phase, int32_t sh, int32_t sw)
+                     const struct wn_plane *dp, size_t phase, const int8_t *slot, int32_t sh, int32_t sw)
 {
-    CK_CALL(ck, wn_move_phases_4(src, sp, channels, dst, dp, phase, sh, sw, 0x33333333u));
+    CK_CALL(ck, wn_move_phases_4(src, sp, channels, dst, dp, phase, slot, sh, sw, 0x33333333u));
 }
 
 static void phases_1(struct ck *ck, const uint8_t *src, const struct wn_plane *sp, size_t channels, uint8_t *dst,
-                     const struct wn_plane *dp, size_t phase, int32_t sh, int32_t sw)
+                     const struct wn_plane *dp, size_t phase, const int8_t *slot, int32_t sh, int32_t sw)
 {
-    CK_CALL(ck, wn_move_phases_1(src, sp, channels, dst, dp, phase, sh, sw, 0x33u));
+    CK_CALL(ck, wn_move_phases_1(src, sp, channels, dst, dp, phase, slot, sh, sw, 0x33u));
 }
 
 static void check_phases_4(struct ck *ck, const struct ck_kernel *k)
@@ -116,7 +122,7 @@ static void bench_phases(struct ck *ck, const struct ck_kernel *k)
     struct wn_plane dp = { .h = 28, .w = 28, .pitch = 29, .cols = 816, .stride = 832 * 4 };
     float *x = ck_buf(ck, sp.stride * 128 * 4), *y = ck_buf(ck, dp.stride * 128 * 4);
     ck_shape(ck, "56x56x128 stride 2 (elements)");
-    CK_BENCH(ck, 56.0 * 56 * 128, wn_move_phases_4(x, &sp, 128, y, &dp, 832, 2, 2, 0));
+    CK_BENCH(ck, 56.0 * 56 * 128, wn_move_phases_4(x, &sp, 128, y, &dp, 832, NULL, 2, 2, 0));
 }
 
 static void bench_transpose(struct ck *ck, const struct ck_kernel *k)

@@ -128,41 +128,6 @@ static void check_export(struct ck *ck, const struct ck_kernel *kernel)
     check_image(ck, kernel, wn_move_q8_export_1__scalar, false);
 }
 
-static void check_split(struct ck *ck, const struct ck_kernel *kernel)
-{
-    size_t channels = 1 + ck_rand(ck, 10), h = 1 + ck_rand(ck, 12), w = 1 + ck_rand(ck, 150);
-    size_t x_pitch = w + ck_rand(ck, 3), sh = 1 + ck_rand(ck, 3), sw = 1 + ck_rand(ck, 3);
-    size_t ph = (h + sh - 1) / sh, pw = (w + sw - 1) / sw, y_pitch = pw + ck_rand(ck, 3);
-    size_t cols = wn_round_up((ph - 1) * y_pitch + pw, 16);
-    enum wn_q8_out form = u8_form(ck);
-    struct side in = side_of(ck, form, channels, (h - 1) * x_pitch + w), out = side_of(ck, form, channels, cols);
-    size_t bytes = out.bytes * sh * sw;
-    uint8_t *x = ck_buf(ck, in.bytes), *want = ck_buf(ck, bytes), *got = ck_buf(ck, bytes);
-    ck_fill_u8(ck, x, in.bytes, false);
-    ck_freeze(ck, x);
-    struct wn_move_q8_split args = { .x = x,
-                                     .y = want,
-                                     .x_stride = in.stride,
-                                     .y_stride = out.stride,
-                                     .phase_stride = out.bytes,
-                                     .channels = channels,
-                                     .h = (int32_t)h,
-                                     .w = (int32_t)w,
-                                     .x_pitch = (int32_t)x_pitch,
-                                     .stride_h = (int32_t)sh,
-                                     .stride_w = (int32_t)sw,
-                                     .y_pitch = (int32_t)y_pitch,
-                                     .y_cols = cols,
-                                     .form = form,
-                                     .zp = (int32_t)ck_rand(ck, 256) };
-    size_t c0 = 4 * ck_rand(ck, (channels + 3) / 4);
-    ck_shape(ck, "channels=%zu.. of %zu %zux%zu stride=%zux%zu form=%d", c0, channels, h, w, sh, sw, (int)form);
-    wn_move_q8_split_1__scalar(&args, c0, channels);
-    args.y = got;
-    CK_CALL(ck, ((wn_move_q8_split_fn *)kernel->fn)(&args, c0, channels));
-    ck_same(ck, want, got, bytes);
-}
-
 /* ---- times: 64 channels of 56 x 56 ---- */
 static void bench_columns(struct ck *ck, const struct ck_kernel *kernel)
 {
@@ -183,29 +148,6 @@ static void bench_columns(struct ck *ck, const struct ck_kernel *kernel)
     CK_BENCH(ck, (double)(channels * n), ((wn_move_q8_fn *)kernel->fn)(&args, 0, channels));
 }
 
-static void bench_split(struct ck *ck, const struct ck_kernel *kernel)
-{
-    size_t channels = 64, h = 56, pitch = 57, cols = 28 * 29, plane = 4 * 3200, phase = 4 * 832 * channels / 4;
-    uint8_t *x = ck_buf(ck, channels / 4 * plane), *y = ck_buf(ck, 4 * phase);
-    ck_fill_u8(ck, x, channels / 4 * plane, false);
-    struct wn_move_q8_split args = { .x = x,
-                                     .y = y,
-                                     .x_stride = plane,
-                                     .y_stride = 4 * 832,
-                                     .phase_stride = phase,
-                                     .channels = channels,
-                                     .h = (int32_t)h,
-                                     .w = (int32_t)h,
-                                     .x_pitch = (int32_t)pitch,
-                                     .stride_h = 2,
-                                     .stride_w = 2,
-                                     .y_pitch = 29,
-                                     .y_cols = cols,
-                                     .form = WN_OUT_QUAD };
-    ck_shape(ck, "%zu channels %zux%zu by 2", channels, h, h);
-    CK_BENCH(ck, (double)(channels * h * h), ((wn_move_q8_split_fn *)kernel->fn)(&args, 0, channels));
-}
-
 static const struct ck_kernel kernels[] = {
 #define KERNEL(isa, NR)                                                                                                \
     CK_KERNEL(wn_move_q8_quantize_##NR##__##isa, isa, check_quantize, bench_columns)                                   \
@@ -213,8 +155,7 @@ static const struct ck_kernel kernels[] = {
     CK_KERNEL(wn_move_q8_to_planes_##NR##__##isa, isa, check_to_planes, bench_columns)                                 \
     CK_KERNEL(wn_move_q8_to_quads_##NR##__##isa, isa, check_to_quads, bench_columns)                                   \
     CK_KERNEL(wn_move_q8_import_##NR##__##isa, isa, check_import, NULL)                                                \
-    CK_KERNEL(wn_move_q8_export_##NR##__##isa, isa, check_export, NULL)                                                \
-    CK_KERNEL(wn_move_q8_split_##NR##__##isa, isa, check_split, bench_split)
+    CK_KERNEL(wn_move_q8_export_##NR##__##isa, isa, check_export, NULL)
 #include "engine/kernels/move_q8/move_q8.def"
 #undef KERNEL
 };

@@ -52,7 +52,7 @@ WN_Q8_INLINE __m256i lookup(const struct table *t, __m256i v)
 {
     const __m256i guard = _mm256_set1_epi8(0x70);
     __m256i y = _mm256_setzero_si256();
-#pragma GCC unroll 16
+    WN_UNROLL
     for (unsigned i = 0; i < 16; i++) {
         __m256i at = _mm256_adds_epu8(_mm256_xor_si256(v, _mm256_set1_epi8((char)(16 * i))), guard);
         y = _mm256_or_si256(y, _mm256_shuffle_epi8(t->part[i], at));

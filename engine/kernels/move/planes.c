@@ -64,6 +64,12 @@ static void halve_1(const uint8_t *src, size_t n, uint8_t *a, uint8_t *b)
         a[i / 2] = src[i];
 }
 
+/* The most phases there are: strides of 8 (a larger stride has no window in a plan). */
+static const int8_t in_order[64] = { 0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11, 12, 13, 14, 15,
+                                     16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31,
+                                     32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 45, 46, 47,
+                                     48, 49, 50, 51, 52, 53, 54, 55, 56, 57, 58, 59, 60, 61, 62, 63 };
+
 /* One pass per element type: rows of src in order, each to the sw phases of its row phase; then the pads. */
 #define PHASES(bits, type)                                                                                             \
     static void fill_##bits(type *p, size_t n, type value)                                                             \
@@ -71,23 +77,26 @@ static void halve_1(const uint8_t *src, size_t n, uint8_t *a, uint8_t *b)
         for (size_t i = 0; i < n; i++)                                                                                 \
             p[i] = value;                                                                                              \
     }                                                                                                                  \
-    static void split_row_##bits(const type *src, int32_t w, type *dst, size_t phase, int32_t sw)                      \
+    static void split_row_##bits(const type *src, int32_t w, type *dst, size_t phase, const int8_t *slot, int32_t sw)  \
     {                                                                                                                  \
         if (sw == 1) {                                                                                                 \
-            memcpy(dst, src, (size_t)w * sizeof *dst);                                                                 \
+            if (slot[0] >= 0)                                                                                          \
+                memcpy(dst + (size_t)slot[0] * phase, src, (size_t)w * sizeof *dst);                                   \
             return;                                                                                                    \
         }                                                                                                              \
-        if (sw == 2) {                                                                                                 \
-            halve_##bits(src, (size_t)w, dst, dst + phase);                                                            \
+        if (sw == 2 && slot[0] >= 0 && slot[1] >= 0) {                                                                 \
+            halve_##bits(src, (size_t)w, dst + (size_t)slot[0] * phase, dst + (size_t)slot[1] * phase);                \
             return;                                                                                                    \
         }                                                                                                              \
         for (int32_t px = 0; px < sw; px++)                                                                            \
-            for (int32_t x = px, i = 0; x < w; x += sw, i++)                                                           \
-                dst[(size_t)px * phase + (size_t)i] = src[x];                                                          \
+            for (int32_t x = px, i = 0; slot[px] >= 0 && x < w; x += sw, i++)                                          \
+                dst[(size_t)slot[px] * phase + (size_t)i] = src[x];                                                    \
     }                                                                                                                  \
     void wn_move_phases_##bits(const void *src_, const struct wn_plane *sp, size_t channels, void *dst_,               \
-                               const struct wn_plane *dp, size_t phase, int32_t sh, int32_t sw, type pad)              \
+                               const struct wn_plane *dp, size_t phase, const int8_t *slot, int32_t sh, int32_t sw,    \
+                               type pad)                                                                               \
     {                                                                                                                  \
+        slot = slot ? slot : in_order;                                                                                 \
         const type *src = src_;                                                                                        \
         type *dst = dst_;                                                                                              \
         const int32_t w = WN_MIN(sp->w, dp->w * sw);                                                                   \
@@ -95,13 +104,15 @@ static void halve_1(const uint8_t *src, size_t n, uint8_t *a, uint8_t *b)
             for (int32_t py = 0; py < sh; py++)                                                                        \
                 for (int32_t y = 0; y < dp->h; y++) {                                                                  \
                     const int32_t sy = y * sh + py;                                                                    \
-                    type *row = dst + (size_t)(py * sw) * phase + (size_t)y * (size_t)dp->pitch;                       \
+                    const int8_t *to = slot + py * sw;                                                                 \
+                    type *row = dst + (size_t)y * (size_t)dp->pitch;                                                   \
                     const size_t all = y + 1 < dp->h ? (size_t)dp->pitch : dp->cols - (size_t)y * (size_t)dp->pitch;   \
                     if (sy < sp->h)                                                                                    \
-                        split_row_##bits(src + (size_t)sy * (size_t)sp->pitch, w, row, phase, sw);                     \
+                        split_row_##bits(src + (size_t)sy * (size_t)sp->pitch, w, row, phase, to, sw);                 \
                     for (int32_t px = 0; px < sw; px++) {                                                              \
                         const size_t have = sy < sp->h && w > px ? (size_t)((w - px + sw - 1) / sw) : 0;               \
-                        fill_##bits(row + (size_t)px * phase + have, all - have, pad);                                 \
+                        if (to[px] >= 0)                                                                               \
+                            fill_##bits(row + (size_t)to[px] * phase + have, all - have, pad);                         \
                     }                                                                                                  \
                 }                                                                                                      \
     }

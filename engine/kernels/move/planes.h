@@ -22,12 +22,15 @@ void wn_move_plane_to_nchw_f32(const float *src, size_t channels, const struct w
 
 /** Split planes into stride phases. dst_plane: extents, pitch and cols of one phase plane; its stride is the distance
  * from channel to channel, `phase` the distance from phase (py, px) to the next in the order py * sw + px, in elements.
- * What src does not have (past its h, w) is `pad`. src and dst do not overlap. _4: f32 or quad elements; _1: bytes. sh,
- * sw >= 1. */
+ * What src does not have (past its h, w) is `pad`. slot [sh * sw]: the place of each phase among those wanted, -1: not
+ * wanted; NULL: all, in order. src and dst do not overlap. _4: f32 or quad elements; _1: bytes. 1 <= sh,
+ * sw <= 8. */
 void wn_move_phases_4(const void *src, const struct wn_plane *src_plane, size_t channels, void *dst,
-                      const struct wn_plane *dst_plane, size_t phase, int32_t sh, int32_t sw, uint32_t pad);
+                      const struct wn_plane *dst_plane, size_t phase, const int8_t *slot, int32_t sh, int32_t sw,
+                      uint32_t pad);
 void wn_move_phases_1(const void *src, const struct wn_plane *src_plane, size_t channels, void *dst,
-                      const struct wn_plane *dst_plane, size_t phase, int32_t sh, int32_t sw, uint8_t pad);
+                      const struct wn_plane *dst_plane, size_t phase, const int8_t *slot, int32_t sh, int32_t sw,
+                      uint8_t pad);
 
 /** Tokens become columns: dst[j * dst_stride + i] = src[i * src_stride + j] for i < n, j < k; columns n .. cols - 1 are
  *  0 (cols >= n, a multiple of WN_COLS). Strides in floats. */

@@ -223,38 +223,3 @@ void wn_move_q8_export_32__avx2(const struct wn_move_q8_image *args, size_t c0, 
         }
     }
 }
-
-/* ---- phases ---- */
-/* One phase of one plane or quad. */
-static void split_phase(const struct wn_move_q8_split *args, const uint8_t *x, uint8_t *y, size_t py, size_t px)
-{
-    size_t h = (size_t)args->h, w = (size_t)args->w, sh = (size_t)args->stride_h, sw = (size_t)args->stride_w;
-    size_t pitch = (size_t)args->y_pitch, lanes = wn_q8_lanes(args->form), done = 0;
-    size_t rows = py < h ? (h - py + sh - 1) / sh : 0, n = px < w ? (w - px + sw - 1) / sw : 0;
-    for (size_t i = 0; i < rows && n; i++) {
-        fill(y, lanes, done, i * pitch, args->zp);
-        wn_q8_every_nth(x + lanes * ((i * sh + py) * (size_t)args->x_pitch + px), lanes, sw, n, y + lanes * i * pitch);
-        done = i * pitch + n;
-    }
-    fill(y, lanes, done, args->y_cols, args->zp);
-}
-
-void wn_move_q8_split_32__avx2(const struct wn_move_q8_split *args, size_t c0, size_t c1)
-{
-    size_t lanes = wn_q8_lanes(args->form), sh = (size_t)args->stride_h, sw = (size_t)args->stride_w;
-    for (size_t o = c0; o < c1; o += lanes)
-        for (size_t phase = 0; phase < sh * sw; phase++) {
-            uint8_t *y = args->y + phase * args->phase_stride + o / lanes * args->y_stride;
-            split_phase(args, args->x + o / lanes * args->x_stride, y, phase / sw, phase % sw);
-            if (lanes == 4 && args->channels - o < 4) {
-                uint32_t live = 0xffffffffu >> (32 - 8 * (args->channels - o));
-                uint32_t pad = 0x01010101u * (uint32_t)args->zp;
-                for (size_t c = 0; c < args->y_cols; c++) {
-                    uint32_t v;
-                    memcpy(&v, y + 4 * c, 4);
-                    v = (v & live) | (pad & ~live);
-                    memcpy(y + 4 * c, &v, 4);
-                }
-            }
-        }
-}

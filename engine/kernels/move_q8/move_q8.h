@@ -1,8 +1,8 @@
-/* move_q8.h: u8 activations between forms and layouts: quantize, dequantize, quad <-> plane, image in and out, phases.
+/* move_q8.h: u8 activations between forms and layouts: quantize, dequantize, quad <-> plane, image in and out (stride
+ * phases: engine/kernels/move).
  *
  * USE   fill the struct and run blocks of it on any number of threads; c0..c1-1 are the block's channels (c0 a multiple
- *       of 4, c1 too or = channels). Nothing is packed; nothing is over-read (sources may be the caller's own tensors)
- *       but by split, which reads up to WN_OVERREAD bytes past the last element.
+ *       of 4, c1 too or = channels). Nothing is packed; nothing is over-read (sources may be the caller's own tensors).
  *       Lanes of the last quad past `channels` and pad columns get the zero point.
  * EXACT the same bits on every ISA. */
 #ifndef WN_MOVE_Q8_H
@@ -49,35 +49,13 @@ typedef void wn_move_q8_image_fn(const struct wn_move_q8_image *args, size_t c0,
 wn_move_q8_image_fn wn_move_q8_import_run;
 wn_move_q8_image_fn wn_move_q8_export_run;
 
-/* ---- phases of a strided input ---- */
-/** Phase (py, px) is an image of its own, at y + (py * stride_w + px) * phase_stride: its element (i, j) is x's
- *  (i * stride_h + py, j * stride_w + px), and the zero point where x has no such element. A tap (ty, tx) relative to
- *  the output's (oy * stride_h, ox * stride_w) is then phase (ty mod stride_h, tx mod stride_w) at the constant offset
- *  floor(ty / stride_h) * y_pitch + floor(tx / stride_w). Phases have the pitch of the convolution's output. */
-struct wn_move_q8_split {
-    const uint8_t *x;          /* element (0,0) of channel 0 */
-    uint8_t *y;                /* element (0,0) of channel 0, phase (0,0) */
-    size_t x_stride, y_stride; /* bytes from one plane, or quad, to the next */
-    size_t phase_stride;       /* bytes from one phase to the next */
-    size_t channels;
-    int32_t h, w, x_pitch;
-    int32_t stride_h, stride_w;
-    int32_t y_pitch; /* at least ceil(w / stride_w) */
-    size_t y_cols;   /* columns of every phase, all are written; (ceil(h / stride_h) - 1) * y_pitch + that, or more */
-    enum wn_q8_out form;
-    int32_t zp;
-};
-typedef void wn_move_q8_split_fn(const struct wn_move_q8_split *args, size_t c0, size_t c1);
-wn_move_q8_split_fn wn_move_q8_split_run;
-
 #define KERNEL(isa, NR)                                                                                                \
     wn_move_q8_fn wn_move_q8_quantize_##NR##__##isa;                                                                   \
     wn_move_q8_fn wn_move_q8_dequantize_##NR##__##isa;                                                                 \
     wn_move_q8_fn wn_move_q8_to_planes_##NR##__##isa;                                                                  \
     wn_move_q8_fn wn_move_q8_to_quads_##NR##__##isa;                                                                   \
     wn_move_q8_image_fn wn_move_q8_import_##NR##__##isa;                                                               \
-    wn_move_q8_image_fn wn_move_q8_export_##NR##__##isa;                                                               \
-    wn_move_q8_split_fn wn_move_q8_split_##NR##__##isa;
+    wn_move_q8_image_fn wn_move_q8_export_##NR##__##isa;
 #include "engine/kernels/move_q8/move_q8.def"
 #undef KERNEL
 

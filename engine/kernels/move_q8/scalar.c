@@ -77,17 +77,3 @@ void wn_move_q8_export_1__scalar(const struct wn_move_q8_image *args, size_t c0,
         for (size_t i = 0; i < h * w; i++)
             args->y[o * h * w + i] = args->x[at(args->form, args->stride, o, i / w * pitch + i % w)];
 }
-
-void wn_move_q8_split_1__scalar(const struct wn_move_q8_split *args, size_t c0, size_t c1)
-{
-    size_t h = (size_t)args->h, w = (size_t)args->w, sh = (size_t)args->stride_h, sw = (size_t)args->stride_w;
-    for (size_t phase = 0; phase < sh * sw; phase++)
-        for (size_t o = c0; o < lanes_end(args->form, c1); o++)
-            for (size_t c = 0; c < args->y_cols; c++) {
-                size_t y = c / (size_t)args->y_pitch * sh + phase / sw, x = c % (size_t)args->y_pitch * sw + phase % sw;
-                bool pixel = o < args->channels && y < h && x < w;
-                args->y[phase * args->phase_stride + at(args->form, args->y_stride, o, c)] =
-                    pixel ? args->x[at(args->form, args->x_stride, o, y * (size_t)args->x_pitch + x)]
-                          : (uint8_t)args->zp;
-            }
-}

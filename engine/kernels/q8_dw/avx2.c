@@ -43,14 +43,14 @@ __attribute__((noinline)) static void sums(const struct group *g, const int32_t 
 {
     const __m256i zero = _mm256_setzero_si256();
     __m256i acc[COLS / 2];
-#pragma GCC unroll 8
+    WN_UNROLL
     for (unsigned i = 0; i < COLS / 2; i++)
         acc[i] = g->bias;
     const uint8_t *x = g->x + 4 * c;
     for (size_t s = 0; s < noffs; s += 2) {
         const uint8_t *p = x + off[s], *q = x + off[s + 1];
         __m256i w = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)(g->w + 4 * s)));
-#pragma GCC unroll 2
+        WN_UNROLL
         for (unsigned h = 0; h < 2; h++) {
             __m256i *a = acc + 4 * h;
             __m256i xp = _mm256_loadu_si256((const __m256i *)(p + 32 * h));
@@ -62,7 +62,7 @@ __attribute__((noinline)) static void sums(const struct group *g, const int32_t 
             a[3] = _mm256_add_epi32(a[3], _mm256_madd_epi16(_mm256_unpackhi_epi8(hi, zero), w));
         }
     }
-#pragma GCC unroll 8
+    WN_UNROLL
     for (unsigned i = 0; i < COLS / 2; i++)
         out[i] = acc[i];
 }
@@ -76,7 +76,7 @@ WN_Q8_INLINE __m256 residual(const struct wn_q8_avx2 *e, __m256 f, __m256i r)
 WN_Q8_INLINE void put_quads(const struct wn_q8_avx2 *e, const struct group *g, size_t c, const __m256i *acc)
 {
     __m256 f[4];
-#pragma GCC unroll 4
+    WN_UNROLL
     for (unsigned i = 0; i < 4; i++)
         f[i] = _mm256_mul_ps(_mm256_cvtepi32_ps(acc[i]), g->mul);
     if (e->r) {

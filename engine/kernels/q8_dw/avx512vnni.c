@@ -64,7 +64,7 @@ WN_Q8_INLINE v512f residual(const struct wn_q8_v512 *e, v512f f, v512i r)
 WN_Q8_INLINE void put_quads(const struct wn_q8_v512 *e, const struct group *g, size_t c, const v512i *acc)
 {
     v512f f[4];
-#pragma GCC unroll 4
+    WN_UNROLL
     for (unsigned i = 0; i < 4; i++)
         f[i] = v512f_mul(v512i_to_f32(acc[i]), g->mul);
     if (e->r) {

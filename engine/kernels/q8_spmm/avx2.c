@@ -73,7 +73,7 @@ WN_Q8_INLINE struct half half_chain(const uint8_t *x, const uint32_t *w, const i
 {
     struct half h;
     pair_first(&h, x + off[0], x + off[1], w);
-#pragma GCC unroll 2
+    WN_UNROLL
     for (unsigned i = 1; i < s; i++)
         pair_more(&h, x + off[2 * i], x + off[2 * i + 1], w + i);
     return h;
@@ -97,7 +97,7 @@ WN_Q8_INLINE void widen(__m256i *a0, __m256i *a1, __m256i m, __m256i n, __m256i 
 WN_Q8_INLINE void step(__m256i *acc, const uint8_t *x, const uint32_t *w, const int32_t *off, unsigned s, unsigned nv)
 {
     const __m256i ones = _mm256_set1_epi16(1);
-#pragma GCC unroll 2
+    WN_UNROLL
     for (unsigned v = 0; v < nv; v++) {
         struct half m = half_chain(x + 32 * v, w, off, s), n = half_chain(x + 32 * v, w + s, off + 2 * s, s);
         widen(&acc[4 * v], &acc[4 * v + 1], m.lo, n.lo, ones);
@@ -111,7 +111,7 @@ WN_Q8_INLINE void row_sums(const struct job *j, size_t o, unsigned nv, __m256i *
     const uint32_t *w = j->mat->w + row->at;
     const int32_t *off = j->off + 2 * (size_t)row->at;
     const uint8_t *x = j->x;
-#pragma GCC unroll 8
+    WN_UNROLL
     for (unsigned i = 0; i < 4 * nv; i++)
         acc[i] = _mm256_set1_epi32(j->e.a->bias[o]);
     for (unsigned i = row->steps[2]; i; i--, w += 6, off += 12)
@@ -127,7 +127,7 @@ WN_Q8_INLINE void row_sums(const struct job *j, size_t o, unsigned nv, __m256i *
 WN_Q8_INLINE void scale(const struct wn_q8_avx2 *e, size_t o, const int32_t *colsum, const __m256i *acc, __m256 *f)
 {
     const __m256 mul = _mm256_set1_ps(e->a->mul[o]);
-#pragma GCC unroll 4
+    WN_UNROLL
     for (unsigned i = 0; i < 4; i++) {
         __m256i a = acc[i];
         if (colsum) {
@@ -174,7 +174,7 @@ WN_Q8_INLINE void rows_u8(const struct job *j, const struct rows *rows, unsigned
     for (size_t o = rows->o; o < rows->end; o++, y += rows->stride) {
         __m256i acc[8];
         row_sums(j, o, nv, acc);
-#pragma GCC unroll 2
+        WN_UNROLL
         for (unsigned v = 0; v < nv; v++)
             _mm256_storeu_si256((__m256i *)(y + 32 * v), finish(j, o, r, acc + 4 * v, v));
         r = r ? r + rows->stride : NULL;
@@ -231,11 +231,11 @@ WN_Q8_INLINE void quads_to_bytes(const uint8_t *q, uint8_t (*b)[TILE])
 {
     const __m128i by_row = _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
     __m128 c[4];
-#pragma GCC unroll 4
+    WN_UNROLL
     for (unsigned i = 0; i < 4; i++)
         c[i] = _mm_castsi128_ps(_mm_shuffle_epi8(_mm_loadu_si128((const __m128i *)(q + 16 * i)), by_row));
     _MM_TRANSPOSE4_PS(c[0], c[1], c[2], c[3]);
-#pragma GCC unroll 4
+    WN_UNROLL
     for (unsigned i = 0; i < 4; i++)
         _mm_store_si128((__m128i *)b[i], _mm_castps_si128(c[i]));
 }

@@ -44,7 +44,7 @@ WN_Q8_INLINE void transpose_lanes(v512i *v)
 /* 64 dwords in column order from p, of which n (a multiple of 16, at least 1) may be read. */
 WN_Q8_INLINE void load_columns(const void *p, size_t n, v512i *v)
 {
-#pragma GCC unroll 4
+    WN_UNROLL
     for (unsigned i = 0; i < 4; i++)
         v[i] = 16 * i < n ? v512i_load((const char *)p + 64 * i) : v512i_zero();
 }
@@ -53,7 +53,7 @@ WN_Q8_INLINE void load_columns(const void *p, size_t n, v512i *v)
 WN_Q8_INLINE void step(v512i *acc, const uint8_t *x, const uint32_t *w, const int32_t *off, unsigned nv)
 {
     v512i quad = v512i_bcast32(w);
-#pragma GCC unroll 2
+    WN_UNROLL
     for (unsigned v = 0; v < nv; v++) {
         v512i *a = acc + 4 * v;
         v512i p0 = v512i_load(x + WIDE * v + off[0]), p1 = v512i_load(x + WIDE * v + off[1]);
@@ -73,7 +73,7 @@ WN_Q8_INLINE void row_sums(const struct job *j, size_t o, unsigned nv, v512i *ac
     const uint32_t *w = j->mat->w + row->at;
     const int32_t *off = j->off + 4 * (size_t)row->at;
     const uint8_t *x = j->x;
-#pragma GCC unroll 8
+    WN_UNROLL
     for (unsigned i = 0; i < 4 * nv; i++)
         acc[i] = v512i_set1_i32(j->e.a->bias[o]);
     for (unsigned i = row->steps[0]; i; i--, w++, off += 4)
@@ -92,7 +92,7 @@ WN_Q8_INLINE v512i finish(const struct job *j, size_t o, const uint8_t *res, con
     const struct wn_q8_v512 *e = &j->e;
     const v512f mul = v512f_set1(e->a->mul[o]);
     v512f f[4];
-#pragma GCC unroll 4
+    WN_UNROLL
     for (unsigned i = 0; i < 4; i++) {
         v512i a = acc[i];
         if (e->w_zp)
@@ -123,7 +123,7 @@ WN_Q8_INLINE void rows_u8(const struct job *j, const struct rows *rows, unsigned
     for (size_t o = rows->o; o < rows->end; o++, y += rows->stride) {
         v512i acc[8];
         row_sums(j, o, nv, acc);
-#pragma GCC unroll 2
+        WN_UNROLL
         for (unsigned v = 0; v < nv; v++)
             v512i_store(y + WIDE * v, finish(j, o, r, acc + 4 * v, v));
         r = r ? r + rows->stride : NULL;
@@ -170,7 +170,7 @@ WN_Q8_INLINE void quads_to_bytes(const struct wn_q8_v512 *e, const uint8_t *q, u
 {
     v512i c[4];
     load_columns(q, n, c);
-#pragma GCC unroll 4
+    WN_UNROLL
     for (unsigned i = 0; i < 4; i++)
         c[i] = v512i_shuffle_i8(c[i], e->transpose);
     transpose_lanes(c); /* lane L of c[i]: columns 16 L + 4 i .. + 3, one dword for each row */

@@ -4,6 +4,7 @@
 
 #include <criterion/criterion.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include "engine/graph/onnx.h"
@@ -75,8 +76,12 @@ static inline void net_done(struct net *n)
     wn_arena_done(&n->arena);
 }
 
-#define NET_DIMS(...) (const int64_t[]){ __VA_ARGS__ }
-#define NET_IN(...)   (const wn_vid[]){ __VA_ARGS__ }, sizeof((const wn_vid[]){ __VA_ARGS__ }) / sizeof(wn_vid)
+#define NET_DIMS(...)                                                                                                  \
+    (const int64_t[])                                                                                                  \
+    {                                                                                                                  \
+        __VA_ARGS__                                                                                                    \
+    }
+#define NET_IN(...) (const wn_vid[]){ __VA_ARGS__ }, sizeof((const wn_vid[]){ __VA_ARGS__ }) / sizeof(wn_vid)
 
 static inline wn_vid net_input(struct net *n, const char *name, enum winnow_dtype dtype, int rank, const int64_t *dim)
 {
@@ -153,8 +158,8 @@ static inline wn_vid net_ops(struct net *n, const char *op, const wn_vid *in, si
         if ((outs[i] = wn_graph_add_value(&n->g, NULL, WINNOW_UNDEFINED, -1, NULL)) == WN_NONE)
             abort();
     snprintf(name, sizeof name, "%s_%zu", colon ? colon + 1 : op, n->g.nodes.n);
-    struct wn_node *node = wn_graph_add_node(&n->g, domain, colon ? colon + 1 : op, name, in, (unsigned)n_in, outs,
-                                             n_out);
+    struct wn_node *node =
+        wn_graph_add_node(&n->g, domain, colon ? colon + 1 : op, name, in, (unsigned)n_in, outs, n_out);
     if (!node)
         abort();
     node->opset = colon ? 1 : n->opset;
