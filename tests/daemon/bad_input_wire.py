@@ -8,8 +8,8 @@ import zlib
 
 import bad_input
 import onnx_bytes as ox
-from bad_input import ask, daemon, png
-from bad_input_local import nested
+from bad_input import ask, daemon, png, zipped
+from bad_input_local import good_pictures, nested
 
 
 def tensor_json(data="[[1,2,3,4]]", name='"x"', dtype='"FP32"', shape="[1,4]", more=""):
@@ -335,4 +335,156 @@ def repository_loads():
     )
 
 
-PARTS = (json_bodies, rpcs, pictures, http_requests, repository_loads)
+def files():
+    """Uploads over the wire: what arrives is not looked into here; its form, name and size are."""
+
+    def case(name, method, target, body, want, *names, headers=None):
+        ask("files: " + name, want, names, lambda: daemon.request(method, target, body, headers))
+
+    def form(*parts, boundary="b0undary", end="--"):
+        body = b""
+        for disposition, data in parts:
+            head = f"--{boundary}\r\nContent-Disposition: form-data; {disposition}\r\n\r\n".encode()
+            body += head + (data if isinstance(data, bytes) else data.encode()) + b"\r\n"
+        return body + f"--{boundary}{end}\r\n".encode()
+
+    def post(name, body, want, *names, kind="multipart/form-data; boundary=b0undary"):
+        case(name, "POST", "/v1/files", body, want, *names, headers={"Content-Type": kind})
+
+    purpose, file = ('name="purpose"', "fine-tune"), ('name="file"; filename="a.zip"', b"bytes")
+    post("a good one", form(purpose, file), 200, r'"id": ?"file-')
+    post("multipart without a boundary", form(purpose, file), 400, r"boundary", kind="multipart/form-data")
+    post("another content type", "{}", (400, 415), r"multipart", kind="application/json")
+    post(
+        "a boundary of 200 characters",
+        form(purpose, file),
+        400,
+        r"boundary",
+        kind="multipart/form-data; boundary=" + "x" * 200,
+    )
+    post("a form that ends early", form(purpose, file)[:-30], 400, r"form|multipart|boundary|end")
+    post("a form without its last boundary", form(purpose, file, end=""), 400, r"form|multipart|boundary|end")
+    post("no file in it", form(purpose), 400, r"'file'")
+    post("two files in it", form(purpose, file, file), 400, r"one file")
+    post("no purpose in it", form(file), 400, r"purpose")
+    post(
+        "a file name that is a path: the last part is kept",
+        form(purpose, ('name="file"; filename="../../etc/cron.d/x"', b"x")),
+        200,
+        r'"filename": ?"x"',
+    )
+    post(
+        "a file name with a control character",
+        form(purpose, ('name="file"; filename="a\x1b[2J"', b"x")),
+        400,
+        r"name|header|part",
+    )
+    post(
+        "a part whose head is 100 kB",
+        form(purpose, ('name="file"; filename="' + "a" * 100000 + '"', b"x")),
+        (400, 413),
+        r"name|header|head|part|form",
+    )
+    post("10 000 parts", form(purpose, file, *[('name="x"', b"")] * 10000), (400, 413), r"parts|form|multipart")
+    post("bytes that are no form", b"\0" * 1000, 400, r"form|multipart|boundary")
+    case(
+        "2 MiB where 1 MiB is allowed",
+        "PUT",
+        "/v1/files/big.zip?purpose=fine-tune",
+        bytes(2 << 20),
+        413,
+        r"files\.max_file|large",
+    )
+    case(
+        "a form with 2 MiB where 1 MiB is allowed",
+        "POST",
+        "/v1/files",
+        form(purpose, ('name="file"; filename="a"', bytes(2 << 20))),
+        413,
+        r"files\.max_file|large",
+        headers={"Content-Type": "multipart/form-data; boundary=b0undary"},
+    )
+    case("a name that is a path", "PUT", "/v1/files/..%2f..%2fx?purpose=fine-tune", b"x", 400, r"name")
+    case("a file that is not there", "GET", "/v1/files/file-0", None, 404, r"file-0")
+    case("an id that is a path", "GET", "/v1/files/..%2fwinnow.db/content", None, (400, 404), r".")
+    case("delete of a file that is not there", "DELETE", "/v1/files/file-0", None, 404, r"file-0")
+    case("a limit that is no number", "GET", "/v1/files?limit=many", None, 400, r"limit")
+    case("an anchor that is no npz", "PUT", "/v2/repository/models/pictures/anchor", b"no rows", 400, r"anchor|npz|zip")
+    case("an anchor for a model that is not there", "PUT", "/v2/repository/models/nobody/anchor", b"x", 404, r"nobody")
+
+
+def jobs():
+    """Training jobs over the wire: a refused one is a 400 before a job exists."""
+    ids = {}
+
+    def upload(name, data):
+        status, text = daemon.request("PUT", f"/v1/files/{name}?purpose=fine-tune", data)
+        ids[name] = json.loads(text)["id"] if status == 200 else f"upload failed: {status} {text}"
+
+    if daemon.process is not None:
+        upload("data.zip", zipped(good_pictures(60)))
+
+    def case(name, want, *names, text=None, **change):
+        def post():
+            body = {"model": "pictures", "training_file": ids.get("data.zip"), **change}
+            return daemon.request("POST", "/v1/fine_tuning/jobs", json.dumps(body) if text is None else text)
+
+        ask("jobs: " + name, want, names, post)
+
+    recipe = "modifiers:\n  - !EpochRangeModifier {start_epoch: 0, end_epoch: 1}\n  - "
+    case("not JSON", 400, r"JSON|expected|object", text="{")
+    case("nested 100 000 deep", 400, r"JSON|depth|nest|deep", text='{"a":' + "[" * 100000 + "]" * 100000 + "}")
+    case("an array", 400, r"object", text="[]")
+    case("a key twice", 400, r"duplicate|twice|model", text='{"model":"a","model":"b"}')
+    case("unknown key", 400, r"colour", colour="red")
+    case("no model", 400, r"model", model=None)
+    case("a model that is not there", 404, r"nobody", model="nobody")
+    case("a model whose name is a path", 400, r"model", model="../../etc")
+    case("no training file", 400, r"training_file", training_file=None)
+    case("a training file that is not there", 400, r"training_file|file-0", training_file="file-0")
+    case("a level of 7", 400, r"optim_level", optim_level=7)
+    case("a seed that is a fraction", 400, r"seed", seed=0.5)
+    case("a million epochs", 400, r"n_epochs", hyperparameters={"n_epochs": 1000000})
+    case("a learning rate beside the recipe's", 400, r"learning_rate", hyperparameters={"learning_rate_multiplier": 2})
+    case(
+        "recipe with an unknown modifier",
+        400,
+        r"recipe\.yaml:3",
+        r"Frobnicate",
+        recipe=recipe + "!FrobnicateModifier {}\n",
+    )
+    case(
+        "recipe whose eval imports",
+        400,
+        r"recipe\.yaml:3",
+        r"__import__",
+        recipe=recipe + "!ConstantPruningModifier {start_epoch: 'eval(__import__(1))', params: __ALL_PRUNABLE__}\n",
+    )
+    case(
+        "recipe whose selector matches nothing",
+        400,
+        r"ghost",
+        recipe=recipe + "!ConstantPruningModifier {params: ['ghost.weight']}\n",
+    )
+    case("recipe and recipe_file", 400, r"recipe", recipe=recipe, recipe_file="file-0")
+    ask(
+        "jobs: a job that is not there",
+        404,
+        [r"ftjob-0"],
+        lambda: daemon.request("GET", "/v1/fine_tuning/jobs/ftjob-0"),
+    )
+    ask(
+        "jobs: cancel of a job that is not there",
+        404,
+        [r"ftjob-0"],
+        lambda: daemon.request("POST", "/v1/fine_tuning/jobs/ftjob-0/cancel", ""),
+    )
+
+    def none_left():
+        status, text = daemon.request("GET", "/v1/fine_tuning/jobs")
+        return status, f"{len(json.loads(text).get('data', [0]))} jobs" if status == 200 else text
+
+    ask("jobs: none of these exists", 200, [r"^0 jobs"], none_left)
+
+
+PARTS = (json_bodies, rpcs, pictures, http_requests, repository_loads, files, jobs)
