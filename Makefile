@@ -41,7 +41,7 @@ format:
 lint: rooms
 	@tools/lint.sh $(BUILD)
 
-## rooms          check that includes follow DESIGN's table of who may use whom
+## rooms          check that includes follow ARCHITECTURE.md's table of who may use whom
 rooms:
 	@python3 tools/check-rooms.py
 
