@@ -24,6 +24,7 @@ import tritonclient.http as thttp
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.utils import InferenceServerException
 
+sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import onnx_bytes as ob  # noqa: E402
 from api_rig import OIP, TYPES, WINNOWD, Daemon, png, put, put_version, slow_model, types_model, until  # noqa: E402
