@@ -270,8 +270,7 @@ static json_t *data_json(const struct wn_jobs *jobs, const struct wn_file_row *f
     char path[4200], digest[80];
     snprintf(path, sizeof path, "%s/%s", jobs->files, f->sha256);
     snprintf(digest, sizeof digest, "sha256:%s", f->sha256);
-    return json_pack("{s:s,s:s,s:s,s:s,s:I}", "path", path, "name", f->filename, "digest", digest, "file", f->id, "bytes",
-                     (json_int_t)f->bytes);
+    return json_pack("{s:s,s:s,s:s}", "path", path, "name", f->filename, "digest", digest);
 }
 
 static json_t *copy_or_null(const json_t *doc, const char *key)
@@ -287,19 +286,33 @@ static json_t *job_json(struct create *c)
     long cpus = sysconf(_SC_NPROCESSORS_ONLN);
     int64_t threads = s.threads ? s.threads : WN_MAX(cpus / 2, 1L);
     json_t *d = c->row.doc;
-    json_t *o = json_pack("{s:i,s:s,s:s,s:s,s:O,s:o,s:O,s:O,s:f,s:O,s:I,s:o,s:o,s:I}", "format", 1, "id", c->row.id, "model",
+    json_t *o = json_pack("{s:i,s:s,s:s,s:s,s:O,s:o,s:O,s:O,s:f,s:O,s:I,s:o,s:o}", "format", 1, "id", c->row.id, "model",
                           c->row.model, "target", c->row.target, "base", json_object_get(d, "base"), "data",
                           data_json(c->call.jobs, &c->train), "recipe", json_object_get(d, "recipe"), "new_labels",
                           json_object_get(d, "new_labels"), "eval_share", 0.1, "seed", json_object_get(d, "seed"), "threads",
                           (json_int_t)threads, "epochs", copy_or_null(d, "n_epochs"), "min_accuracy",
-                          copy_or_null(d, "min_accuracy"), "created_at", (json_int_t)c->row.created_s);
+                          copy_or_null(d, "min_accuracy"));
     if (o && c->validation.id[0])
         json_object_set_new(o, "validation", data_json(c->call.jobs, &c->validation));
     if (o && json_object_get(d, "optim_level"))
         json_object_set(o, "optim_level", json_object_get(d, "optim_level"));
-    if (o && json_object_get(d, "metadata"))
-        json_object_set(o, "metadata", json_object_get(d, "metadata"));
     return o;
+}
+
+/* What only winnowd wants to know again when its database is lost. */
+static json_t *request_json(struct create *c)
+{
+    return json_pack("{s:s,s:s,s:I,s:O?,s:O?}", "training_file", c->row.training_file, "validation_file",
+                     c->row.validation_file, "created_at", (json_int_t)c->row.created_s, "metadata",
+                     json_object_get(c->row.doc, "metadata"), "suffix", json_object_get(c->row.doc, "suffix"));
+}
+
+static enum winnow_status write_json(struct create *c, const char *name, json_t *o, struct winnow_err *err)
+{
+    WN_CLEANUP(wn_freep) char *path = wn_asprintf("%s/%s", c->staging, name);
+    enum winnow_status status = path ? wn_json_write(path, o, err) : wn_fail(err, WINNOW_E_NOMEM, "job");
+    json_decref(o);
+    return status;
 }
 
 static enum winnow_status write_recipe(struct create *c, struct winnow_err *err)
@@ -328,16 +341,13 @@ static enum winnow_status write_recipe(struct create *c, struct winnow_err *err)
 static enum winnow_status write_directory(struct create *c, struct winnow_err *err)
 {
     WN_CLEANUP(wn_freep) char *base = wn_asprintf("%s/base", c->staging);
-    WN_CLEANUP(wn_freep) char *job = wn_asprintf("%s/job.json", c->staging);
-    if (!base || !job)
+    if (!base)
         return wn_fail(err, WINNOW_E_NOMEM, "job");
     WN_TRY(wn_tree_make(c->staging, err));
     WN_TRY(wn_base_copy(wn_gen_dir(c->gen), base, wn_gen_digest(c->gen), err));
     WN_TRY(write_recipe(c, err));
-    json_t *o = job_json(c);
-    enum winnow_status status = wn_json_write(job, o, err);
-    json_decref(o);
-    WN_TRY(status);
+    WN_TRY(write_json(c, "request.json", request_json(c), err));
+    WN_TRY(write_json(c, "job.json", job_json(c), err));
     return wn_dir_sync(c->staging, err);
 }
 

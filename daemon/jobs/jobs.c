@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -148,14 +149,26 @@ void wn_ft_note(struct wn_jobs *jobs, const char *id, const char *level, const c
                "job", "job=%s message=%s", id, text);
 }
 
+/* For tests: WINNOW_JOBS_CRASH=before:publish or after:publish ends the process there as a power cut would. */
+static void crash_here(const char *when, enum wn_stage stage)
+{
+    static const char *const name[] = { "new", "work", "gate", "publish", "promote", "anchor", "done" };
+    const char *point = getenv("WINNOW_JOBS_CRASH");
+    size_t n = strlen(when);
+    if (point && strncmp(point, when, n) == 0 && strcmp(point + n, name[stage]) == 0)
+        kill(getpid(), SIGKILL);
+}
+
 void wn_ft_enter(struct wn_jobs *jobs, struct wn_ft *ft, enum wn_stage stage)
 {
+    crash_here("before:", stage);
     count_stage(jobs, ft, -1);
     ft->row.stage = stage;
     ft->failures = 0;
     ft->again_ns = 0;
     count_stage(jobs, ft, 1);
     save(jobs, ft);
+    crash_here("after:", stage);
 }
 
 void wn_ft_end(struct wn_jobs *jobs, struct wn_ft *ft, enum wn_job_status status, const char *code, const char *message,

@@ -164,6 +164,8 @@ static enum winnow_status evaluate(struct step *st, const char *gate, char *base
     if (!o)
         return err ? err->status : WINNOW_E_IO;
     enum winnow_status status = wn_gate_figures_read(o, base != NULL, ret, err);
+    for (size_t i = 0; i < json_array_size(json_object_get(o, "models")); i++) /* our folders are nobody's business */
+        json_object_del(json_array_get(json_object_get(o, "models"), i), "path");
     if (status == WINNOW_OK)
         *ret_json = o;
     else

@@ -39,15 +39,19 @@ static bool is_folder(const char *path)
 /* Name and id of an upload from the jobs that use it: all that is left of them when the database is gone. */
 static void name_from_jobs(struct wn_jobs *jobs, struct wn_file_row *row)
 {
-    static const char *const key[] = { "data", "validation" };
+    static const char *const key[] = { "data", "validation" }, *const id_key[] = { "training_file", "validation_file" };
     WN_CLEANUP(close_dir) DIR *d = opendir(jobs->dir);
     for (struct dirent *e; d && (e = readdir(d)) != NULL;) {
-        WN_CLEANUP(wn_freep) char *path = wn_id_valid(e->d_name, "ftjob-") ? wn_ft_path(jobs, e->d_name, "job.json") : NULL;
-        json_t *o = path ? wn_json_file(path, NULL) : NULL;
+        if (!wn_id_valid(e->d_name, "ftjob-"))
+            continue;
+        WN_CLEANUP(wn_freep) char *path = wn_ft_path(jobs, e->d_name, "job.json");
+        WN_CLEANUP(wn_freep) char *more = wn_ft_path(jobs, e->d_name, "request.json");
+        json_t *o = path ? wn_json_file(path, NULL) : NULL, *request = more ? wn_json_file(more, NULL) : NULL;
         for (size_t i = 0; i < WN_COUNT(key) && o; i++) {
             const json_t *f = json_object_get(o, key[i]);
             const char *digest = json_string_value(json_object_get(f, "digest"));
-            const char *name = json_string_value(json_object_get(f, "name")), *id = json_string_value(json_object_get(f, "file"));
+            const char *name = json_string_value(json_object_get(f, "name"));
+            const char *id = json_string_value(json_object_get(request, id_key[i]));
             if (!digest || strncmp(digest, "sha256:", 7) != 0 || strcmp(digest + 7, row->sha256) != 0)
                 continue;
             if (name)
@@ -56,6 +60,7 @@ static void name_from_jobs(struct wn_jobs *jobs, struct wn_file_row *row)
                 snprintf(row->id, sizeof row->id, "%s", id);
         }
         json_decref(o);
+        json_decref(request);
     }
 }
 
@@ -176,14 +181,21 @@ static void copy_text(char *to, size_t room, const json_t *o, const char *key)
 /* What a job without a row says of itself, and where it stands. */
 static bool row_from_folder(struct wn_jobs *jobs, const char *id, const json_t *o, struct wn_job_row *row)
 {
-    static const char *const kept[] = { "base", "seed", "optim_level", "min_accuracy", "metadata", "recipe", "new_labels" };
+    static const char *const kept[] = { "base", "seed", "optim_level", "min_accuracy", "recipe", "new_labels" };
+    static const char *const asked[] = { "metadata", "suffix" };
+    WN_CLEANUP(wn_freep) char *more = wn_ft_path(jobs, id, "request.json");
+    json_t *request = more ? wn_json_file(more, NULL) : NULL;
     *row = (struct wn_job_row){ .stage = WN_STAGE_WORK, .status = WN_JOB_QUEUED, .doc = json_object() };
     snprintf(row->id, sizeof row->id, "%s", id);
     copy_text(row->model, sizeof row->model, o, "model");
     copy_text(row->target, sizeof row->target, o, "target");
-    copy_text(row->training_file, sizeof row->training_file, json_object_get(o, "data"), "file");
-    copy_text(row->validation_file, sizeof row->validation_file, json_object_get(o, "validation"), "file");
-    row->created_s = json_integer_value(json_object_get(o, "created_at"));
+    copy_text(row->training_file, sizeof row->training_file, request, "training_file");
+    copy_text(row->validation_file, sizeof row->validation_file, request, "validation_file");
+    row->created_s = json_integer_value(json_object_get(request, "created_at"));
+    for (size_t i = 0; i < WN_COUNT(asked) && row->doc; i++)
+        if (json_object_get(request, asked[i]))
+            json_object_set(row->doc, asked[i], json_object_get(request, asked[i]));
+    json_decref(request);
     for (size_t i = 0; i < WN_COUNT(kept) && row->doc; i++)
         if (json_object_get(o, kept[i]))
             json_object_set(row->doc, kept[i], json_object_get(o, kept[i]));
