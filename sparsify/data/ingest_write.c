@@ -14,6 +14,8 @@
 #define MIN_CLASS_ROWS 5
 #define MAX_SHARE      0.95 /* of one class */
 #define MIN_EVAL       100
+#define MAX_LABEL      200 /* bytes */
+#define MAX_LABELS     10000
 
 #define BAD(in, ...) wn_fail((in)->err, WINNOW_E_MALFORMED, __VA_ARGS__)
 
@@ -76,6 +78,11 @@ static enum winnow_status labels_from_data(struct wn_ingest *in)
         if (!kept || strcmp(at[kept - 1], at[i]) != 0)
             at[kept++] = at[i];
     in->labels.n = (unsigned)kept;
+    if (kept > MAX_LABELS)
+        return BAD(in, "%zu labels: at most %d can be told apart", kept, MAX_LABELS);
+    for (size_t i = 0; i < kept; i++)
+        if (strlen(at[i]) > MAX_LABEL)
+            return BAD(in, "label '%.40s…' is longer than %d bytes", at[i], MAX_LABEL);
     return WINNOW_OK;
 }
 

@@ -1,6 +1,7 @@
 /* ingest_phase.c: the child that reads an upload: it sees that file and data/, nothing else. */
 #include <math.h>
 #include <string.h>
+#include "base/digest.h"
 #include "sparsify/data/ingest.h"
 #include "sparsify/worker/origin.h"
 #include "sparsify/worker/sandbox.h"
@@ -51,6 +52,19 @@ static enum winnow_status prepare(struct wn_job *job, struct wn_ingest_opts *opt
     return status;
 }
 
+/* What was stored must be what was uploaded. */
+static enum winnow_status check_digest(const struct wn_job_data *data, struct winnow_err *err)
+{
+    struct wn_sha256 want, got;
+    if (!data->path || !data->digest || !wn_digest_parse(data->digest, &want))
+        return WINNOW_OK;
+    WN_TRY(wn_sha256_file(data->path, &got, NULL, err));
+    return wn_digest_equal(&want, &got)
+               ? WINNOW_OK
+               : wn_fail(err, WINNOW_E_MALFORMED, "the file of '%.80s' has another SHA-256 than the upload had",
+                         data->name ? data->name : data->path);
+}
+
 struct wn_report wn_ingest_phase(struct wn_job *job, struct wn_progress *pg, const struct wn_worker_opts *opts)
 {
     struct winnow_err err = { 0 };
@@ -81,7 +95,11 @@ struct wn_report wn_ingest_phase(struct wn_job *job, struct wn_progress *pg, con
         return wn_report_of(status, "internal", &err);
     if (*missing)
         wn_progress_message(pg, "warning", "the sandbox of ingest lacks: %s", missing);
-    status = wn_ingest(&o, &result, &err);
+    status = check_digest(&job->data, &err);
+    if (status == WINNOW_OK)
+        status = check_digest(&job->validation, &err);
+    if (status == WINNOW_OK)
+        status = wn_ingest(&o, &result, &err);
     if (status != WINNOW_OK)
         return wn_report_of(status, "bad_data", &err);
     wn_progress_message(pg, "info", "%zu rows to train on, %zu set aside; %zu rejected, %zu duplicates", result.train,

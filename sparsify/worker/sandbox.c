@@ -244,14 +244,16 @@ static enum winnow_status filter(const struct wn_sandbox *sb, bool *ret_missing,
 
 /* ---- limits ---- */
 
-/* Soft and hard; never above the present hard limit. */
+/* Never above the present hard limit. CPU time gets a few seconds between soft and hard: at the hard limit the signal
+ * is SIGKILL, which does not say why. */
 static enum winnow_status limit(int what, const char *name, uint64_t n, struct winnow_err *err)
 {
     struct rlimit now;
     if (!n || getrlimit((__rlimit_resource_t)what, &now) != 0)
         return WINNOW_OK;
     rlim_t value = now.rlim_max == RLIM_INFINITY ? (rlim_t)n : WN_MIN((rlim_t)n, now.rlim_max);
-    struct rlimit want = { value, value };
+    rlim_t above = value + (what == RLIMIT_CPU ? 5 : 0);
+    struct rlimit want = { value, now.rlim_max == RLIM_INFINITY ? above : WN_MIN(above, now.rlim_max) };
     if (setrlimit((__rlimit_resource_t)what, &want) != 0)
         return wn_fail_errno(err, errno, "sandbox: limit of %s", name);
     return WINNOW_OK;

@@ -105,6 +105,30 @@ static off_t progress_size(const struct wn_progress *pg)
     return fstat(pg->fd, &st) == 0 ? st.st_size : 0;
 }
 
+/* Clock ticks of CPU time of a process so far and its state ('R', 'S', 'T', …).  Source: proc(5), /proc/PID/stat. */
+static unsigned long cpu_of(pid_t pid, char *ret_state)
+{
+    char path[48], text[512] = "";
+    unsigned long user = 0, sys = 0;
+    *ret_state = '?';
+    snprintf(path, sizeof path, "/proc/%ld/stat", (long)pid);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd >= 0 ? read(fd, text, sizeof text - 1) : 0;
+    wn_closep(&fd);
+    const char *after = n > 0 ? strrchr(text, ')') : NULL; /* the name before it may hold anything */
+    if (after)
+        sscanf(after + 1, " %c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu", ret_state, &user, &sys);
+    return user + sys;
+}
+
+/* A child that wants to run and hardly gets to is not hung: idle priority beside a busy server. */
+static bool starved(pid_t pid, unsigned long cpu_before, unsigned wall_s)
+{
+    char state;
+    unsigned long used = cpu_of(pid, &state) - cpu_before;
+    return state == 'R' && used < (unsigned long)sysconf(_SC_CLK_TCK) * wall_s / 10;
+}
+
 /* Look after a child until it ends. Returns its wait status; `ret_hung`: we killed it for standing still. */
 static int tend(pid_t pid, const struct wn_job *job, const struct wn_progress *pg, const struct wn_worker_opts *opts,
                 bool stops_by_itself, bool *ret_hung, bool *ret_cancelled)
@@ -112,6 +136,8 @@ static int tend(pid_t pid, const struct wn_job *job, const struct wn_progress *p
     const struct timespec poll = { .tv_nsec = POLL_MS * 1000000L };
     uint64_t grown_ns = wn_now_ns(), asked_ns = 0;
     off_t size = progress_size(pg);
+    unsigned long cpu = 0;
+    char state;
     bool told = false;
     sigset_t set;
     int how;
@@ -139,6 +165,11 @@ static int tend(pid_t pid, const struct wn_job *job, const struct wn_progress *p
         if (progress_size(pg) != size) {
             size = progress_size(pg);
             grown_ns = now;
+            cpu = cpu_of(pid, &state);
+        } else if (now - grown_ns > opts->hang_s * NS && starved(pid, cpu, opts->hang_s)) {
+            grown_ns = now;
+            cpu = cpu_of(pid, &state);
+            wn_warning("child_starved", "job=%s pid=%ld", job->id, (long)pid);
         } else if (now - grown_ns > opts->hang_s * NS && !*ret_hung) {
             *ret_hung = true;
             kill(pid, SIGKILL);
@@ -294,6 +325,17 @@ static enum winnow_status make_folders(const char *dir, struct winnow_err *err)
     return WINNOW_OK;
 }
 
+/* Folders for a job; a folder without job.json is something else and stays as it is. */
+static enum winnow_status prepare(const char *dir, struct winnow_err *err)
+{
+    WN_CLEANUP(wn_freep) char *job = wn_asprintf("%s/job.json", dir);
+    if (!job)
+        return wn_fail(err, WINNOW_E_NOMEM, "%s", dir);
+    if (access(job, F_OK) != 0)
+        return wn_fail_errno(err, errno, "%s", job);
+    return make_folders(dir, err);
+}
+
 static int take_lock(const char *dir, struct winnow_err *err)
 {
     WN_CLEANUP(wn_freep) char *path = wn_asprintf("%s/work/lock", dir);
@@ -333,7 +375,7 @@ static struct wn_report locked(const char *dir, const struct wn_worker_opts *opt
 enum wn_ran wn_supervise(const char *dir, const struct wn_worker_opts *opts, struct winnow_err *err)
 {
     WN_CLEANUP(wn_freep) char *result = wn_asprintf("%s/work/result.json", dir);
-    if (!result || make_folders(dir, err) != WINNOW_OK)
+    if (!result || prepare(dir, err) != WINNOW_OK)
         return WN_RAN_ERROR;
     WN_CLEANUP(wn_closep) int lock = take_lock(dir, err);
     if (lock < 0)

@@ -70,6 +70,9 @@ static enum winnow_status open_recipe(struct wn_train_run *r)
     }
     WN_TRY(wn_recipe_parse(r->recipe_text, r->recipe_bytes, "recipe.yaml", &r->recipe, r->err));
     r->epochs = wn_recipe_epochs(r->recipe);
+    if (!isnan(r->job->epochs) && fabs(r->epochs - r->job->epochs) > 0.5)
+        wn_progress_message(r->pg, "warning", "%g epochs were asked for, the level's schedule takes %g", r->job->epochs,
+                            r->epochs);
     if (!(r->epochs > 0) || r->epochs > 100000)
         return wn_fail(r->err, WINNOW_E_MALFORMED, "recipe.yaml:1: training ends at epoch %g", r->epochs);
     return WINNOW_OK;

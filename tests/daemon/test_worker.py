@@ -144,13 +144,13 @@ def make_base(name, kind="bn", labels=KINDS):
     return d
 
 
-def make_job(name, data, base, recipe=None, parent=ROOT, **more):
+def make_job(name, upload, base, recipe=None, parent=ROOT, **more):
     d = parent / name
     d.mkdir(parents=True)
     shutil.copytree(base, d / "base")
     job = {"format": 1, "id": f"ftjob-{name}", "model": "shapes", "target": "shapes",
            "base": {"version": 1, "digest": ""},
-           "data": {"path": str(data), "name": pathlib.Path(data).name, "digest": ""},
+           "data": {"path": str(upload), "name": pathlib.Path(upload).name, "digest": ""},
            "recipe": recipe is not None, "new_labels": False, "eval_share": 0.1, "seed": 1, "threads": 1, **more}
     if recipe is not None:
         (d / "recipe.yaml").write_text(recipe)
@@ -339,6 +339,20 @@ def test_kills(good, data, base):
     p.wait(30)
     check("a job that runs is not taken twice", busy == 3, busy)
     check("cancel", result(job).get("status") == "cancelled", result(job))
+
+
+def test_limits(data, base):
+    job = make_job("cpu", data, base, optim_level=0.7, epochs=40)
+    run("run", job, "--cpu", "1")
+    check("CPU time is limited", error(job).get("code") == "time_limit", result(job))
+    empty = ROOT / "not-a-job"
+    empty.mkdir()
+    code, _, err = run("run", empty)
+    check("a folder without job.json stays as it is", code == 1 and "job.json" in err and not list(empty.iterdir()), err)
+    job = make_job("digest", data, base, SHORT, data={"path": str(data), "name": "x.zip", "digest": "sha256:" + "0" * 64})
+    run("run", job)
+    check("an upload that changed is refused", error(job).get("code") == "bad_data" and
+          "SHA-256" in error(job)["message"], result(job))
 
 
 def test_ingest_killed(base):
@@ -552,6 +566,7 @@ def main():
         test_good(good, data)
         test_again(good, data)
         test_kills(good, data, base)
+        test_limits(data, base)
         test_ingest_killed(base)
         test_forms(base)
         test_bad_data(base, data)
