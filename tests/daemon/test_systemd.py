@@ -122,6 +122,14 @@ def accounts_and_folders(tmp):
         p.returncode == 0 and jobs.is_dir() and jobs.stat().st_mode & 0o777 == 0o700 and (root / "etc/winnow").is_dir(),
         p.stderr,
     )
+    winnowd, settings = BUILD / "winnowd", root / "etc/winnow/winnowd.yaml"
+    if winnowd.exists():
+        p = run(winnowd, "--config", settings, "--print-config")
+        check(
+            "the first settings are valid and leave the worker to its unit",
+            re.search(r"^ *worker: \"?\"?$", p.stdout, re.M),
+            p.stdout + p.stderr,
+        )
 
 
 # ---- winnowd under its unit ----
@@ -151,8 +159,8 @@ def rules_bite():
         check("the rules refuse what they should", p.stdout.strip() == "1 97 1 2 0", p.stdout + p.stderr)
 
 
-def http(port, path, body=None, headers=None):
-    request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", data=body, headers=headers or {})
+def http(port, path, body=None, headers=None, method=None):
+    request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", data=body, headers=headers or {}, method=method)
     try:
         with urllib.request.urlopen(request, timeout=60) as r:
             return r.status, r.read()
@@ -162,7 +170,27 @@ def http(port, path, body=None, headers=None):
         return 0, str(e).encode()
 
 
+def patterns_model(folder):
+    """A small untrained network for three kinds of pictures, with its pipeline."""
+    folder.mkdir(parents=True)
+    (folder / "model.onnx").write_bytes(ox.network())
+    (folder / "pipeline.yaml").write_text(
+        "task: image_classification\nscale: 1/255\nlabels: labels.txt\nsoftmax: true\n"
+    )
+    (folder / "labels.txt").write_text("dark\nlight\nstripes\n")
+    return ox.network()
+
+
+def pictures():
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as z:
+        for i, (label, picture) in enumerate(ox.patterns(450)):
+            z.writestr(f"{label}/{i}.png", picture)
+    return archive.getvalue()
+
+
 def repository(folder):
+    patterns_model(folder / "patterns/1")
     models = {"linear": ox.linear(), "convolution": ox.convolution()}
     for name, data in models.items():
         (folder / name / "1").mkdir(parents=True)
@@ -199,6 +227,56 @@ def infer(port, name):
     return None if status == 200 and b'"outputs"' in text else f"{status} {text[:200]}"
 
 
+def wait_for(port, job, seconds):
+    """Status of a job once it has ended, with what the server says of it."""
+    end = time.monotonic() + seconds
+    while True:
+        text = http(port, f"/v1/fine_tuning/jobs/{job}")[1]
+        try:
+            seen = json.loads(text)
+        except ValueError:
+            seen = {}
+        if seen.get("status") in ("succeeded", "failed", "cancelled") or time.monotonic() > end:
+            return seen.get("status"), seen
+        time.sleep(0.1)
+
+
+def both_units(tmp, port, state):
+    """Upload, training, gate and swap, daemon and worker each under its own unit."""
+    program = BUILD / "winnow-worker"
+    if not program.exists() or not (BUILD / "winnow").exists():
+        leave_out("a job under both units", "winnow-worker or winnow is not built")
+        return
+    command = [sys.executable, HERE / "with_unit.py", ROOT / "systemd/winnow-worker.service", "--", program, "watch"]
+    with open(tmp / "worker.log", "w") as said:
+        worker_process = subprocess.Popen([*command, state / "jobs", "--priority", "normal"], stdout=said, stderr=said)
+    try:
+        text = http(port, "/v1/files/patterns.zip?purpose=fine-tune", pictures(), method="PUT")[1]
+        file = json.loads(text).get("id", "")
+        ask = {"model": "patterns", "training_file": file, "hyperparameters": {"n_epochs": 3}}
+        text = http(port, "/v1/fine_tuning/jobs", json.dumps(ask).encode())[1]
+        job = json.loads(text).get("id", "")
+        status, seen = wait_for(port, job, 90) if job else (None, text)
+        check(
+            "a job under both units: trained, judged, swapped in",
+            status == "succeeded" and seen.get("promotion") == "promoted",
+            f"{seen}\n{(tmp / 'worker.log').read_text()}",
+        )
+        check(
+            "the new version answers",
+            b'"model_version":"2"'
+            in http(port, "/v2/models/patterns/infer", next(ox.patterns(1))[1], {"Content-Type": "image/png"})[1],
+        )
+    finally:
+        worker_process.terminate()
+        try:
+            code = worker_process.wait(20)
+        except subprocess.TimeoutExpired:
+            worker_process.kill()
+            code = "hung"
+    check("the worker stops when it is told to", code == 0, code)
+
+
 def daemon(tmp):
     winnowd = BUILD / "winnowd"
     if not winnowd.exists():
@@ -212,7 +290,10 @@ def daemon(tmp):
     state.mkdir()
     repository(repo)
     config = tmp / "winnowd.yaml"
-    config.write_text(f"models:\n    repositories: [{repo}]\n    state: {state}\njobs:\n    worker: \"\"\n")
+    config.write_text(
+        f"models:\n    repositories: [{repo}]\n    state: {state}\njobs:\n    worker: \"\"\n"
+        "gate:\n    without_anchor: eval_rows\n"
+    )
     errors = open(tmp / "winnowd.log", "w+")
     p = subprocess.Popen(
         [
@@ -254,6 +335,7 @@ def daemon(tmp):
             wrong = infer(port, model)
             check(f"winnowd under its unit answers for {model}", wrong is None, wrong)
         check("the other listener answers too", http(int(ports[2]), "/v2/health/live")[0] == 200)
+        both_units(tmp, port, state)
     p.send_signal(signal.SIGTERM)
     try:
         code = p.wait(20)
@@ -270,18 +352,9 @@ def job_directory(job):
     def digest(data):
         return "sha256:" + hashlib.sha256(data).hexdigest()
 
-    (job / "base").mkdir(parents=True)
-    model, archive = ox.network(), io.BytesIO()
-    with zipfile.ZipFile(archive, "w") as z:
-        for i, (label, picture) in enumerate(ox.patterns(450)):
-            z.writestr(f"{label}/{i}.png", picture)
+    model, archive = patterns_model(job / "base"), pictures()
     data = job.parent / "data.zip"
-    data.write_bytes(archive.getvalue())
-    (job / "base/model.onnx").write_bytes(model)
-    (job / "base/pipeline.yaml").write_text(
-        "task: image_classification\nscale: 1/255\nlabels: labels.txt\nsoftmax: true\n"
-    )
-    (job / "base/labels.txt").write_text("dark\nlight\nstripes\n")
+    data.write_bytes(archive)
     (job / "job.json").write_text(
         json.dumps(
             {
@@ -290,7 +363,7 @@ def job_directory(job):
                 "model": "patterns",
                 "target": "patterns",
                 "base": {"version": 1, "digest": digest(model)},
-                "data": {"path": str(data), "name": "data.zip", "digest": digest(archive.getvalue())},
+                "data": {"path": str(data), "name": "data.zip", "digest": digest(archive)},
                 "recipe": False,
                 "optim_level": 0.5,
                 "new_labels": False,
