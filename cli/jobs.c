@@ -16,12 +16,12 @@
 
 struct args {
     const char *server, *json, *action, *id;
-    const char *model, *file, *validation, *suffix, *recipe, *level, *seed, *epochs, *threads, *min_accuracy;
+    const char *model, *file, *validation, *suffix, *target, *recipe, *level, *seed, *epochs, *min_accuracy;
     bool new_labels, watch;
     unsigned n;
 };
 
-enum { KEY_LEVEL = 256, KEY_SEED, KEY_EPOCHS, KEY_THREADS, KEY_MIN_ACCURACY, KEY_NEW_LABELS, KEY_VALIDATION };
+enum { KEY_LEVEL = 256, KEY_SEED, KEY_EPOCHS, KEY_MIN_ACCURACY, KEY_NEW_LABELS, KEY_VALIDATION };
 
 static const struct argp_option options[] = {
     { "server", 's', "URL", 0, "where winnowd listens (default $WINNOW_SERVER, else http://127.0.0.1:8000)", 0 },
@@ -34,9 +34,9 @@ static const struct argp_option options[] = {
     { "level", KEY_LEVEL, "0.7", 0, "0 … 1: fine-tune only … as small as can be", 1 },
     { "epochs", KEY_EPOCHS, "N", 0, "passes over the data, without a recipe", 1 },
     { "seed", KEY_SEED, "N", 0, "the same seed and data give the same weights", 1 },
-    { "threads", KEY_THREADS, "N", 0, "threads that train", 1 },
     { "new-labels", KEY_NEW_LABELS, NULL, 0, "the data has labels of its own: makes a new model", 1 },
-    { "suffix", 'x', "TEXT", 0, "the new model's name (NAME-TEXT)", 1 },
+    { "target", 't', "NAME", 0, "the name the result is for (default: the model's)", 1 },
+    { "suffix", 'x', "TEXT", 0, "instead: MODEL-TEXT is that name", 1 },
     { "min-accuracy", KEY_MIN_ACCURACY, "0.9", 0, "refuse a result below this", 1 },
     { "watch", 'w', NULL, 0, "and watch it to its end", 1 },
     { 0 }
@@ -78,11 +78,11 @@ static error_t parse(int key, char *arg, struct argp_state *state)
                       : key == 'f'              ? &a->file
                       : key == 'r'              ? &a->recipe
                       : key == 'x'              ? &a->suffix
+                      : key == 't'              ? &a->target
                       : key == KEY_VALIDATION   ? &a->validation
                       : key == KEY_LEVEL        ? &a->level
                       : key == KEY_SEED         ? &a->seed
                       : key == KEY_EPOCHS       ? &a->epochs
-                      : key == KEY_THREADS      ? &a->threads
                       : key == KEY_MIN_ACCURACY ? &a->min_accuracy
                                                 : NULL;
     if (to) {
@@ -133,6 +133,15 @@ static enum winnow_status set_number(json_t *body, const char *key, const char *
     return WINNOW_OK;
 }
 
+static enum winnow_status set_epochs(json_t *body, const char *text, struct winnow_err *err)
+{
+    json_t *h = text ? json_object() : NULL;
+    if (!h)
+        return WINNOW_OK;
+    json_object_set_new(body, "hyperparameters", h);
+    return set_number(h, "n_epochs", text, true, err);
+}
+
 static enum winnow_status set_recipe(json_t *body, const char *path, struct winnow_err *err)
 {
     size_t n;
@@ -149,19 +158,17 @@ static enum winnow_status set_recipe(json_t *body, const char *path, struct winn
 
 static enum winnow_status create(struct wn_remote *r, const struct args *a, json_t **ret, struct winnow_err *err)
 {
-    json_t *body = json_pack("{s:s,s:s,s:s*,s:s*}", "model", a->model, "training_file", a->file, "validation_file",
-                             a->validation, "suffix", a->suffix);
+    json_t *body = json_pack("{s:s,s:s,s:s*,s:s*,s:s*}", "model", a->model, "training_file", a->file, "validation_file",
+                             a->validation, "suffix", a->suffix, "target", a->target);
     if (!body)
         return wn_fail(err, WINNOW_E_NOMEM, "job");
     enum winnow_status status = set_recipe(body, a->recipe, err);
     if (status == WINNOW_OK)
         status = set_number(body, "optim_level", a->level, false, err);
     if (status == WINNOW_OK)
-        status = set_number(body, "epochs", a->epochs, true, err);
+        status = set_epochs(body, a->epochs, err);
     if (status == WINNOW_OK)
         status = set_number(body, "seed", a->seed, true, err);
-    if (status == WINNOW_OK)
-        status = set_number(body, "threads", a->threads, true, err);
     if (status == WINNOW_OK)
         status = set_number(body, "min_accuracy", a->min_accuracy, false, err);
     if (a->new_labels)
@@ -182,12 +189,27 @@ static bool is_final(const char *status)
 
 static void tell(struct wn_progress *p, const json_t *event)
 {
-    const json_t *data = json_object_get(event, "data");
-    if (json_object_get(data, "event"))
-        wn_progress_event(p, data);
-    else
-        wn_progress_say(p, "%s%s", strcmp(wn_json_str(event, "level"), "info") ? wn_json_str(event, "level") : "",
-                        wn_json_str(event, "message"));
+    const char *level = wn_json_str(event, "level"), *text = wn_json_str(event, "message");
+    if (strcmp(wn_json_str(event, "type"), "metrics")) /* those are in the job itself too */
+        wn_progress_say(p, "%s%s%s", strcmp(level, "info") ? level : "", strcmp(level, "info") ? ": " : "", text);
+}
+
+/* The job's own numbers, between events. */
+static void now_at(struct wn_progress *p, const json_t *job)
+{
+    const json_t *phase = json_object_get(job, "phase");
+    if (json_is_string(phase) && strcmp(p->phase, json_string_value(phase))) {
+        json_t *event = json_pack("{s:s,s:O}", "event", "phase", "phase", phase);
+        wn_progress_event(p, event);
+        json_decref(event);
+    }
+    if (!json_is_number(json_object_get(job, "epoch")))
+        return;
+    json_t *step = json_pack("{s:s,s:f,s:f,s:f,s:f,s:f}", "event", "step", "epoch", wn_json_num(job, "epoch", -1),
+                             "epochs", wn_json_num(job, "epochs", -1), "loss", wn_json_num(job, "loss", -1), "sparsity",
+                             wn_json_num(job, "sparsity", -1), "eta_s", wn_json_num(job, "eta", -1));
+    wn_progress_event(p, step);
+    json_decref(step);
 }
 
 /* Events come newest first: tell the ones after `last` in order, and remember the newest. */
@@ -225,6 +247,8 @@ static enum winnow_status watch(struct wn_remote *r, const char *id, bool quiet,
         status = call(r, "GET", "/v1/fine_tuning/jobs/%s", id, &job, err);
         if (status == WINNOW_OK)
             status = news(r, id, &p, &last, err);
+        if (status == WINNOW_OK)
+            now_at(&p, job);
         if (status != WINNOW_OK || is_final(wn_json_str(job, "status"))) {
             *ret = job;
             break;

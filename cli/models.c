@@ -81,27 +81,51 @@ static enum winnow_status call(struct wn_remote *r, const char *method, const ch
     return path ? wn_remote_call(r, method, path, NULL, ret, err) : wn_fail(err, WINNOW_E_NOMEM, "%s", fmt);
 }
 
-static void print_index(const json_t *index, const char *model)
+/* ---- list ---- */
+
+/* All versions of all models (or of one) with what /versions knows: which is live, digest, generation. */
+static enum winnow_status list(struct wn_remote *r, const char *model, json_t **ret, struct winnow_err *err)
+{
+    json_t *index = NULL, *all = json_array(), *entry, *version;
+    size_t i, k;
+    const char *last = "";
+    enum winnow_status status = wn_remote_call(r, "POST", "/v2/repository/index", NULL, &index, err);
+    json_array_foreach(index, i, entry)
+    {
+        const char *name = wn_json_str(entry, "name");
+        json_t *versions = NULL;
+        if (strcmp(name, last) == 0 || (model && strcmp(name, model)) || status != WINNOW_OK)
+            continue;
+        last = name;
+        status = call(r, "GET", "/v2/repository/models/%s/versions", name, NULL, &versions, err);
+        json_array_foreach(json_object_get(versions, "versions"), k, version)
+        {
+            json_array_append(all, version);
+        }
+        json_decref(versions);
+    }
+    json_decref(index);
+    if (status == WINNOW_OK && model && !json_array_size(all))
+        status = wn_fail(err, WINNOW_E_NOT_FOUND, "no model '%s'", model);
+    if (status == WINNOW_OK)
+        *ret = json_incref(all);
+    json_decref(all);
+    return status;
+}
+
+static void print_list(const json_t *versions)
 {
     size_t i;
     json_t *e;
-    printf("%-24s %-8s %-12s %-5s %-10s %-22s %s\n", "MODEL", "VERSION", "STATE", "LIVE", "GENERATION", "DIGEST",
-           "REASON");
-    json_array_foreach(index, i, e)
+    printf("%-24s %7s  %-12s %-5s %10s  %-20s %s\n", "MODEL", "VERSION", "STATE", "LIVE", "GENERATION", "DIGEST", "");
+    json_array_foreach(versions, i, e)
     {
-        if (model && strcmp(wn_json_str(e, "name"), model) != 0)
-            continue;
-        const json_t *version = json_object_get(e, "version");
-        char number[32] = "";
-        if (json_is_integer(version))
-            snprintf(number, sizeof number, "%lld", (long long)json_integer_value(version));
         char generation[32] = "";
         if (wn_json_num(e, "generation", 0) > 0)
             snprintf(generation, sizeof generation, "%.0f", wn_json_num(e, "generation", 0));
-        printf("%-24s %-8s %-12s %-5s %-10s %-22.22s %s\n", wn_json_str(e, "name"),
-               json_is_string(version) ? json_string_value(version) : number, wn_json_str(e, "state"),
-               json_is_true(json_object_get(e, "live")) ? "live" : "", generation, wn_json_str(e, "digest"),
-               wn_json_str(e, "reason"));
+        printf("%-24s %7s  %-12s %-5s %10s  %-20.20s %s\n", wn_json_str(e, "name"), wn_json_str(e, "version"),
+               wn_json_str(e, "state"), json_is_true(json_object_get(e, "live")) ? "live" : "", generation,
+               wn_json_str(e, "digest"), wn_json_str(e, "reason"));
     }
 }
 
@@ -185,7 +209,7 @@ static enum winnow_status act(struct wn_remote *r, const struct args *a, json_t 
 {
     const char *action = a->word[0], *model = a->word[1];
     if (strcmp(action, "list") == 0)
-        return wn_remote_call(r, "POST", "/v2/repository/index", NULL, ret, err);
+        return list(r, model, ret, err);
     if (strcmp(action, "load") == 0)
         return call(r, "POST", "/v2/repository/models/%s/load", model, NULL, ret, err);
     if (strcmp(action, "unload") == 0)
@@ -206,19 +230,20 @@ static void print(const struct args *a, const json_t *reply)
 {
     const char *action = a->word[0];
     if (strcmp(action, "list") == 0) {
-        print_index(reply, a->word[1]);
+        print_list(reply);
     } else if (strcmp(action, "diff") == 0) {
         if (!print_diff("", json_array_get(reply, 0), json_array_get(reply, 1)))
             printf("no difference\n");
     } else {
         printf("%s: %s done", a->word[1], action);
-        const char *key;
-        json_t *v;
-        json_object_foreach((json_t *)reply, key, v)
-        {
-            printf(" %s=", key);
-            print_value(v);
+        if (json_object_get(reply, "version")) {
+            printf(", version ");
+            print_value(json_object_get(reply, "version"));
+            printf(" is live, generation %.0f, %.19s…", wn_json_num(reply, "generation", 0),
+                   wn_json_str(reply, "digest"));
         }
+        if (json_object_get(reply, "rows"))
+            printf(", %.0f rows", wn_json_num(reply, "rows", 0));
         printf("\n");
     }
 }

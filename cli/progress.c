@@ -103,7 +103,7 @@ static void on_step(struct wn_progress *p, const json_t *event)
         return;
     }
     uint64_t now = wn_now_ns();
-    if (p->said_ns && now - p->said_ns < SAY_GAP && (int)p->epoch == (int)p->said_epoch)
+    if (p->epoch == p->said_epoch || (p->said_ns && now - p->said_ns < SAY_GAP))
         return;
     p->said_ns = now;
     p->said_epoch = p->epoch;

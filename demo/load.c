@@ -6,7 +6,7 @@
  * was due, so a server that stalls is not excused. Standard output: a line of JSON every 250 ms, the last one with
  * "final": true and the percentiles of every phase. Standard input, a line each:
  *
- *     phase NAME [AGO]   what comes, or came since AGO seconds, belongs to this phase
+ *     phase NAME [T]     what is sent from now on (or was, from second T on) belongs to this phase
  *     stop               send no more, wait for what is under way, report */
 #include <argp.h>
 #include <arpa/inet.h>
@@ -40,6 +40,7 @@ struct load {
     const char *model, *dir[8];
     unsigned n_dirs, n_pictures, closed, connections, phases;
     double rate, seconds;
+    bool ask; /* one gRPC request, its answer printed */
     struct sockaddr_in rest, grpc;
     struct load_picture picture[LOAD_MAX_PICTURES];
     struct event_base *base;
@@ -81,6 +82,19 @@ static void send_one(struct load *l, uint64_t due_ns)
         load_h1_send(l->h1, &req);
 }
 
+/* One request over gRPC; load_done() prints the answer. */
+static int ask(struct load *l)
+{
+    load_h2_send(l->h2, &(struct load_request){ .due_ns = wn_now_ns() });
+    event_base_dispatch(l->base);
+    load_h1_free(l->h1);
+    load_h2_free(l->h2);
+    load_check_free(l->check);
+    event_base_free(l->base);
+    free(l->picture[0].bytes);
+    return l->failed != 0;
+}
+
 static void finish_if_done(struct load *l)
 {
     if (l->stop_ns && l->served + l->failed == l->sent)
@@ -91,6 +105,17 @@ void load_done(struct load *l, const struct load_request *req, const struct load
 {
     uint64_t now = wn_now_ns();
     char text[160];
+    if (l->ask) {
+        l->failed += !answer;
+        if (answer)
+            printf("{\"label\":\"%s\",\"probability\":%.4f,\"version\":%lld,\"generation\":%llu,\"digest\":\"%s\"}\n",
+                   answer->label, (double)answer->p, (long long)answer->version, (unsigned long long)answer->generation,
+                   answer->digest);
+        else
+            fprintf(stderr, "load: %s\n", why);
+        event_base_loopbreak(l->base);
+        return;
+    }
     if (answer) {
         l->served++;
         wn_vec_push(&l->samples,
@@ -183,12 +208,12 @@ static void tell(struct load *l, bool final)
     uint64_t now = wn_now_ns();
     double p50, p99, max, since = (double)WN_MIN(now - l->start_ns, WINDOW_NS) / 1e9;
     size_t n = percentiles(l, now > WINDOW_NS ? now - WINDOW_NS : 0, now, &p50, &p99, &max);
-    json_t *json =
-        json_pack("{s:f,s:s,s:I,s:I,s:I,s:I,s:f,s:f,s:f,s:o,s:s,s:s}", "t", (double)(now - l->start_ns) / 1e9, "phase",
-                  l->phase[l->phases - 1].name, "sent", (json_int_t)l->sent, "served", (json_int_t)l->served, "failed",
-                  (json_int_t)l->failed, "mixed", (json_int_t)load_check_mixed(l->check), "rate",
-                  since > 0 ? (double)n / since : 0, "p50_ms", p50, "p99_ms", p99, "generations",
-                  load_check_json(l->check), "first_failure", l->first_failure, "first_mixed", l->first_mixed);
+    json_t *json = json_pack("{s:f,s:s,s:I,s:I,s:I,s:I,s:f,s:f,s:f,s:o,s:s,s:s}", "t",
+                             (double)(now - l->start_ns) / 1e9, "phase", l->phase[l->phases - 1].name, "sent",
+                             (json_int_t)l->sent, "served", (json_int_t)l->served, "failed", (json_int_t)l->failed,
+                             "mixed", (json_int_t)load_check_mixed(l->check), "rate", since > 0 ? (double)n / since : 0,
+                             "p50_ms", p50, "p99_ms", p99, "generations", load_check_json(l->check, l->start_ns),
+                             "first_failure", l->first_failure, "first_mixed", l->first_mixed);
     if (json && final) {
         json_object_set_new(json, "final", json_true());
         json_object_set_new(json, "phases", phases_json(l, now));
@@ -206,21 +231,25 @@ static void on_snapshot(evutil_socket_t fd, short what, void *arg)
 
 /* ---- being told ---- */
 
-static void begin_phase(struct load *l, const char *name, double ago_s)
+/* From `from_ns` on; phases are kept in the order of time. */
+static void begin_phase(struct load *l, const char *name, uint64_t from_ns)
 {
     if (l->phases == MAX_PHASES)
         return;
-    struct phase *p = &l->phase[l->phases++];
-    snprintf(p->name, sizeof p->name, "%s", name);
-    p->from_ns = wn_now_ns() - (uint64_t)(WN_MAX(ago_s, 0.0) * 1e9);
+    unsigned at = l->phases++;
+    for (; at > 0 && l->phase[at - 1].from_ns > from_ns; at--)
+        l->phase[at] = l->phase[at - 1];
+    l->phase[at].from_ns = from_ns;
+    snprintf(l->phase[at].name, sizeof l->phase[at].name, "%s", name);
 }
 
 static void obey(struct load *l, const char *line)
 {
     char name[32];
-    double ago = 0;
-    if (sscanf(line, "phase %31s %lf", name, &ago) >= 1)
-        begin_phase(l, name, ago);
+    double t = 0;
+    int n = sscanf(line, "phase %31s %lf", name, &t);
+    if (n >= 1)
+        begin_phase(l, name, n == 2 && t >= 0 ? l->start_ns + (uint64_t)(t * 1e9) : wn_now_ns());
     else if (strcmp(line, "stop") == 0 && !l->stop_ns)
         l->stop_ns = wn_now_ns();
     finish_if_done(l);
@@ -263,6 +292,7 @@ static const struct argp_option options[] = {
     { "closed", 'c', "N", 0, "instead: N requests under way at any time", 0 },
     { "connections", 'k', "N", 0, "REST connections at most (default 32)", 0 },
     { "time", 't', "SECONDS", 0, "stop by itself", 0 },
+    { "ask", 'a', NULL, 0, "only ask once, over gRPC, and print the answer", 0 },
     { 0 }
 };
 
@@ -319,6 +349,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         if (!l->connections || l->connections > 10000)
             argp_error(state, "--connections wants 1 … 10000");
         return 0;
+    case 'a':
+        l->ask = true;
+        return 0;
     case 't':
         l->seconds = strtod(arg, NULL);
         return 0;
@@ -367,8 +400,10 @@ int main(int argc, char **argv)
         fprintf(stderr, "load: out of memory\n");
         return 1;
     }
+    if (l.ask)
+        return ask(&l);
     l.start_ns = wn_now_ns();
-    begin_phase(&l, "start", 0);
+    begin_phase(&l, "start", l.start_ns);
     struct event *tick = timer(&l, on_tick, 1), *snapshot = timer(&l, on_snapshot, SNAPSHOT);
     struct event *input = event_new(l.base, STDIN_FILENO, EV_READ | EV_PERSIST, on_input, &l);
     struct event *term = evsignal_new(l.base, SIGTERM, on_signal, &l),

@@ -61,8 +61,9 @@ struct load_check *load_check_new(const char *const *dirs, unsigned n_dirs, cons
 /** Count an answer. False: not what this generation must say; `why` then tells. */
 bool load_check_answer(struct load_check *c, unsigned picture, const struct load_answer *a, char why[160]);
 uint64_t load_check_mixed(struct load_check *c);
-/** [{generation, version, digest, served, mixed, reference, label, probability}, …] of the first picture. */
-json_t *load_check_json(struct load_check *c);
+/** [{generation, version, digest, first_s, served, mixed, reference, label, probability}, …]; the last two of the first
+ *  picture, first_s: when its first answer came, since `start_ns`. */
+json_t *load_check_json(struct load_check *c, uint64_t start_ns);
 void load_check_free(struct load_check *c);
 
 #endif

@@ -24,7 +24,7 @@ struct said {
 };
 
 struct gen {
-    uint64_t number, served, mixed;
+    uint64_t number, served, mixed, first_ns;
     int64_t version;
     char digest[80];
     struct said first[LOAD_MAX_PICTURES];
@@ -167,6 +167,7 @@ static struct gen *find(struct load_check *c, const struct load_answer *a)
     struct gen *g = &c->gen[c->n_gens++];
     g->number = a->generation;
     g->version = a->version;
+    g->first_ns = wn_now_ns();
     snprintf(g->digest, sizeof g->digest, "%s", a->digest);
     pthread_mutex_lock(&c->lock);
     c->asked = c->n_gens;
@@ -229,15 +230,16 @@ uint64_t load_check_mixed(struct load_check *c)
     return n;
 }
 
-json_t *load_check_json(struct load_check *c)
+json_t *load_check_json(struct load_check *c, uint64_t start_ns)
 {
     json_t *list = json_array();
     for (unsigned i = 0; i < c->n_gens; i++) {
         struct gen *g = &c->gen[i];
         compare(c, g);
         json_array_append_new(list,
-                              json_pack("{s:I,s:I,s:s,s:I,s:I,s:b,s:b,s:s,s:f}", "generation", (json_int_t)g->number,
-                                        "version", (json_int_t)g->version, "digest", g->digest, "served",
+                              json_pack("{s:I,s:I,s:s,s:f,s:I,s:I,s:b,s:b,s:s,s:f}", "generation",
+                                        (json_int_t)g->number, "version", (json_int_t)g->version, "digest", g->digest,
+                                        "first_s", (double)(g->first_ns - start_ns) / 1e9, "served",
                                         (json_int_t)g->served, "mixed", (json_int_t)g->mixed, "reference", g->compared,
                                         "tried", atomic_load_explicit(&g->tried, memory_order_acquire), "label",
                                         g->first[0].label, "probability", (double)g->first[0].p));

@@ -11,7 +11,7 @@ mkdir -p "$work/zero"
 cp demo/base/labels.txt demo/base/pipeline.yaml "$work/zero/"
 "$BUILD/demo/maker" set --style base --number 8000 --seed 1 "$work/letters.zip"
 "$BUILD/winnow" sparsify --model "$work/zero" --data "$work/letters.zip" --recipe demo/base/train.yaml --output "$work/out"
-"$BUILD/demo/maker" rows --style base --number 600 --seed 900 "$work/anchor.npz"
+"$BUILD/demo/maker" rows --style base --number 900 --seed 900 "$work/anchor.npz"
 "$BUILD/winnow" evaluate "$work/out/master.onnx" "$work/anchor.npz"
 cp "$work/out/master.onnx" demo/base/model.onnx
 cp "$work/anchor.npz" demo/base/anchor.npz

@@ -262,16 +262,31 @@ static enum winnow_status sink_close(struct sink *s, enum winnow_status status, 
 
 /* ---- set: pictures by class ---- */
 
+/* Every letter's name given to another one (Sattolo, 1986: no letter keeps its own). */
+static void shuffle(char other[LETTERS], uint64_t seed)
+{
+    for (int i = 0; i < LETTERS; i++)
+        other[i] = (char)('A' + i);
+    for (int i = LETTERS - 1; i > 0; i--) {
+        int j = (int)(next(&seed) % (unsigned)i);
+        char c = other[i];
+        other[i] = other[j];
+        other[j] = c;
+    }
+}
+
 static enum winnow_status make_set(const struct args *a, struct winnow_err *err)
 {
     struct press press;
     struct sink sink;
     uint64_t s = a->seed;
+    char other[LETTERS];
+    shuffle(other, s);
     WN_TRY(press_init(&press, a->style, NULL, err));
     enum winnow_status status = sink_open(&sink, a->word[1], err);
     for (unsigned long i = 0; i < a->n && status == WINNOW_OK; i++) {
         struct look l = choose(a->style, press.n, (char)('A' + i % LETTERS), &s);
-        char name[32], label = a->shuffle ? (char)('A' + next(&s) % LETTERS) : l.letter;
+        char name[32], label = a->shuffle ? other[l.letter - 'A'] : l.letter;
         WN_CLEANUP(wn_freep) void *png = NULL;
         size_t n = 0;
         snprintf(name, sizeof name, "%c/%05lu.png", label, i);
@@ -355,7 +370,7 @@ static enum winnow_status show(const struct args *a, struct winnow_err *err)
 {
     size_t n;
     struct wn_image image = { 0 };
-    bool colours = isatty(STDOUT_FILENO) && !getenv("NO_COLOR");
+    bool colours = (isatty(STDOUT_FILENO) || getenv("MAKER_COLOURS")) && !getenv("NO_COLOR");
     WN_CLEANUP(wn_freep) void *bytes = NULL;
     WN_TRY(wn_file_read(a->word[1], 0, &bytes, &n, err));
     WN_TRY(wn_image_decode(bytes, n, NULL, &image, err));
@@ -423,7 +438,7 @@ static const struct argp_option options[] = {
     { "style", 't', "base|new", 0, "fonts, turns and sizes (default base)", 0 },
     { "number", 'n', "N", 0, "set, rows: how many pictures (default 3000)", 0 },
     { "seed", 's', "N", 0, "the same seed draws the same (default 1)", 0 },
-    { "shuffle", 'x', NULL, 0, "set: labels that have nothing to do with the pictures", 0 },
+    { "shuffle", 'x', NULL, 0, "set: every letter under the name of another", 0 },
     { "letter", 'l', "A", 0, "one: which letter", 0 },
     { "font", 'f', "NAME.ttf", 0, "one: which font (default: one of the style)", 0 },
     { "angle", 'a', "DEGREES", 0, "one: how far it is turned", 0 },
