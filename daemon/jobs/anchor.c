@@ -1,8 +1,9 @@
 /* anchor.c: the rows that every candidate of a name is held to.
  *
- * DESIGN  An anchor comes from a person; rows of promoted jobs are added. Rows are told apart by id, so merging twice is
- *         merging once. A full anchor stays balanced: while it is over its cap, the largest class gives up the newest
- *         of the rows it had: those that jobs brought take each other's place, and a person's rows stay. Rows that a candidate was trained on say nothing about it: they are left out of its comparison. */
+ * DESIGN  An anchor comes from a person; rows of promoted jobs are added. Rows are told apart by id, so merging twice
+ * is merging once. A full anchor stays balanced: while it is over its cap, the largest class gives up the newest of the
+ * rows it had: those that jobs brought take each other's place, and a person's rows stay. Rows that a candidate was
+ * trained on say nothing about it: they are left out of its comparison. */
 #include "daemon/jobs/internal.h"
 
 #include <errno.h>
@@ -127,7 +128,8 @@ static enum winnow_status writer_like(const struct wn_rows *rows, const char *to
     return wn_rows_writer_new(to, in, n, wn_rows_task(rows), label, n_labels, ret, err);
 }
 
-static enum winnow_status add_row(struct wn_rows_writer *w, const struct wn_rows *rows, size_t i, struct winnow_err *err)
+static enum winnow_status add_row(struct wn_rows_writer *w, const struct wn_rows *rows, size_t i,
+                                  struct winnow_err *err)
 {
     struct wn_rows_item item[WN_ROWS_MAX_INPUTS];
     for (unsigned k = 0; k < wn_rows_n_inputs(rows); k++)
@@ -163,7 +165,8 @@ static enum winnow_status same_kind(const struct wn_rows *a, const struct wn_row
     bool same = wn_rows_n_inputs(a) == wn_rows_n_inputs(b) && wn_rows_n_labels(a) == wn_rows_n_labels(b);
     for (unsigned i = 0; same && i < wn_rows_n_inputs(a); i++) {
         const struct wn_rows_input *x = wn_rows_input(a, i), *y = wn_rows_input(b, i);
-        same = strcmp(x->name, y->name) == 0 && x->bytes == y->bytes && x->row_bytes == y->row_bytes && x->type == y->type;
+        same =
+            strcmp(x->name, y->name) == 0 && x->bytes == y->bytes && x->row_bytes == y->row_bytes && x->type == y->type;
     }
     for (unsigned i = 0; same && i < wn_rows_n_labels(a); i++)
         same = strcmp(wn_rows_label_name(a, i), wn_rows_label_name(b, i)) == 0;
@@ -257,8 +260,8 @@ static enum winnow_status merge_locked(struct wn_jobs *jobs, const char *name, c
     return merge(old, more, max, to, ret_rows, err);
 }
 
-enum winnow_status wn_anchor_merge(struct wn_jobs *jobs, const char *name, const char *rows, size_t max, size_t *ret_rows,
-                                   struct winnow_err *err)
+enum winnow_status wn_anchor_merge(struct wn_jobs *jobs, const char *name, const char *rows, size_t max,
+                                   size_t *ret_rows, struct winnow_err *err)
 {
     pthread_mutex_lock(&jobs->anchor_lock);
     enum winnow_status status = merge_locked(jobs, name, rows, max, ret_rows, err);

@@ -76,8 +76,8 @@ enum winnow_status wn_base_copy(const char *version_dir, const char *to, const c
     WN_TRY(copy_shared(version_dir, to, err));
     WN_TRY(wn_sha256_file(model, &got, NULL, err));
     if (!wn_digest_parse(digest, &want) || !wn_digest_equal(&want, &got))
-        return wn_fail(err, WINNOW_E_CONFLICT, "'%s/model.onnx' is not the model that serves: it is changing, try again",
-                       version_dir);
+        return wn_fail(err, WINNOW_E_CONFLICT,
+                       "'%s/model.onnx' is not the model that serves: it is changing, try again", version_dir);
     return wn_dir_sync(to, err);
 }
 

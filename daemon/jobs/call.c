@@ -7,7 +7,8 @@
 static json_t *error_json(const struct winnow_err *err, int http, const char *param, const char *code)
 {
     const char *type = http == 429 ? "rate_limit_error" : http >= 500 ? "server_error" : "invalid_request_error";
-    return json_pack("{s:{s:s,s:s,s:s?,s:s?}}", "error", "message", err->msg, "type", type, "param", param, "code", code);
+    return json_pack("{s:{s:s,s:s,s:s?,s:s?}}", "error", "message", err->msg, "type", type, "param", param, "code",
+                     code);
 }
 
 static void free_bytes(void *arg)

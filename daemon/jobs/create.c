@@ -19,16 +19,16 @@
 #include "base/tree.h"
 #include "daemon/jobs/proc.h"
 
-#define MAX_RECIPE   ((size_t)1 << 20)
+#define MAX_RECIPE    ((size_t)1 << 20)
 #define CHECK_TIME_US ((uint64_t)10 * 1000000)
-#define MAX_METADATA 16
+#define MAX_METADATA  16
 
 struct create {
     struct wn_call call; /* first */
     struct wn_task task;
     struct wn_job_row row;
     struct wn_file_row train, validation, recipe_file; /* id "": none */
-    const char *recipe; /* inline; in call.in */
+    const char *recipe;                                /* inline; in call.in */
     struct wn_gen *gen;
     char *staging;
     bool pinned;
@@ -97,7 +97,8 @@ static void get_hyperparameters(struct create *c, json_t *h)
         bad(c, "hyperparameters", "must be %s", "an object");
         return;
     }
-    json_object_foreach (h, key, v) {
+    json_object_foreach(h, key, v)
+    {
         const char *word = json_string_value(v);
         if (json_is_null(v) || (word && strcmp(word, "auto") == 0))
             continue;
@@ -134,28 +135,31 @@ static void get_metadata(struct create *c)
         bad(c, "metadata", "must be an object of at most %s keys", "16");
         return;
     }
-    json_object_foreach (m, key, v)
-        if (!json_is_string(v) || strlen(key) > 64 || json_string_length(v) > 512)
-            bad(c, "metadata", "%s", "names have at most 64, values (strings) at most 512 bytes");
+    json_object_foreach(m, key, v) if (!json_is_string(v) || strlen(key) > 64 || json_string_length(v) > 512)
+        bad(c, "metadata", "%s", "names have at most 64, values (strings) at most 512 bytes");
     keep(c, "metadata", m);
 }
 
 static void get_seed(struct create *c)
 {
     json_t *v = json_object_get(c->call.in, "seed");
-    if (v && !json_is_null(v) && (!json_is_integer(v) || json_integer_value(v) < 0 || json_integer_value(v) > INT32_MAX))
+    if (v && !json_is_null(v) &&
+        (!json_is_integer(v) || json_integer_value(v) < 0 || json_integer_value(v) > INT32_MAX))
         bad(c, "seed", "must be %s", "a whole number from 0 to 2147483647");
     json_object_set_new(c->row.doc, "seed", json_integer(json_is_integer(v) ? json_integer_value(v) : 1));
 }
 
 static void check_keys(struct create *c)
 {
-    static const char *const known[] = { "model",       "training_file", "validation_file", "hyperparameters", "method",
-                                         "suffix",      "seed",          "metadata",        "integrations",    "recipe_file",
-                                         "recipe",      "optim_level",   "min_accuracy",    "target",          "new_labels" };
+    static const char *const known[] = {
+        "model",  "training_file", "validation_file", "hyperparameters", "method",
+        "suffix", "seed",          "metadata",        "integrations",    "recipe_file",
+        "recipe", "optim_level",   "min_accuracy",    "target",          "new_labels"
+    };
     const char *key;
     json_t *v;
-    json_object_foreach (c->call.in, key, v) {
+    json_object_foreach(c->call.in, key, v)
+    {
         size_t i = 0;
         while (i < WN_COUNT(known) && strcmp(known[i], key) != 0)
             i++;
@@ -286,11 +290,11 @@ static json_t *job_json(struct create *c)
     long cpus = sysconf(_SC_NPROCESSORS_ONLN);
     int64_t threads = s.threads ? s.threads : WN_MAX(cpus / 2, 1L);
     json_t *d = c->row.doc;
-    json_t *o = json_pack("{s:i,s:s,s:s,s:s,s:O,s:o,s:O,s:O,s:f,s:O,s:I,s:o,s:o}", "format", 1, "id", c->row.id, "model",
-                          c->row.model, "target", c->row.target, "base", json_object_get(d, "base"), "data",
+    json_t *o = json_pack("{s:i,s:s,s:s,s:s,s:O,s:o,s:O,s:O,s:f,s:O,s:I,s:o,s:o}", "format", 1, "id", c->row.id,
+                          "model", c->row.model, "target", c->row.target, "base", json_object_get(d, "base"), "data",
                           data_json(c->call.jobs, &c->train), "recipe", json_object_get(d, "recipe"), "new_labels",
-                          json_object_get(d, "new_labels"), "eval_share", 0.1, "seed", json_object_get(d, "seed"), "threads",
-                          (json_int_t)threads, "epochs", copy_or_null(d, "n_epochs"), "min_accuracy",
+                          json_object_get(d, "new_labels"), "eval_share", 0.1, "seed", json_object_get(d, "seed"),
+                          "threads", (json_int_t)threads, "epochs", copy_or_null(d, "n_epochs"), "min_accuracy",
                           copy_or_null(d, "min_accuracy"));
     if (o && c->validation.id[0])
         json_object_set_new(o, "validation", data_json(c->call.jobs, &c->validation));
@@ -433,8 +437,8 @@ static enum winnow_status commit(struct create *c, struct winnow_err *err)
     if (!ft)
         return wn_fail(err, WINNOW_E_NOMEM, "job");
     atomic_fetch_add(&jobs->count.created, 1);
-    wn_ft_note(jobs, ft->row.id, "info", "message", NULL, "Created fine-tuning job: %s from %s@%lld, data %s", ft->row.target,
-               ft->row.model, (long long)wn_gen_version(c->gen), c->train.filename);
+    wn_ft_note(jobs, ft->row.id, "info", "message", NULL, "Created fine-tuning job: %s from %s@%lld, data %s",
+               ft->row.target, ft->row.model, (long long)wn_gen_version(c->gen), c->train.filename);
     wn_ft_enter(jobs, ft, WN_STAGE_WORK);
     c->call.out = wn_job_json(&ft->row, ft);
     return WINNOW_OK;
@@ -499,9 +503,9 @@ static void create(struct wn_call *call)
     if (!failed(c) && (!c->staging || !c->row.doc || !pin(c)))
         wn_fail(&call->err, WINNOW_E_NOMEM, "job");
     if (!failed(c)) {
-        json_object_set_new(c->row.doc, "base",
-                            json_pack("{s:I,s:s}", "version", (json_int_t)wn_gen_version(c->gen), "digest",
-                                      wn_gen_digest(c->gen)));
+        json_object_set_new(
+            c->row.doc, "base",
+            json_pack("{s:I,s:s}", "version", (json_int_t)wn_gen_version(c->gen), "digest", wn_gen_digest(c->gen)));
         c->task.run = stage;
         if (wn_tasks_add(&call->jobs->chores, &c->task))
             return;

@@ -141,8 +141,9 @@ static enum winnow_status set_up(struct wn_db *db, bool *ret_fresh, struct winno
     int64_t version = 0;
     sqlite3_busy_timeout(db->sql, 2000);
     sqlite3_db_config(db->sql, SQLITE_DBCONFIG_DEFENSIVE, 1, (int *)NULL);
-    WN_TRY(exec(db, "PRAGMA locking_mode=EXCLUSIVE; PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;"
-                    "PRAGMA foreign_keys=ON; PRAGMA trusted_schema=OFF; PRAGMA journal_size_limit=16777216;",
+    WN_TRY(exec(db,
+                "PRAGMA locking_mode=EXCLUSIVE; PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;"
+                "PRAGMA foreign_keys=ON; PRAGMA trusted_schema=OFF; PRAGMA journal_size_limit=16777216;",
                 err));
     WN_TRY(pragma_int(db, "PRAGMA user_version", &version, err));
     if (version > VERSION)
@@ -174,8 +175,9 @@ enum winnow_status wn_db_open(const char *path, struct wn_db **ret, bool *ret_fr
     if (err)
         why = *err;
     if (status == WINNOW_E_MALFORMED)
-        return wn_fail(err, status, "'%s' is damaged (%.80s): restore it, or move it away and it is rebuilt from the folders "
-                                    "beside it",
+        return wn_fail(err, status,
+                       "'%s' is damaged (%.80s): restore it, or move it away and it is rebuilt from the folders "
+                       "beside it",
                        path, why.msg);
     if (status == WINNOW_E_CONFLICT)
         return wn_fail(err, status, "'%s' is in use by another process", path);
@@ -395,7 +397,8 @@ enum winnow_status wn_db_job_each(struct wn_db *db, enum wn_job_which which, con
 {
     WN_CLEANUP(finalizep) sqlite3_stmt *st = NULL;
     WN_TRY(prepare(db,
-                   "SELECT " JOB_COLUMNS ", seq FROM jobs WHERE (?1=0 OR (?1=1 AND stage<?4) OR (?1=2 AND promotion=?5)) "
+                   "SELECT " JOB_COLUMNS
+                   ", seq FROM jobs WHERE (?1=0 OR (?1=1 AND stage<?4) OR (?1=2 AND promotion=?5)) "
                    "AND (?2 IS NULL OR seq<(SELECT seq FROM jobs WHERE id=?2)) ORDER BY seq DESC LIMIT ?3",
                    &st, err));
     sqlite3_bind_int(st, 1, (int)which);
@@ -420,7 +423,8 @@ enum winnow_status wn_db_job_each(struct wn_db *db, enum wn_job_which which, con
 enum winnow_status wn_db_file_user(struct wn_db *db, const char *file_id, char ret[WN_ID_ROOM], struct winnow_err *err)
 {
     WN_CLEANUP(finalizep) sqlite3_stmt *st = NULL;
-    WN_TRY(prepare(db, "SELECT id FROM jobs WHERE (training_file=?1 OR validation_file=?1) AND stage<?2 LIMIT 1", &st, err));
+    WN_TRY(prepare(db, "SELECT id FROM jobs WHERE (training_file=?1 OR validation_file=?1) AND stage<?2 LIMIT 1", &st,
+                   err));
     text(st, 1, file_id);
     sqlite3_bind_int(st, 2, WN_STAGE_DONE);
     int code = sqlite3_step(st);
@@ -431,8 +435,8 @@ enum winnow_status wn_db_file_user(struct wn_db *db, const char *file_id, char r
 }
 
 /* ---- events ---- */
-enum winnow_status wn_db_event_add(struct wn_db *db, const char *job, int64_t at_ms, const char *level, const char *type,
-                                   const char *message, const json_t *data, struct winnow_err *err)
+enum winnow_status wn_db_event_add(struct wn_db *db, const char *job, int64_t at_ms, const char *level,
+                                   const char *type, const char *message, const json_t *data, struct winnow_err *err)
 {
     WN_CLEANUP(finalizep) sqlite3_stmt *st = NULL;
     WN_CLEANUP(wn_freep) char *dump = data ? json_dumps(data, JSON_COMPACT) : NULL;
@@ -464,10 +468,11 @@ enum winnow_status wn_db_event_list(struct wn_db *db, const char *job, int64_t a
 {
     WN_CLEANUP(finalizep) sqlite3_stmt *st = NULL;
     WN_TRY(prepare(db,
-                   ascending ? "SELECT seq, at, level, type, message, data FROM events WHERE job=?1 AND seq>?2 "
-                               "ORDER BY seq LIMIT ?3"
-                             : "SELECT seq, at, level, type, message, data FROM events WHERE job=?1 AND (?2=0 OR seq<?2) "
-                               "ORDER BY seq DESC LIMIT ?3",
+                   ascending
+                       ? "SELECT seq, at, level, type, message, data FROM events WHERE job=?1 AND seq>?2 "
+                         "ORDER BY seq LIMIT ?3"
+                       : "SELECT seq, at, level, type, message, data FROM events WHERE job=?1 AND (?2=0 OR seq<?2) "
+                         "ORDER BY seq DESC LIMIT ?3",
                    &st, err));
     text(st, 1, job);
     sqlite3_bind_int64(st, 2, after);

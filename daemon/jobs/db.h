@@ -13,8 +13,8 @@ struct wn_db;
 
 /** One upload. */
 struct wn_file_row {
-    char id[WN_ID_ROOM];   /* "file-…" */
-    char sha256[65];       /* hex; the name of its bytes under STATE/files */
+    char id[WN_ID_ROOM]; /* "file-…" */
+    char sha256[65];     /* hex; the name of its bytes under STATE/files */
     char purpose[32];
     char filename[256];
     int64_t bytes, created_s;
@@ -31,7 +31,14 @@ enum wn_stage {
     WN_STAGE_ANCHOR,  /* its rows join the anchor */
     WN_STAGE_DONE,
 };
-enum wn_job_status { WN_JOB_QUEUED, WN_JOB_VALIDATING, WN_JOB_RUNNING, WN_JOB_SUCCEEDED, WN_JOB_FAILED, WN_JOB_CANCELLED };
+enum wn_job_status {
+    WN_JOB_QUEUED,
+    WN_JOB_VALIDATING,
+    WN_JOB_RUNNING,
+    WN_JOB_SUCCEEDED,
+    WN_JOB_FAILED,
+    WN_JOB_CANCELLED
+};
 enum wn_promotion { WN_PROMOTION_NONE, WN_PROMOTION_WAITING, WN_PROMOTION_PROMOTED, WN_PROMOTION_REFUSED };
 /** "validating_files", …; "none", …. */
 const char *wn_job_status_name(enum wn_job_status s);
@@ -46,8 +53,9 @@ struct wn_job_row {
     enum wn_stage stage;
     enum wn_job_status status;
     enum wn_promotion promotion;
-    int64_t created_s, finished_s, version, progress_at; /* version 0: none; progress_at: bytes of progress.jsonl read */
-    json_t *doc; /* the rest: request, base, error, metrics, gate, … Owned */
+    int64_t created_s, finished_s, version,
+        progress_at; /* version 0: none; progress_at: bytes of progress.jsonl read */
+    json_t *doc;     /* the rest: request, base, error, metrics, gate, … Owned */
 };
 void wn_job_row_done(struct wn_job_row *row);
 
@@ -64,14 +72,15 @@ void wn_db_rollback(struct wn_db *db);
 /** The disk was taken in: from now on what is not in the database is an orphan. */
 WINNOW_MUST_USE enum winnow_status wn_db_settle(struct wn_db *db, struct winnow_err *err);
 
-WINNOW_MUST_USE enum winnow_status wn_db_file_add(struct wn_db *db, const struct wn_file_row *row, struct winnow_err *err);
+WINNOW_MUST_USE enum winnow_status wn_db_file_add(struct wn_db *db, const struct wn_file_row *row,
+                                                  struct winnow_err *err);
 /** E_NOT_FOUND when there is none. */
 WINNOW_MUST_USE enum winnow_status wn_db_file_get(struct wn_db *db, const char *id, struct wn_file_row *ret,
                                                   struct winnow_err *err);
 WINNOW_MUST_USE enum winnow_status wn_db_file_delete(struct wn_db *db, const char *id, struct winnow_err *err);
 /** Newest first, behind `after` (NULL: from the newest); purpose NULL: any. At most `limit`, into ret [limit]. */
-WINNOW_MUST_USE enum winnow_status wn_db_file_list(struct wn_db *db, const char *purpose, const char *after, bool ascending,
-                                                   size_t limit, struct wn_file_row *ret, size_t *ret_n,
+WINNOW_MUST_USE enum winnow_status wn_db_file_list(struct wn_db *db, const char *purpose, const char *after,
+                                                   bool ascending, size_t limit, struct wn_file_row *ret, size_t *ret_n,
                                                    struct winnow_err *err);
 /** How many rows name these bytes. */
 WINNOW_MUST_USE enum winnow_status wn_db_file_uses(struct wn_db *db, const char *sha256, int64_t *ret,
@@ -89,8 +98,8 @@ enum wn_job_which { WN_JOBS_ALL, WN_JOBS_ACTIVE, WN_JOBS_WAITING };
 /** Newest first, behind `after` (NULL: from the newest), at most `limit`; `fn` returns false to stop. The row is freed
  *  afterwards; it may be taken by clearing it. */
 WINNOW_MUST_USE enum winnow_status wn_db_job_each(struct wn_db *db, enum wn_job_which which, const char *after,
-                                                  size_t limit, bool (*fn)(void *arg, struct wn_job_row *row), void *arg,
-                                                  struct winnow_err *err);
+                                                  size_t limit, bool (*fn)(void *arg, struct wn_job_row *row),
+                                                  void *arg, struct winnow_err *err);
 /** An unfinished job that uses the file: its id into ret; "" when there is none. */
 WINNOW_MUST_USE enum winnow_status wn_db_file_user(struct wn_db *db, const char *file_id, char ret[WN_ID_ROOM],
                                                    struct winnow_err *err);

@@ -17,7 +17,9 @@ static void list(struct wn_call *call)
     WN_CLEANUP(wn_freep) struct wn_file_row *rows = NULL;
     if (wn_call_limit(call, MAX_LIST, MAX_LIST, &limit) && !(rows = calloc(limit + 1, sizeof *rows)))
         wn_fail(&call->err, WINNOW_E_NOMEM, "list of files");
-    if (rows && wn_db_file_list(call->jobs->db, call->purpose, call->after, call->order && strcmp(call->order, "asc") == 0, limit + 1, rows, &n, &call->err) == WINNOW_OK) {
+    if (rows &&
+        wn_db_file_list(call->jobs->db, call->purpose, call->after, call->order && strcmp(call->order, "asc") == 0,
+                        limit + 1, rows, &n, &call->err) == WINNOW_OK) {
         bool more = n > limit;
         n = WN_MIN(n, limit);
         json_t *data = json_array();
@@ -72,7 +74,7 @@ enum winnow_status wn_file_remove(struct wn_jobs *jobs, const char *id, struct w
     return WINNOW_OK;
 }
 
-static void delete(struct wn_call *call)
+static void delete (struct wn_call *call)
 {
     const char *id = call->req->param[0];
     char user[WN_ID_ROOM];

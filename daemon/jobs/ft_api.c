@@ -182,7 +182,8 @@ static void send_events(struct wn_req *req)
         return;
     }
     if (!s->started) {
-        struct wn_header h[2] = { { "content-type", 12, "text/event-stream", 17 }, { "cache-control", 13, "no-store", 8 } };
+        struct wn_header h[2] = { { "content-type", 12, "text/event-stream", 17 },
+                                  { "cache-control", 13, "no-store", 8 } };
         s->started = true;
         req->on_gone = stream_gone;
         wn_exchange_allow_idle(req->x);
@@ -210,8 +211,8 @@ static void find_events(struct wn_call *call)
     if (call->done || after_event(call, &s->after)) {
         call->done = stream_free;
         call->task.run = look;
-        if (get_row(call, &row) &&
-            wn_db_event_list(call->jobs->db, row.id, s->after, true, STREAM_PIECE, &call->out, &call->err) == WINNOW_OK) {
+        if (get_row(call, &row) && wn_db_event_list(call->jobs->db, row.id, s->after, true, STREAM_PIECE, &call->out,
+                                                    &call->err) == WINNOW_OK) {
             const json_t *last = json_array_get(call->out, json_array_size(call->out) - 1);
             const char *id = json_string_value(json_object_get(last, "id"));
             if (id)

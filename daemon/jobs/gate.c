@@ -26,7 +26,8 @@ static bool get_real(const json_t *o, const char *key, double *ret)
     return json_is_number(v) && isfinite(*ret);
 }
 
-enum winnow_status wn_gate_figures_read(const json_t *o, bool paired, struct wn_gate_figures *ret, struct winnow_err *err)
+enum winnow_status wn_gate_figures_read(const json_t *o, bool paired, struct wn_gate_figures *ret,
+                                        struct winnow_err *err)
 {
     struct wn_gate_figures f = { .have = true, .paired = paired };
     const json_t *models = json_object_get(o, "models"), *p = json_object_get(o, "paired");
@@ -36,7 +37,8 @@ enum winnow_status wn_gate_figures_read(const json_t *o, bool paired, struct wn_
         missing = "rows";
     else if (!get_real(o, "majority", &f.majority))
         missing = "majority";
-    else if (!get_count(last, "correct", &f.correct) || f.correct > f.rows || !get_real(last, "cpu_us_per_row", &f.cpu_us))
+    else if (!get_count(last, "correct", &f.correct) || f.correct > f.rows ||
+             !get_real(last, "cpu_us_per_row", &f.cpu_us))
         missing = "models";
     else if (paired && (!get_count(json_array_get(models, 0), "correct", &f.base_correct) || f.base_correct > f.rows ||
                         !get_real(json_array_get(models, 0), "cpu_us_per_row", &f.base_cpu_us)))
@@ -64,14 +66,15 @@ static enum wn_verdict decide_new(const struct wn_gate_rules *r, const struct wn
 {
     double acc = percent(e->correct, e->rows);
     if (e->rows && acc <= 100 * e->majority) {
-        snprintf(why, WN_GATE_REASON, "accuracy %.2f %% on %" PRId64 " new rows is no better than always answering the "
-                                      "commonest label (%.2f %%)",
+        snprintf(why, WN_GATE_REASON,
+                 "accuracy %.2f %% on %" PRId64 " new rows is no better than always answering the "
+                 "commonest label (%.2f %%)",
                  acc, e->rows, 100 * e->majority);
         return WN_VERDICT_REFUSE;
     }
     if (e->rows && acc < 100 * r->min_accuracy) {
-        snprintf(why, WN_GATE_REASON, "accuracy %.2f %% on %" PRId64 " new rows is below min_accuracy %.2f %%", acc, e->rows,
-                 100 * r->min_accuracy);
+        snprintf(why, WN_GATE_REASON, "accuracy %.2f %% on %" PRId64 " new rows is below min_accuracy %.2f %%", acc,
+                 e->rows, 100 * r->min_accuracy);
         return WN_VERDICT_REFUSE;
     }
     if (e->rows < r->min_rows) {
@@ -79,8 +82,8 @@ static enum wn_verdict decide_new(const struct wn_gate_rules *r, const struct wn
                  e->rows, r->min_rows);
         return WN_VERDICT_WAIT;
     }
-    snprintf(why, WN_GATE_REASON, "accuracy %.2f %% on %" PRId64 " new rows, the commonest label would get %.2f %%", acc,
-             e->rows, 100 * e->majority);
+    snprintf(why, WN_GATE_REASON, "accuracy %.2f %% on %" PRId64 " new rows, the commonest label would get %.2f %%",
+             acc, e->rows, 100 * e->majority);
     return WN_VERDICT_PROMOTE;
 }
 
@@ -108,7 +111,8 @@ enum wn_verdict wn_gate_decide(const struct wn_gate_rules *r, const struct wn_ga
         snprintf(why, WN_GATE_REASON,
                  "on %" PRId64 " %s the candidate is right on %" PRId64 ", the live version on %" PRId64
                  ": %+.2f points, with 95 %% confidence at least %+.2f, and %+.2f is allowed",
-                 judge->rows, rows, judge->correct, judge->base_correct, points(judge), 100 * judge->lower95, r->margin);
+                 judge->rows, rows, judge->correct, judge->base_correct, points(judge), 100 * judge->lower95,
+                 r->margin);
         return WN_VERDICT_REFUSE;
     }
     if (!few && eval->correct < eval->base_correct) {
@@ -119,19 +123,22 @@ enum wn_verdict wn_gate_decide(const struct wn_gate_rules *r, const struct wn_ga
         return WN_VERDICT_REFUSE;
     }
     if (!few && ratio > r->max_cpu_ratio) {
-        snprintf(why, WN_GATE_REASON, "the candidate takes %.2f times the CPU time of the live version, %.2f is allowed", ratio,
+        snprintf(why, WN_GATE_REASON,
+                 "the candidate takes %.2f times the CPU time of the live version, %.2f is allowed", ratio,
                  r->max_cpu_ratio);
         return WN_VERDICT_REFUSE;
     }
     if (few) {
-        snprintf(why, WN_GATE_REASON, "%" PRId64 " new rows, %" PRId64 " anchor rows: fewer than gate.min_rows %" PRId64
-                                      ", so a person decides (%+.2f points on the new rows)",
+        snprintf(why, WN_GATE_REASON,
+                 "%" PRId64 " new rows, %" PRId64 " anchor rows: fewer than gate.min_rows %" PRId64
+                 ", so a person decides (%+.2f points on the new rows)",
                  eval->rows, anchor->have ? anchor->rows : 0, r->min_rows, points(eval));
         return WN_VERDICT_WAIT;
     }
     if (!anchor->have && !r->eval_rows_decide) {
         snprintf(why, WN_GATE_REASON,
-                 "the model has no anchor rows, so a person decides (%+.2f points on %" PRId64 " new rows, CPU time %.2f)",
+                 "the model has no anchor rows, so a person decides (%+.2f points on %" PRId64
+                 " new rows, CPU time %.2f)",
                  points(eval), eval->rows, ratio);
         return WN_VERDICT_WAIT;
     }

@@ -10,9 +10,9 @@ struct wn_gate_figures {
     bool have;   /* false: there is no such set */
     bool paired; /* base and candidate; else the candidate alone */
     int64_t rows, base_correct, correct;
-    double diff, lower95;          /* of accuracy, candidate less base, as shares; lower95: one-sided bound */
-    double base_cpu_us, cpu_us;    /* per row */
-    double majority;               /* share of the commonest label */
+    double diff, lower95;       /* of accuracy, candidate less base, as shares; lower95: one-sided bound */
+    double base_cpu_us, cpu_us; /* per row */
+    double majority;            /* share of the commonest label */
 };
 /** Read the evaluator's JSON.  @return E_MALFORMED: names the key */
 WINNOW_MUST_USE enum winnow_status wn_gate_figures_read(const json_t *o, bool paired, struct wn_gate_figures *ret,
@@ -31,8 +31,8 @@ enum wn_verdict { WN_VERDICT_PROMOTE, WN_VERDICT_WAIT, WN_VERDICT_REFUSE };
 const char *wn_verdict_name(enum wn_verdict v);
 
 #define WN_GATE_REASON 400
-/** Decide (DESIGN section 7). `anchor` may have no rows, `eval` must have been read. `reason` [WN_GATE_REASON] says why,
- *  with the numbers. */
+/** Decide (DESIGN section 7). `anchor` may have no rows, `eval` must have been read. `reason` [WN_GATE_REASON] says
+ * why, with the numbers. */
 enum wn_verdict wn_gate_decide(const struct wn_gate_rules *rules, const struct wn_gate_figures *anchor,
                                const struct wn_gate_figures *eval, char *reason);
 

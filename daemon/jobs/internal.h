@@ -22,19 +22,19 @@ struct wn_jobs_settings {
 struct wn_ft {
     struct wn_ft *next;
     struct wn_job_row row;
-    json_t *live;            /* newest figures of progress.jsonl */
-    bool busy;               /* the gate thread or the registry works for it */
+    json_t *live; /* newest figures of progress.jsonl */
+    bool busy;    /* the gate thread or the registry works for it */
     atomic_bool cancel;
-    uint64_t grown_ns;       /* when progress.jsonl grew last */
-    uint64_t again_ns;       /* a failed step is not tried before */
+    uint64_t grown_ns; /* when progress.jsonl grew last */
+    uint64_t again_ns; /* a failed step is not tried before */
     unsigned hangs, failures;
-    int64_t shown_step;      /* of the last step event */
-    bool taken;              /* a worker holds work/lock */
+    int64_t shown_step; /* of the last step event */
+    bool taken;         /* a worker holds work/lock */
 };
 
 struct wn_jobs_counters {
-    atomic_ullong uploads, upload_bytes, uploads_failed, created, refused_at_check, succeeded, failed, cancelled, promoted,
-        gate_refused, waiting, evaluations, worker_starts, hangs, orphans;
+    atomic_ullong uploads, upload_bytes, uploads_failed, created, refused_at_check, succeeded, failed, cancelled,
+        promoted, gate_refused, waiting, evaluations, worker_starts, hangs, orphans;
     atomic_llong files, file_bytes; /* kept now */
     atomic_int uploads_now;
     atomic_int active[WN_STAGE_DONE];
@@ -63,7 +63,7 @@ struct wn_jobs {
     struct wn_ft *active;
     WN_VEC(struct wn_pinned { char id[WN_ID_ROOM]; }) pins; /* files of jobs being made */
     unsigned being_made;
-    bool looked; /* for waiting jobs whose version was made live before the start */
+    bool looked;      /* for waiting jobs whose version was made live before the start */
     pid_t worker_pid; /* 0: none */
     uint64_t worker_start_ns, worker_again_ns, worker_backoff_us, sweep_ns, worker_term_ns;
 };
@@ -83,15 +83,15 @@ struct wn_call {
     struct wn_jobs *jobs;
     struct wn_req *req; /* held */
     void (*work)(struct wn_call *call);
-    void (*done)(struct wn_call *call); /* frees what the call owns; may be NULL */
+    void (*done)(struct wn_call *call);          /* frees what the call owns; may be NULL */
     const char *limit, *after, *order, *purpose; /* of the query, which only the loop may read; NULL: not there */
     json_t *in, *out;
     struct winnow_err err; /* status is not OK: the answer */
     const char *param;     /* the key at fault, static, or in `in` */
     const char *code;      /* OpenAI's error code, static */
 };
-/** Read the SMALL body (if the route has one), hold the request, run `work` on the jobs thread. `size`: of a struct that
- *  starts with struct wn_call. */
+/** Read the SMALL body (if the route has one), hold the request, run `work` on the jobs thread. `size`: of a struct
+ * that starts with struct wn_call. */
 void wn_call_start(struct wn_req *req, size_t size, void (*work)(struct wn_call *call));
 /** `limit` of the query, 1 … max; false: the call has its error. */
 WINNOW_MUST_USE bool wn_call_limit(struct wn_call *call, size_t fallback, size_t max, size_t *ret);
@@ -146,22 +146,23 @@ void wn_jobs_sweep(struct wn_jobs *jobs);
 WINNOW_MUST_USE enum winnow_status wn_file_remove(struct wn_jobs *jobs, const char *id, struct winnow_err *err);
 
 /* ---- folders of models (base.c) ---- */
-/** Copy a version's folder (and labels.txt, pipeline.yaml, vocab.txt beside it) to the new folder `to`, durably; the copy
- *  of model.onnx must have `digest`.  @return E_CONFLICT: it changed meanwhile */
+/** Copy a version's folder (and labels.txt, pipeline.yaml, vocab.txt beside it) to the new folder `to`, durably; the
+ * copy of model.onnx must have `digest`.  @return E_CONFLICT: it changed meanwhile */
 WINNOW_MUST_USE enum winnow_status wn_base_copy(const char *version_dir, const char *to, const char *digest,
                                                 struct winnow_err *err);
 /** Version under STATE/models/TARGET whose lineage.json names this job; 0: none. */
 int64_t wn_find_published(const struct wn_jobs *jobs, const char *target, const char *job);
 
 /* ---- anchors (anchor.c); gate or chores thread ---- */
-/** STATE/anchors/NAME/anchor.npz, copied in from the model's folder on first use; *ret NULL: there is none. malloc'ed. */
+/** STATE/anchors/NAME/anchor.npz, copied in from the model's folder on first use; *ret NULL: there is none. malloc'ed.
+ */
 WINNOW_MUST_USE enum winnow_status wn_anchor_find(struct wn_jobs *jobs, const char *name, char **ret,
                                                   struct winnow_err *err);
 /** `rows` without those whose ids are in the rows of `trained` into the new file `to`; `ret_left_out`: how many. */
 WINNOW_MUST_USE enum winnow_status wn_anchor_filter(const char *rows, const char *trained, const char *to,
                                                     size_t *ret_left_out, struct winnow_err *err);
-/** Add the rows of the file `rows` to the anchor of `name`, or make it of them. Rows that are there already (by id) are not
- *  added again; over `max` rows, the newest of those that the largest class had leave first. */
+/** Add the rows of the file `rows` to the anchor of `name`, or make it of them. Rows that are there already (by id) are
+ * not added again; over `max` rows, the newest of those that the largest class had leave first. */
 WINNOW_MUST_USE enum winnow_status wn_anchor_merge(struct wn_jobs *jobs, const char *name, const char *rows, size_t max,
                                                    size_t *ret_rows, struct winnow_err *err);
 /** Take the file `part` over as the anchor of `name`; its labels must be those of `pipeline` (NULL: any). */

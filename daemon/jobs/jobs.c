@@ -304,9 +304,11 @@ static enum winnow_status set_up(struct wn_jobs *jobs, const struct wn_config *c
     jobs->worker = wn_proc_find(*cfg->jobs.worker ? cfg->jobs.worker : "winnow-worker");
     jobs->evaluator = wn_proc_find(cfg->jobs.evaluator);
     if (!jobs->worker && jobs->start_worker)
-        wn_warning("worker_missing", "program=%s effect=%s", cfg->jobs.worker, "jobs wait until a worker watches the folder");
+        wn_warning("worker_missing", "program=%s effect=%s", cfg->jobs.worker,
+                   "jobs wait until a worker watches the folder");
     if (!jobs->evaluator)
-        wn_warning("evaluator_missing", "program=%s effect=%s", cfg->jobs.evaluator, "nothing is promoted automatically");
+        wn_warning("evaluator_missing", "program=%s effect=%s", cfg->jobs.evaluator,
+                   "nothing is promoted automatically");
     WN_TRY(start_threads(jobs, err));
     wn_serve_listen(jobs->serve, on_serve_event, jobs);
     return WINNOW_OK;

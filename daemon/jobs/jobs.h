@@ -20,8 +20,8 @@ struct wn_buf;
  *  job folder) the worker. `serve` must outlive the threads.
  *  @return E_MALFORMED (damaged database), E_CONFLICT (another winnowd has this state), E_UNSUPPORTED (of a newer
  *          winnowd), E_DENIED, E_NO_SPACE, E_IO; err says what to do */
-WINNOW_MUST_USE enum winnow_status wn_jobs_new(const struct wn_config *cfg, struct wn_serve *serve, struct wn_jobs **ret,
-                                               struct winnow_err *err);
+WINNOW_MUST_USE enum winnow_status wn_jobs_new(const struct wn_config *cfg, struct wn_serve *serve,
+                                               struct wn_jobs **ret, struct winnow_err *err);
 /** Settings after a reload. Any thread. */
 void wn_jobs_reconfigure(struct wn_jobs *jobs, const struct wn_config *cfg);
 /** The server is on its way down: refuse new uploads and jobs, ask the worker to stop (it goes on from its checkpoint

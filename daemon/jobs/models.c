@@ -47,8 +47,8 @@ void wn_get_v1_model(struct wn_req *req)
     if (at)
         *at = '\0';
     json_t *out = NULL;
-    enum winnow_status status = name ? wn_serve_index(wn_api_serve(req->api), name, &list, &n, &err)
-                                     : wn_fail(&err, WINNOW_E_NOMEM, "model");
+    enum winnow_status status =
+        name ? wn_serve_index(wn_api_serve(req->api), name, &list, &n, &err) : wn_fail(&err, WINNOW_E_NOMEM, "model");
     for (size_t i = 0; i < n && status == WINNOW_OK && !out; i++)
         if (list[i].version && (at ? list[i].version == version : list[i].live))
             out = model_json(&list[i], at != NULL);
@@ -71,13 +71,14 @@ static void count_anchor(struct wn_call *call, const char *path)
     char number[24];
     for (size_t i = 0; i < wn_rows_count(rows); i++) {
         int64_t label = wn_rows_label(rows, i);
-        const char *name = label >= 0 && label < wn_rows_n_labels(rows) ? wn_rows_label_name(rows, (unsigned)label) : NULL;
+        const char *name =
+            label >= 0 && label < wn_rows_n_labels(rows) ? wn_rows_label_name(rows, (unsigned)label) : NULL;
         snprintf(number, sizeof number, "%lld", (long long)label);
         name = name ? name : number;
         json_object_set_new(labels, name, json_integer(json_integer_value(json_object_get(labels, name)) + 1));
     }
-    call->out = json_pack("{s:s,s:I,s:o}", "model", call->req->param[0], "rows", (json_int_t)wn_rows_count(rows), "labels",
-                          labels);
+    call->out = json_pack("{s:s,s:I,s:o}", "model", call->req->param[0], "rows", (json_int_t)wn_rows_count(rows),
+                          "labels", labels);
     wn_rows_free(rows);
 }
 

@@ -115,8 +115,9 @@ static enum winnow_status read_line(const char *line, const char *end, struct he
     int name = parameter(v, end, "name", h->name, sizeof h->name);
     int file = parameter(v, end, "filename", h->filename, sizeof h->filename);
     if (name <= 0 || file < 0)
-        return wn_fail(err, WINNOW_E_MALFORMED, "multipart: a part has no name, or one that is malformed or longer "
-                                                "than %d bytes",
+        return wn_fail(err, WINNOW_E_MALFORMED,
+                       "multipart: a part has no name, or one that is malformed or longer "
+                       "than %d bytes",
                        WN_MULTIPART_MAX_NAME - 1);
     h->has_file = file > 0;
     unescape(h->name);

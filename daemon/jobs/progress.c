@@ -26,7 +26,9 @@ static const char *text_of(const json_t *o, const char *key)
 
 static void keep_numbers(struct wn_ft *ft, const json_t *o)
 {
-    static const char *const key[] = { "epoch", "epochs", "step", "steps", "loss", "lr", "sparsity", "eta_s", "accuracy" };
+    static const char *const key[] = {
+        "epoch", "epochs", "step", "steps", "loss", "lr", "sparsity", "eta_s", "accuracy"
+    };
     for (size_t i = 0; i < WN_COUNT(key); i++) {
         json_t *v = json_object_get(o, key[i]);
         if (json_is_number(v))
@@ -36,13 +38,14 @@ static void keep_numbers(struct wn_ft *ft, const json_t *o)
 
 static void on_step(struct wn_jobs *jobs, struct wn_ft *ft, const json_t *o)
 {
-    int64_t step = json_integer_value(json_object_get(o, "step")), steps = json_integer_value(json_object_get(o, "steps"));
+    int64_t step = json_integer_value(json_object_get(o, "step")),
+            steps = json_integer_value(json_object_get(o, "steps"));
     int64_t every = WN_MAX(steps / MAX_STEPS, 1);
     if (step <= 0 || (ft->shown_step >= 0 && step / every == ft->shown_step / every && step != steps))
         return;
     ft->shown_step = step;
-    wn_ft_note(jobs, ft->row.id, "info", "metrics", ft->live, "Step %" PRId64 "/%" PRId64 ": training loss=%.4f", step, steps,
-               json_number_value(json_object_get(o, "loss")));
+    wn_ft_note(jobs, ft->row.id, "info", "metrics", ft->live, "Step %" PRId64 "/%" PRId64 ": training loss=%.4f", step,
+               steps, json_number_value(json_object_get(o, "loss")));
 }
 
 static void on_line(struct wn_jobs *jobs, struct wn_ft *ft, const char *line, size_t n)
@@ -63,7 +66,8 @@ static void on_line(struct wn_jobs *jobs, struct wn_ft *ft, const char *line, si
     } else if (strcmp(event, "step") == 0) {
         on_step(jobs, ft, o);
     } else if (strcmp(event, "eval") == 0) {
-        wn_ft_note(jobs, ft->row.id, "info", "metrics", ft->live, "Epoch %.2f: accuracy=%.4f on held-back training rows",
+        wn_ft_note(jobs, ft->row.id, "info", "metrics", ft->live,
+                   "Epoch %.2f: accuracy=%.4f on held-back training rows",
                    json_number_value(json_object_get(o, "epoch")), json_number_value(json_object_get(o, "accuracy")));
     } else if (strcmp(event, "message") == 0 && text_of(o, "text")) {
         const char *level = text_of(o, "level");

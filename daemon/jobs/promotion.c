@@ -32,7 +32,7 @@
 struct step {
     struct wn_task task;
     struct wn_jobs *jobs;
-    struct wn_ft *ft; /* stays: it is busy */
+    struct wn_ft *ft;    /* stays: it is busy */
     struct wn_gen *live; /* of the target; NULL: nothing serves under that name */
     struct wn_gate_rules rules;
     bool own_base; /* base/ of the job is what to compare with */
@@ -128,8 +128,9 @@ static enum winnow_status take_candidate(const struct step *st, const char *gate
             return wn_fail(err, WINNOW_E_NOMEM, "candidate");
         enum winnow_status status = wn_tree_copy_file(a, b, MAX_CANDIDATE, err);
         if (status != WINNOW_OK && (status != WINNOW_E_NOT_FOUND || i == 0))
-            return status == WINNOW_E_NOT_FOUND ? wn_fail(err, WINNOW_E_MALFORMED, "the worker left no candidate/model.onnx")
-                                                : status;
+            return status == WINNOW_E_NOT_FOUND
+                       ? wn_fail(err, WINNOW_E_MALFORMED, "the worker left no candidate/model.onnx")
+                       : status;
     }
     return wn_dir_sync(to, err);
 }
@@ -174,7 +175,8 @@ static enum winnow_status evaluate(struct step *st, const char *gate, char *base
 }
 
 /* Rows to judge by that the candidate has not seen; *ret NULL: there are none. */
-static enum winnow_status find_anchor(struct step *st, const char *gate, char **ret, json_t *report, struct winnow_err *err)
+static enum winnow_status find_anchor(struct step *st, const char *gate, char **ret, json_t *report,
+                                      struct winnow_err *err)
 {
     const struct wn_job_row *row = &st->ft->row;
     WN_CLEANUP(wn_freep) char *path = NULL;
@@ -235,9 +237,9 @@ static enum winnow_status judge(struct step *st, const char *gate, struct winnow
     json_object_set_new(st->report, "margin", json_real(st->rules.margin));
     json_object_set_new(st->report, "new_name", json_boolean(st->rules.new_name));
     if (st->live)
-        json_object_set_new(st->report, "compared_with",
-                            json_pack("{s:I,s:s}", "version", (json_int_t)wn_gen_version(st->live), "digest",
-                                      wn_gen_digest(st->live)));
+        json_object_set_new(
+            st->report, "compared_with",
+            json_pack("{s:I,s:s}", "version", (json_int_t)wn_gen_version(st->live), "digest", wn_gen_digest(st->live)));
     return WINNOW_OK;
 }
 
@@ -360,7 +362,8 @@ static void run_publish(struct wn_task *task)
 
 static char *lineage_of(const struct wn_jobs *jobs, const struct wn_ft *ft)
 {
-    static const char *const key[] = { "base", "seed", "optim_level", "n_epochs", "metrics", "gate", "ingest", "metadata" };
+    static const char *const key[] = { "base",    "seed", "optim_level", "n_epochs",
+                                       "metrics", "gate", "ingest",      "metadata" };
     WN_CLEANUP(wn_freep) char *job = wn_ft_path(jobs, ft->row.id, "job.json");
     WN_CLEANUP(wn_freep) char *recipe = wn_ft_path(jobs, ft->row.id, "recipe.yaml");
     WN_CLEANUP(wn_freep) void *text = NULL;
@@ -373,9 +376,9 @@ static char *lineage_of(const struct wn_jobs *jobs, const struct wn_ft *ft)
             json_object_set(o, strcmp(key[i], "base") == 0 ? "parent" : key[i], json_object_get(ft->row.doc, key[i]));
     json_t *data = json_object_get(from, "data");
     if (o && data)
-        json_object_set_new(o, "data",
-                            json_pack("{s:O?,s:O?}", "name", json_object_get(data, "name"), "digest",
-                                      json_object_get(data, "digest")));
+        json_object_set_new(
+            o, "data",
+            json_pack("{s:O?,s:O?}", "name", json_object_get(data, "name"), "digest", json_object_get(data, "digest")));
     if (o && recipe && wn_file_read(recipe, (size_t)1 << 20, &text, &n, NULL) == WINNOW_OK)
         json_object_set_new(o, "recipe", json_stringn(text, n));
     char *dump = o ? json_dumps(o, JSON_INDENT(2)) : NULL;
@@ -551,7 +554,8 @@ static void look(struct wn_task *task)
         if (ft) {
             atomic_fetch_add(&w->jobs->count.promoted, 1);
             wn_ft_note(w->jobs, ft->row.id, "info", "message", NULL,
-                       "Promoted by a person as version %" PRId64 ", generation %" PRIu64, ft->row.version, w->generation);
+                       "Promoted by a person as version %" PRId64 ", generation %" PRIu64, ft->row.version,
+                       w->generation);
             wn_ft_enter(w->jobs, ft, WN_STAGE_ANCHOR);
         }
     }
@@ -563,7 +567,8 @@ static bool is_live(void *arg, struct wn_job_row *row)
 {
     struct wn_jobs *jobs = arg;
     struct wn_gen *gen = NULL;
-    if (wn_serve_acquire(jobs->serve, row->target, NULL, &gen, NULL) == WINNOW_OK && wn_gen_version(gen) == row->version)
+    if (wn_serve_acquire(jobs->serve, row->target, NULL, &gen, NULL) == WINNOW_OK &&
+        wn_gen_version(gen) == row->version)
         wn_jobs_on_live(jobs, row->target, row->version, wn_gen_number(gen));
     wn_gen_unref(gen);
     return true;

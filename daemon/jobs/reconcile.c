@@ -215,9 +215,9 @@ static bool row_from_folder(struct wn_jobs *jobs, const char *id, const json_t *
         row->stage = WN_STAGE_DONE;
         row->status = WN_JOB_FAILED;
         row->promotion = WN_PROMOTION_REFUSED;
-        json_object_set_new(row->doc, "error",
-                            json_pack("{s:s,s:O?,s:n}", "code", "gate_refused", "message", json_object_get(gate, "reason"),
-                                      "param"));
+        json_object_set_new(
+            row->doc, "error",
+            json_pack("{s:s,s:O?,s:n}", "code", "gate_refused", "message", json_object_get(gate, "reason"), "param"));
     }
     row->finished_s = row->stage == WN_STAGE_DONE ? wn_wall_ms() / 1000 : 0;
     json_decref(gate);
@@ -329,8 +329,8 @@ static void sweep_files(struct wn_jobs *jobs, int64_t before_s)
     if (wn_db_file_list(jobs->db, NULL, NULL, true, WN_COUNT(rows), rows, &n, &err) != WINNOW_OK)
         return;
     for (size_t i = 0; i < n && rows[i].created_s < before_s; i++)
-        if (!wn_file_pinned(jobs, rows[i].id) && wn_db_file_user(jobs->db, rows[i].id, user, &err) == WINNOW_OK && !user[0] &&
-            wn_file_remove(jobs, rows[i].id, &err) != WINNOW_OK)
+        if (!wn_file_pinned(jobs, rows[i].id) && wn_db_file_user(jobs->db, rows[i].id, user, &err) == WINNOW_OK &&
+            !user[0] && wn_file_remove(jobs, rows[i].id, &err) != WINNOW_OK)
             wn_warning("file_left", "file=%s error=%s", rows[i].id, err.msg);
 }
 

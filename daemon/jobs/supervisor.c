@@ -1,4 +1,5 @@
-/* supervisor.c: the worker: started where nobody watches the job folder, started again when it ends, ended when it hangs.
+/* supervisor.c: the worker: started where nobody watches the job folder, started again when it ends, ended when it
+ * hangs.
  *
  * DESIGN  Whoever watches holds the flock on STATE/jobs/.watch: a unit of its own under systemd, else a child of ours.
  *         The test for it is taking the lock for a moment; the worker takes it itself and ends when it cannot. */
@@ -55,8 +56,8 @@ static void ended(struct wn_jobs *jobs, int status)
     else
         jobs->worker_backoff_us = WN_MIN(jobs->worker_backoff_us * 2, MAX_BACKOFF);
     jobs->worker_again_ns = wn_now_ns() + jobs->worker_backoff_us * 1000;
-    wn_log(atomic_load(&jobs->stopping) ? WN_LOG_INFO : WN_LOG_WARNING, "worker_ended", "pid=%d %s=%d again_us=%" PRIu64,
-           (int)jobs->worker_pid, WIFSIGNALED(status) ? "signal" : "code",
+    wn_log(atomic_load(&jobs->stopping) ? WN_LOG_INFO : WN_LOG_WARNING, "worker_ended",
+           "pid=%d %s=%d again_us=%" PRIu64, (int)jobs->worker_pid, WIFSIGNALED(status) ? "signal" : "code",
            WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status), jobs->worker_backoff_us);
     jobs->worker_pid = 0;
 }
@@ -112,8 +113,8 @@ void wn_ft_check_hang(struct wn_jobs *jobs, struct wn_ft *ft, const struct wn_jo
         WN_CLEANUP(wn_freep) char *path = wn_ft_path(jobs, ft->row.id, "cancel");
         if (path && wn_file_write_durable(path, "", 0, &err) != WINNOW_OK)
             wn_error("job_cancel_failed", "job=%s error=%s", ft->row.id, err.msg);
-        wn_ft_end(jobs, ft, WN_JOB_FAILED, "hang", "the worker reported no progress for jobs.hang_timeout, again and again",
-                  NULL);
+        wn_ft_end(jobs, ft, WN_JOB_FAILED, "hang",
+                  "the worker reported no progress for jobs.hang_timeout, again and again", NULL);
     } else {
         wn_ft_note(jobs, ft->row.id, "warn", "message", NULL, "No progress for %" PRIu64 " s%s", s->hang_us / 1000000,
                    jobs->worker_pid ? ": the worker is started again from its last checkpoint" : "");

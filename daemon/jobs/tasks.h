@@ -22,10 +22,10 @@ struct wn_tasks {
     void *arg;
 };
 
-/** Start the thread. `tick` (may be NULL) is called between tasks and returns after how many milliseconds it wants to be
- *  called again at the latest. */
-WINNOW_MUST_USE enum winnow_status wn_tasks_start(struct wn_tasks *t, const char *name, int (*tick)(void *arg), void *arg,
-                                                  struct winnow_err *err);
+/** Start the thread. `tick` (may be NULL) is called between tasks and returns after how many milliseconds it wants to
+ * be called again at the latest. */
+WINNOW_MUST_USE enum winnow_status wn_tasks_start(struct wn_tasks *t, const char *name, int (*tick)(void *arg),
+                                                  void *arg, struct winnow_err *err);
 /** Queue; in order. Any thread. False: the thread has ended or was never started, the task is still the caller's. */
 WINNOW_MUST_USE bool wn_tasks_add(struct wn_tasks *t, struct wn_task *task);
 /** Do what is queued and what that queues here, then end and join the thread. A zeroed struct is fine. */

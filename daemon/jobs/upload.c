@@ -1,10 +1,11 @@
 /* upload.c: bodies to disk: read only as fast as the disk takes them, hashed on the way, durable before the answer.
  *
  * DESIGN  The loop copies what arrives and hands it to the disk thread; bytes are given back to flow control when they
- *         are written, so an upload holds one window of memory. The bytes lie under STATE/files/upload-ID.part until the
- *         jobs thread gives them their name and their row in one breath; what is left of a crash is removed at the next
+ *         are written, so an upload holds one window of memory. The bytes lie under STATE/files/upload-ID.part until
+ * the jobs thread gives them their name and their row in one breath; what is left of a crash is removed at the next
  *         start. The request is held until the last task of its upload has run.
- * THREADS `ended`, `answered` belong to the loop; everything under "disk" to the disk thread, then to the jobs thread. */
+ * THREADS `ended`, `answered` belong to the loop; everything under "disk" to the disk thread, then to the jobs thread.
+ */
 #include "daemon/jobs/internal.h"
 
 #include <errno.h>
@@ -109,7 +110,8 @@ static enum winnow_status write_bytes(struct upload *up, const char *p, size_t n
     up->row.bytes += (int64_t)n; /* given back when the upload fails */
     if (kept > 0 && (unsigned long long)kept > s.max_bytes) {
         up->code = "quota_exceeded";
-        return wn_fail(&up->err, WINNOW_E_OVERLOAD, "uploads together would be over %llu bytes (files.max_bytes): delete some",
+        return wn_fail(&up->err, WINNOW_E_OVERLOAD,
+                       "uploads together would be over %llu bytes (files.max_bytes): delete some",
                        (unsigned long long)s.max_bytes);
     }
     if (!wn_hasher_add(up->hasher, p, n))
@@ -306,7 +308,8 @@ static void commit_anchor(struct wn_task *task)
     struct upload *up = WN_CONTAINER_OF(task, struct upload, last);
     size_t rows = 0;
     const char *name = up->req->param[0];
-    if (wn_anchor_set(up->jobs, name, up->path, up->gen ? wn_gen_pipeline(up->gen) : NULL, &rows, &up->err) == WINNOW_OK) {
+    if (wn_anchor_set(up->jobs, name, up->path, up->gen ? wn_gen_pipeline(up->gen) : NULL, &rows, &up->err) ==
+        WINNOW_OK) {
         wn_notice("anchor_set", "model=%s rows=%zu by=upload", name, rows);
         up->out = json_pack("{s:s,s:I}", "model", name, "rows", (json_int_t)rows);
     }
@@ -422,7 +425,8 @@ static enum winnow_status prepare(struct upload *up)
         if (!purpose_valid(up->row.purpose) || (purpose && strlen(purpose) >= sizeof up->row.purpose))
             return fail_param(up, WINNOW_E_MALFORMED, "purpose", "purpose is a word such as fine-tune");
         if (!set_filename(up, req->param[0]))
-            return fail_param(up, WINNOW_E_MALFORMED, "filename", "the file needs a name of at most 255 bytes, in UTF-8");
+            return fail_param(up, WINNOW_E_MALFORMED, "filename",
+                              "the file needs a name of at most 255 bytes, in UTF-8");
         return WINNOW_OK;
     }
     const struct wn_header *type = wn_exchange_header(req->x, "content-type");

@@ -123,7 +123,7 @@ class Daemon:
             return
         wait_for(lambda: self.ports.exists() or self.process.poll() is not None, 20)
         if self.process.poll() is not None:
-            raise RuntimeError("winnowd did not start: " + self.log()[-800:])
+            raise RuntimeError("winnowd did not start: " + self.log()[-4000:])
         self.port = int(self.ports.read_text().split()[0].rsplit(":", 1)[1])
         self.url = f"http://127.0.0.1:{self.port}"
 

@@ -1,5 +1,5 @@
-/* fuzz_multipart.c: a content type (first line), then a body fed in pieces whose sizes the input says. What comes out must
- * not depend on the pieces, and no more bytes may come out than went in. */
+/* fuzz_multipart.c: a content type (first line), then a body fed in pieces whose sizes the input says. What comes out
+ * must not depend on the pieces, and no more bytes may come out than went in. */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -82,7 +82,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *d, size_t n)
     enum winnow_status a = parse(d, type_n, n, n + 1, &whole);
     enum winnow_status b = parse(d, type_n, n, 1 + d[n - 1] % 17, &pieces);
     enum winnow_status c = parse(d, type_n, n, 1, &bytes);
-    if (a != b || a != c || whole.bytes > n || (a == WINNOW_OK && (whole.hash != pieces.hash || whole.hash != bytes.hash)))
+    if (a != b || a != c || whole.bytes > n ||
+        (a == WINNOW_OK && (whole.hash != pieces.hash || whole.hash != bytes.hash)))
         abort();
     return 0;
 }

@@ -65,8 +65,8 @@ Test(gate, new_names)
         enum wn_verdict want;
         const char *says;
     } row[] = {
-        { 300, 240, 0, WN_VERDICT_PROMOTE, "80.00 %" },     { 300, 75, 0, WN_VERDICT_REFUSE, "commonest" },
-        { 300, 240, 0.8, WN_VERDICT_PROMOTE, "80.00 %" },   { 300, 239, 0.8, WN_VERDICT_REFUSE, "min_accuracy" },
+        { 300, 240, 0, WN_VERDICT_PROMOTE, "80.00 %" },      { 300, 75, 0, WN_VERDICT_REFUSE, "commonest" },
+        { 300, 240, 0.8, WN_VERDICT_PROMOTE, "80.00 %" },    { 300, 239, 0.8, WN_VERDICT_REFUSE, "min_accuracy" },
         { 99, 90, 0, WN_VERDICT_WAIT, "gate.min_rows 100" }, { 99, 10, 0, WN_VERDICT_REFUSE, "commonest" },
         { 0, 0, 0, WN_VERDICT_WAIT, "0 new rows" },
     };
@@ -103,10 +103,13 @@ Test(gate, reports)
         "{}",
         "{\"rows\":10,\"majority\":0.5,\"models\":[]}",
         "{\"rows\":10,\"majority\":0.5,\"models\":[{\"correct\":5,\"cpu_us_per_row\":2}]}",
-        "{\"rows\":-1,\"majority\":0.5,\"models\":[{\"correct\":5,\"cpu_us_per_row\":2},{\"correct\":6,\"cpu_us_per_row\":1}]}",
-        "{\"rows\":10,\"majority\":0.5,\"models\":[{\"correct\":5,\"cpu_us_per_row\":2},{\"correct\":11,\"cpu_us_per_row\":1}],"
+        "{\"rows\":-1,\"majority\":0.5,\"models\":[{\"correct\":5,\"cpu_us_per_row\":2},{\"correct\":6,\"cpu_us_per_"
+        "row\":1}]}",
+        "{\"rows\":10,\"majority\":0.5,\"models\":[{\"correct\":5,\"cpu_us_per_row\":2},{\"correct\":11,\"cpu_us_per_"
+        "row\":1}],"
         "\"paired\":{\"diff\":0.1,\"lower95\":-0.2}}",
-        "{\"rows\":10,\"majority\":0.5,\"models\":[{\"correct\":5,\"cpu_us_per_row\":2},{\"correct\":6,\"cpu_us_per_row\":1}],"
+        "{\"rows\":10,\"majority\":0.5,\"models\":[{\"correct\":5,\"cpu_us_per_row\":2},{\"correct\":6,\"cpu_us_per_"
+        "row\":1}],"
         "\"paired\":{\"diff\":\"x\"}}",
     };
     for (size_t i = 0; i < WN_COUNT(bad); i++)

@@ -49,7 +49,7 @@ static enum winnow_status parse(const char *type, const char *body, size_t n, si
     return wn_multipart_finish(&m, &err);
 }
 
-#define TYPE "multipart/form-data; boundary=xyz"
+#define TYPE       "multipart/form-data; boundary=xyz"
 #define FORM(name) "Content-Disposition: form-data; name=\"" name "\"\r\n\r\n"
 
 static void expect(const char *type, const char *body, const char *want)
@@ -72,8 +72,9 @@ Test(multipart, forms)
 {
     expect(TYPE, "--xyz\r\n" FORM("purpose") "fine-tune\r\n--xyz--\r\n", "[purpose|-]fine-tune.");
     expect(TYPE,
-           "--xyz\r\n" FORM("purpose") "fine-tune\r\n--xyz\r\nContent-Disposition: form-data; name=\"file\"; "
-                                       "filename=\"a.zip\"\r\nContent-Type: application/zip\r\n\r\nPK\r\n--xy\r\n\r\n--xyz--",
+           "--xyz\r\n" FORM(
+               "purpose") "fine-tune\r\n--xyz\r\nContent-Disposition: form-data; name=\"file\"; "
+                          "filename=\"a.zip\"\r\nContent-Type: application/zip\r\n\r\nPK\r\n--xy\r\n\r\n--xyz--",
            "[purpose|-]fine-tune.[file|a.zip]PK\r\n--xy\r\n.");
     expect(TYPE, "preamble\r\n--xyz  \r\n" FORM("a") "\r\n--xyz--\r\nepilogue\r\n--xyz\r\n", "[a|-].");
     expect(TYPE, "--xyz--", "");
@@ -81,26 +82,34 @@ Test(multipart, forms)
 
 Test(multipart, data_that_looks_like_a_boundary)
 {
-    expect(TYPE, "--xyz\r\n" FORM("a") "\r\r\n\r\n-\r\n--\r\n--x\r\n--xy\r\r\n--xyz--", "[a|-]\r\r\n\r\n-\r\n--\r\n--x\r\n--xy\r.");
+    expect(TYPE, "--xyz\r\n" FORM("a") "\r\r\n\r\n-\r\n--\r\n--x\r\n--xy\r\r\n--xyz--",
+           "[a|-]\r\r\n\r\n-\r\n--\r\n--x\r\n--xy\r.");
     expect("multipart/form-data; boundary=--", "----\r\n" FORM("a") "\r\n--\r\n---x\r\n------", "[a|-]\r\n--\r\n---x.");
 }
 
 Test(multipart, heads)
 {
     expect("MULTIPART/form-data;charset=x;BOUNDARY=\"x.y:z\"",
-           "--x.y:z\r\ncontent-disposition:form-data;filename=\"C:\\\\dir\\\\a \\\"b\\\".zip\";name=file\r\n\r\n1\r\n--x.y:z--",
+           "--x.y:z\r\ncontent-disposition:form-data;filename=\"C:\\\\dir\\\\a "
+           "\\\"b\\\".zip\";name=file\r\n\r\n1\r\n--x.y:z--",
            "[file|a \"b\".zip]1.");
     expect(TYPE,
-           "--xyz\r\nX-Other: a\r\nContent-Disposition: form-data; name=\"f\"; filename=\"../../etc/p%22w\"\r\n\r\n1\r\n--xyz--",
+           "--xyz\r\nX-Other: a\r\nContent-Disposition: form-data; name=\"f\"; "
+           "filename=\"../../etc/p%22w\"\r\n\r\n1\r\n--xyz--",
            "[f|p\"w]1.");
     expect(TYPE, "--xyz\r\nContent-Disposition: form-data; name=\"f\"; filename=\"\"\r\n\r\n\r\n--xyz--", "[f|].");
 }
 
 Test(multipart, refused_types)
 {
-    static const char *const type[] = { "", "text/plain", "multipart/mixed; boundary=x", "multipart/form-data",
-                                        "multipart/form-data; boundary=", "multipart/form-datax; boundary=x",
-                                        "multipart/form-data; boundary=a; boundary=b", "multipart/form-data; boundary=\"a\r\"",
+    static const char *const type[] = { "",
+                                        "text/plain",
+                                        "multipart/mixed; boundary=x",
+                                        "multipart/form-data",
+                                        "multipart/form-data; boundary=",
+                                        "multipart/form-datax; boundary=x",
+                                        "multipart/form-data; boundary=a; boundary=b",
+                                        "multipart/form-data; boundary=\"a\r\"",
                                         "multipart/form-data; boundary=\"abc" };
     for (size_t i = 0; i < WN_COUNT(type); i++)
         refuse(type[i], "", WINNOW_E_MALFORMED);
@@ -124,7 +133,8 @@ Test(multipart, refused_bodies)
         "--xyz\r\nContent-Disposition: attachment; name=a\r\n\r\n1\r\n--xyz--",
         "--xyz\r\nContent-Disposition: form-data\r\n\r\n1\r\n--xyz--",
         "--xyz\r\nContent-Disposition: form-data; name=a; name=b\r\n\r\n1\r\n--xyz--",
-        "--xyz\r\n" "Content-Disposition: form-data; name=a\r\nContent-Disposition: form-data; name=b\r\n\r\n1\r\n--xyz--",
+        "--xyz\r\n"
+        "Content-Disposition: form-data; name=a\r\nContent-Disposition: form-data; name=b\r\n\r\n1\r\n--xyz--",
         "--xyz\r\nContent-Disposition: form-data; name=\"a\r\n\r\n1\r\n--xyz--",
         "--xyz\r\nContent-Disposition: form-data; name=a\n\r\n\r\n1\r\n--xyz--",
         "--xyz\r\n folded\r\n\r\n1\r\n--xyz--",
