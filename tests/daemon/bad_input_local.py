@@ -336,7 +336,7 @@ def recipes():
 
 
 # ---- uploads: read by the worker's ingest ----
-def job_directory(name, upload_name, content, **change):
+def job_directory(name, upload_name, content, data_digest=None, **change):
     """A job as winnowd would write it, on a small network for three kinds of pictures."""
     job = os.path.join(TMP, "jobs", name)
     shutil.rmtree(job, ignore_errors=True)
@@ -358,7 +358,7 @@ def job_directory(name, upload_name, content, **change):
         "model": "patterns",
         "target": "patterns",
         "base": {"version": 1, "digest": digest(base)},
-        "data": {"path": upload, "name": upload_name, "digest": digest(content)},
+        "data": {"path": upload, "name": upload_name, "digest": data_digest or digest(content)},
         "recipe": False,
         "optim_level": 0.5,
         "new_labels": False,
@@ -400,7 +400,7 @@ def lie_about_size(data):
 
 
 def uploads():
-    def case(name, upload_name, data, *names, wanted_end="failed"):
+    def case(name, upload_name, data, *names, wanted_end="failed", data_digest=None):
         case_name = "upload: " + name
         if not wanted(case_name):
             return
@@ -408,7 +408,7 @@ def uploads():
             bad_input.left_out.append(case_name)
             return
         before = set(os.listdir(TMP))
-        job = job_directory("upload", upload_name, data)
+        job = job_directory("upload", upload_name, data, data_digest)
         started = time.monotonic()
         p = subprocess.Popen(
             [WORKER, "run", "--priority", "normal", job],
@@ -551,6 +551,13 @@ def uploads():
         r"idx3",
     )
     case("a spreadsheet", "data.csv", "text,label\nhello,dark\n".encode() * 200, r"bad_data|unsupported")
+    case(
+        "another file than the job says",
+        "other.zip",
+        zipped(good),
+        r"bad_data|digest|changed",
+        data_digest="sha256:" + "0" * 64,
+    )
 
     def job(name, want, *names, text=None, **change):
         d = job_directory("check", "good.zip", b"x", **change)

@@ -21,6 +21,7 @@ import urllib.error
 import urllib.request
 import zipfile
 
+sys.dont_write_bytecode = True  # no __pycache__ beside the sources
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import onnx_bytes as ox
 
