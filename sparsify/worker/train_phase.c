@@ -134,7 +134,8 @@ static enum winnow_status bring_up(struct wn_train_run *r)
 {
     for (unsigned tries = 0;; tries++) {
         bool found;
-        WN_TRY(new_trainer(r));
+        if (tries) /* what a bad checkpoint has touched is not used */
+            WN_TRY(new_trainer(r));
         enum winnow_status status = wn_recipe_apply(r->recipe, r->tr, r->err);
         if (status != WINNOW_OK) {
             wn_recipe_fault("recipe.yaml", r->recipe_text, r->err);

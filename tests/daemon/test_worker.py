@@ -322,6 +322,17 @@ def test_kills(good, data, base):
     check("the training child dies: another try", any("try 1" in e.get("text", "") for e in events(job)))
     check("stopped, killed and resumed: the same bytes", candidate(job) == want, result(job))
 
+    job = make_job("torn", data, base)
+    p = start(job)
+    wait_for(lambda: reached(job, 90))
+    p.terminate()
+    p.wait(20)
+    for kept in (job / "work/checkpoint").glob("*.wnck"):
+        kept.write_bytes(kept.read_bytes()[:-100])
+    run("run", job)
+    check("checkpoints that are cut short are passed over", candidate(job) == want and
+          any("not used" in e.get("text", "") for e in events(job)), result(job))
+
     job = make_job("hung", data, base)
     p = start(job, "--hang", "2")
     worker = wait_for(lambda: reached(job, 30) and child_of(p.pid))
