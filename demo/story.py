@@ -214,16 +214,16 @@ class Load(threading.Thread):
 
     def text(self):
         n, j = self.now, self.job
-        text = (f"{n['rate']:5.0f} requests/s  failed {n['failed']}  mixed {n['mixed']}  p99 {n['p99_ms']:5.1f} ms  "
-                f"generation {max((g['generation'] for g in n['generations']), default=0)}")
+        text = (f"{n['rate']:.0f}/s  failed {n['failed']}  mixed {n['mixed']}  p99 {n['p99_ms']:.0f} ms  "
+                f"gen {max((g['generation'] for g in n['generations']), default=0)}")
         if j:
-            text += f"  |  job: {j.get('phase') or j['status']}"
+            text += f" | {j.get('phase') or j['status']}"
             if j.get("epoch") is not None and j["status"] == "running":
                 text += f" {j['epoch']:.1f}/{j.get('epochs') or 0:.0f}"
             if j.get("loss") is not None:
                 text += f"  loss {j['loss']:.3f}"
             if j.get("sparsity") is not None:
-                text += f"  sparsity {100 * j['sparsity']:.0f} %"
+                text += f"  {100 * j['sparsity']:.0f} % sparse"
         return text
 
     def tell(self, line):
@@ -418,7 +418,7 @@ def act_gate(server, ports, load, job, picture, strict):
     answer = ask_rest(server, MODEL, picture, shown=False)
     for _ in range(50):
         flipped = load.generation(answer["version"])
-        if flipped and flipped["reference"]:
+        if flipped and flipped["reference"] and flipped["label"]:
             break
         time.sleep(0.1)
     first = load.generation(1)

@@ -13,6 +13,7 @@ $(BUILD)/demo/net: $(call obj,demo/net.c) $(call A,engine base)
 
 .PHONY: demo-tools demo-base
 demo-tools: $(DEMO_TOOLS)
+tests-build: $(DEMO_TOOLS)
 ## demo-base      train the demo's base model again, from random weights (some minutes)
 demo-base: all demo-tools
 	@BUILD='$(BUILD)' demo/make-base.sh
