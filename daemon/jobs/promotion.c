@@ -494,6 +494,13 @@ static void start_anchor(struct wn_jobs *jobs, struct wn_ft *ft)
         later(ft);
 }
 
+/* Before a restart: the file is all that is left of it. */
+static bool cancel_asked(const struct wn_jobs *jobs, const struct wn_ft *ft)
+{
+    WN_CLEANUP(wn_freep) char *path = wn_ft_path(jobs, ft->row.id, "cancel");
+    return path && access(path, F_OK) == 0;
+}
+
 void wn_ft_advance(struct wn_jobs *jobs, struct wn_ft *ft)
 {
     switch (ft->row.stage) {
@@ -501,7 +508,7 @@ void wn_ft_advance(struct wn_jobs *jobs, struct wn_ft *ft)
         wn_ft_enter(jobs, ft, WN_STAGE_WORK);
         break;
     case WN_STAGE_GATE:
-        if (atomic_load(&ft->cancel))
+        if (atomic_load(&ft->cancel) || cancel_asked(jobs, ft))
             wn_ft_end(jobs, ft, WN_JOB_CANCELLED, NULL, NULL, NULL);
         else
             start_gate(jobs, ft);

@@ -1,7 +1,6 @@
 """test_jobs.py: uploads, fine-tuning jobs, gate and promotion on a real winnowd with a real winnow-worker: the unmodified
 `openai` client, curl, kills between all stages, full disks, lost databases. Prints TAP-like lines."""
 import hashlib
-import http.client
 import json
 import os
 import pathlib
@@ -28,7 +27,7 @@ CONFIG = """
 server: {listen: ["127.0.0.1:0"]}
 models: {repositories: [repo], state: state, poll: 200ms, settle: 0}
 files: {max_file: 4MiB, max_files: %(max_files)d, max_bytes: 8MiB}
-jobs: {worker: %(worker)s}
+jobs: {worker: %(worker)s, hang_timeout: %(hang)s, tries: 2}
 gate: {max_cpu_ratio: 20}
 """
 WEAK = """modifiers:
@@ -42,12 +41,11 @@ STRONG = """modifiers:
 DONE = ("succeeded", "failed", "cancelled")
 
 
-def daemon(name, worker="winnow-worker", max_files=20, preexec=None, base=True):
+def daemon(name, worker="winnow-worker", max_files=20, hang="10m", preexec=None):
     folder = ROOT / name
     folder.mkdir()
-    if base:
-        make_base(folder / "repo/shapes/1")
-    return Daemon(folder, CONFIG % {"worker": f'"{worker}"', "max_files": max_files}, preexec)
+    make_base(folder / "repo/shapes/1")
+    return Daemon(folder, CONFIG % {"worker": f'"{worker}"', "max_files": max_files, "hang": hang}, preexec)
 
 
 def upload(d, path):
@@ -69,7 +67,7 @@ def job(d, jid):
     return d.curl(f"/v1/fine_tuning/jobs/{jid}")[1]
 
 
-def finish(d, jid, seconds=60):
+def finish(d, jid, seconds=240):
     return wait_for(lambda: (lambda j: j if j["status"] in DONE else None)(job(d, jid)), seconds, 0.1) or job(d, jid)
 
 
@@ -165,7 +163,7 @@ def test_openai(d, zip_path):
     check("openai: fine_tuning.jobs.create", j.id.startswith("ftjob-") and j.object == "fine_tuning.job" and j.seed == 5 and
           j.error is None and j.metadata == {"who": "test"}, j)
     check("a file in use is not deleted", d.curl(f"/v1/files/{made.id}", "-X", "DELETE")[0] == 409)
-    stream = subprocess.run(["curl", "-sSN", "-m", "60", f"{d.url}/v1/fine_tuning/jobs/{j.id}/events?stream=true"],
+    stream = subprocess.run(["curl", "-sSN", "-m", "240", f"{d.url}/v1/fine_tuning/jobs/{j.id}/events?stream=true"],
                             capture_output=True, text=True)
     check("events as a stream, to the end", stream.stdout.count("data: {") >= 5 and
           stream.stdout.endswith("data: [DONE]\n\n"), stream.stdout[-500:])
@@ -259,14 +257,14 @@ def test_kills(d):
     names = ["stripes", "plus", "dot", "circle"]
     data = upload(d, make_zip(ROOT / "new.zip", pictures(4, 150, names=names)))
     jid = create(d, model="shapes", training_file=data, suffix="renamed", recipe=STRONG, min_accuracy=0.3)
-    wait_for(lambda: job(d, jid).get("step", 0) >= 5, 30, 0.05)
+    wait_for(lambda: job(d, jid).get("step", 0) >= 5, 120, 0.05)
     d.kill()
     fell = []
     for point in CRASHES:
         os.environ["WINNOW_JOBS_CRASH"] = point
         d.start()
         try:
-            d.process.wait(60)
+            d.process.wait(240)
             fell.append(point if d.process.returncode == -9 else (point, d.process.returncode))
         except subprocess.TimeoutExpired:
             fell.append((point, "runs", job(d, jid)))
@@ -351,9 +349,72 @@ def test_queue_and_full_disk():
         check("the daemon without a worker ends", d.stop() == 0)
 
 
+# ---- a worker that lies ----
+
+FAKE = """#!%(python)s
+import fcntl, json, os, pathlib, signal, sys, time
+if sys.argv[1] == "check":
+    sys.exit(0)
+signal.signal(signal.SIGTERM, lambda *a: os._exit(0))
+top = pathlib.Path(sys.argv[2])
+watch = open(top / ".watch", "w")
+fcntl.flock(watch, fcntl.LOCK_EX)
+while True:
+    time.sleep(0.05)
+    for d in top.glob("ftjob-*"):
+        if (d / "work/result.json").is_symlink() or (d / "work/result.json").exists() or (d / "cancel").exists():
+            continue
+        how = json.loads((d / "job.json").read_text())["target"].split("-")[1]
+        work = d / "work"
+        (work / "candidate").mkdir(parents=True, exist_ok=True)
+        lock = open(work / "lock", "w")
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if how == "hang":
+            time.sleep(1000)
+        with open(work / "progress.jsonl", "a") as f:
+            f.write("not json\\n[]\\n{}\\n" + "x" * 200000 + "\\n" + json.dumps({"event": "message", "text": "y" * 5000}) +
+                    "\\n" + json.dumps({"event": "step", "step": -1, "steps": "many", "loss": None}) + "\\n" +
+                    json.dumps({"event": "phase", "phase": "train"}) + "\\n")
+        if how == "link":
+            os.symlink("/etc/passwd", work / "candidate/model.onnx")
+        elif how == "empty":
+            pass
+        elif how == "rubbish":
+            (work / "candidate/model.onnx").write_bytes(b"rubbish" * 1000)
+        if how == "result":
+            os.symlink("/etc/passwd", work / "result.json")
+        else:
+            (d / "data/eval").mkdir(parents=True, exist_ok=True)
+            (d / "data/eval/rows.npz").write_bytes(b"PK")
+            (work / "result.tmp").write_text(json.dumps({"format": 1, "status": "succeeded", "metrics": {"sparsity": "all"}}))
+            os.rename(work / "result.tmp", work / "result.json")
+"""
+
+
+def test_lying_worker():
+    fake = ROOT / "fake-worker"
+    fake.write_text(FAKE % {"python": sys.executable})
+    fake.chmod(0o755)
+    d = daemon("lies", worker=fake, hang="1s")
+    try:
+        fid = upload(d, make_zip(ROOT / "few.zip", pictures(9, 5)))
+        for how, code, says in [("link", "gate_error", "model.onnx"), ("empty", "gate_error", "no candidate"),
+                                ("rubbish", "gate_error", ""), ("result", "internal", "result.json"),
+                                ("hang", "hang", "no progress")]:
+            j = finish(d, create(d, model="shapes", training_file=fid, suffix=how), 60)
+            check(f"a worker that lies ({how}) fails its job only", j["status"] == "failed" and j["error"]["code"] == code and
+                  says in j["error"]["message"] and j["version"] is None, j)
+        check("nothing was published, and the model serves", live(d) == 1 and
+              [m["id"] for m in d.curl("/v1/models")[1]["data"]] == ["shapes"])
+        check("a worker that dies is started again", d.curl("/metrics")[1].count("winnow_worker_starts_total 1\n") == 0)
+    finally:
+        check("the daemon with the lying worker ends", d.stop() == 0)
+
+
 def main():
     zip_path = make_zip(ROOT / "shapes.zip", pictures(1, 150))
     test_queue_and_full_disk()
+    test_lying_worker()
     d = daemon("jobs")
     try:
         test_files(d, zip_path)
