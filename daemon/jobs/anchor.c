@@ -87,6 +87,11 @@ struct ids {
     size_t n;
 };
 
+static void ids_done(struct ids *s)
+{
+    free(s->at);
+}
+
 static int by_value(const void *a, const void *b)
 {
     int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
@@ -143,11 +148,10 @@ enum winnow_status wn_anchor_filter(const char *path, const char *trained, const
     WN_CLEANUP(rows_freep) struct wn_rows *rows = NULL;
     WN_CLEANUP(rows_freep) struct wn_rows *train = NULL;
     WN_CLEANUP(writer_freep) struct wn_rows_writer *w = NULL;
-    struct ids seen;
+    WN_CLEANUP(ids_done) struct ids seen = { 0 };
     WN_TRY(wn_rows_open(path, 0, &rows, err));
     WN_TRY(wn_rows_open(trained, 0, &train, err));
     WN_TRY(ids_of(train, &seen, err));
-    WN_CLEANUP(wn_freep) int64_t *ids = seen.at;
     WN_TRY(writer_like(rows, to, &w, err));
     *ret_left_out = 0;
     for (size_t i = 0; i < wn_rows_count(rows); i++) {
@@ -213,11 +217,10 @@ static enum winnow_status merge(const struct wn_rows *old, const struct wn_rows 
                                 size_t *ret_rows, struct winnow_err *err)
 {
     WN_CLEANUP(writer_freep) struct wn_rows_writer *w = NULL;
-    struct ids have = { 0 };
+    WN_CLEANUP(ids_done) struct ids have = { 0 };
     size_t n_old = old ? wn_rows_count(old) : 0, n = n_old, n_more = wn_rows_count(more);
     if (old)
         WN_TRY(ids_of(old, &have, err));
-    WN_CLEANUP(wn_freep) int64_t *ids = have.at;
     WN_CLEANUP(wn_freep) size_t *from = malloc((n_more + 1) * sizeof *from);
     WN_CLEANUP(wn_freep) int64_t *label = malloc((n_old + n_more + 1) * sizeof *label);
     WN_CLEANUP(wn_freep) char *out = calloc(n_old + n_more + 1, 1);
