@@ -197,12 +197,7 @@ static void tell(struct wn_progress *p, const json_t *event)
 /* The job's own numbers, between events. */
 static void now_at(struct wn_progress *p, const json_t *job)
 {
-    const json_t *phase = json_object_get(job, "phase");
-    if (json_is_string(phase) && strcmp(p->phase, json_string_value(phase))) {
-        json_t *event = json_pack("{s:s,s:O}", "event", "phase", "phase", phase);
-        wn_progress_event(p, event);
-        json_decref(event);
-    }
+    snprintf(p->phase, sizeof p->phase, "%s", wn_json_str(job, "phase")); /* events tell of it where no line moves */
     if (!json_is_number(json_object_get(job, "epoch")))
         return;
     json_t *step = json_pack("{s:s,s:f,s:f,s:f,s:f,s:f}", "event", "step", "epoch", wn_json_num(job, "epoch", -1),
@@ -262,21 +257,37 @@ static enum winnow_status watch(struct wn_remote *r, const char *id, bool quiet,
 
 /* ---- printing ---- */
 
-static void print_value(const char *key, const json_t *v)
-{
-    WN_CLEANUP(wn_freep) char *text = json_dumps(v, JSON_ENCODE_ANY | JSON_COMPACT | JSON_REAL_PRECISION(6));
-    printf("%-20s %s\n", key, json_is_string(v) ? json_string_value(v) : text ? text : "");
-}
-
-static void print_job(const json_t *job)
+/* "gate.eval.rows  300": objects member by member, everything else as it is. */
+static void print_members(const char *prefix, const json_t *object)
 {
     const char *key;
     json_t *v;
-    json_object_foreach((json_t *)job, key, v)
+    json_object_foreach((json_t *)object, key, v)
     {
-        if (!json_is_null(v) && strcmp(key, "object") && !(json_is_array(v) && !json_array_size(v)))
-            print_value(key, v);
+        WN_CLEANUP(wn_freep) char *name = wn_asprintf("%s%s%s", prefix, *prefix ? "." : "", key);
+        if (!name || json_is_null(v) || strcmp(key, "object") == 0 || (json_is_array(v) && !json_array_size(v)))
+            continue;
+        if (json_is_object(v)) {
+            print_members(name, v);
+            continue;
+        }
+        WN_CLEANUP(wn_freep) char *text = json_dumps(v, JSON_ENCODE_ANY | JSON_COMPACT | JSON_REAL_PRECISION(6));
+        printf("%-28s %s\n", name, json_is_string(v) ? json_string_value(v) : text ? text : "");
     }
+}
+
+/* What a watcher wants to know at the end. */
+static void print_end(const json_t *job)
+{
+    const char *made = wn_json_str(job, "fine_tuned_model");
+    const char *why = wn_json_str(json_object_get(job, "error"), "message");
+    printf("%s %s", wn_json_str(job, "id"), wn_json_str(job, "status"));
+    if (*made)
+        printf(": %s, promotion %s", made, wn_json_str(job, "promotion"));
+    printf("%s%s\n", *why ? ": " : "", why);
+    const char *verdict = wn_json_str(json_object_get(job, "gate"), "reason");
+    if (*verdict && !*why)
+        printf("%s\n", verdict);
 }
 
 static void print_time(double seconds)
@@ -340,8 +351,10 @@ static void print(const struct args *a, const json_t *reply)
         printf("%s\n", wn_json_str(reply, "id"));
     else if (strcmp(a->action, "cancel") == 0)
         printf("%s %s\n", wn_json_str(reply, "id"), wn_json_str(reply, "status"));
+    else if (strcmp(a->action, "show") == 0)
+        print_members("", reply);
     else
-        print_job(reply);
+        print_end(reply);
 }
 
 int wn_cli_jobs(int argc, char **argv)

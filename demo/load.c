@@ -108,7 +108,7 @@ void load_done(struct load *l, const struct load_request *req, const struct load
     if (l->ask) {
         l->failed += !answer;
         if (answer)
-            printf("{\"label\":\"%s\",\"probability\":%.4f,\"version\":%lld,\"generation\":%llu,\"digest\":\"%s\"}\n",
+            printf("{\"label\":\"%s\",\"probability\":%.9g,\"version\":%lld,\"generation\":%llu,\"digest\":\"%s\"}\n",
                    answer->label, (double)answer->p, (long long)answer->version, (unsigned long long)answer->generation,
                    answer->digest);
         else

@@ -2,18 +2,21 @@
 better on an upload, and shows that nothing was lost on the way. Python's standard library only; every step that matters
 is done by `winnow`, curl and the tools in demo/, and printed as it is typed."""
 
+import gzip
 import json
 import os
 import re
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
 import time
 import urllib.request
 import zipfile
+import zlib
 
 BUILD = os.environ.get("BUILD", "build")
 ONCE = os.environ.get("ONCE", "") not in ("", "0")
@@ -24,6 +27,8 @@ WINNOW = os.path.join(BUILD, "winnow")
 MAKER = os.path.join(BUILD, "demo", "maker")
 LOAD = os.path.join(BUILD, "demo", "load")
 MODEL = "letters"
+RECIPE = ["--recipe", "demo/base/recipe.yaml"]
+MANY = 6000  # pictures that the recipe can pass over in a minute or two
 TTY = sys.stdout.isatty()
 BOLD, DIM, GREEN, RED, PLAIN = ("\033[1m", "\033[2m", "\033[32m", "\033[31m", "\033[0m") if TTY else ("",) * 5
 NOT_AS_TOLD = []  # what ONCE=1 fails for
@@ -289,28 +294,67 @@ def labels_file(path):
     return other
 
 
-def own_data():
-    """Make one file to upload from DATA; returns it, the data's label names, and one picture of it (or None)."""
-    if not os.path.exists(DATA):
-        raise Stop(f"DATA={DATA}: no such file or folder")
-    packed = os.path.join(STATE, "data.zip")
-    if os.path.isdir(DATA):
-        run([MAKER, "pack", packed, DATA], quiet=True)
-    elif zipfile.is_zipfile(DATA):
-        packed = DATA
-    elif is_idx(DATA):
-        run([MAKER, "pack", packed, DATA, labels_file(DATA)], quiet=True)
-    else:
-        return DATA, None, None
-    with zipfile.ZipFile(packed) as z:
-        pictures = [n for n in z.namelist() if re.search(r"\.(png|jpe?g)$", n, re.I) and "/" in n]
-        labels = sorted({n.split("/")[-2] for n in pictures})
-        if not labels:
-            return packed, None, None
-        picture = os.path.join(STATE, "yours" + os.path.splitext(pictures[0])[1])
-        with open(picture, "wb") as f:
-            f.write(z.read(pictures[0]))
-    return packed, labels, picture
+def png(width, height, pixels):
+    """8-bit grey."""
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    raw = b"".join(b"\0" + pixels[y * width:(y + 1) * width] for y in range(height))
+    return (b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)) +
+            chunk(b"IDAT", zlib.compress(raw)) + chunk(b"IEND", b""))
+
+
+def idx_picture(path):
+    """The first picture of an IDX file as PNG (None where it is not grey), and how many there are."""
+    with (gzip.open if path.endswith(".gz") else open)(path, "rb") as f:
+        kind, n, height, width = struct.unpack(">IIII", f.read(16))
+        return png(width, height, f.read(width * height)) if kind == 0x803 else None, n
+
+
+class Own:
+    """The user's DATA: one file to upload, its label names (None: not known), how many pictures (0: not known), and a
+    picture of it with its label (None: there is none to show)."""
+
+    def __init__(self):
+        if not os.path.exists(DATA):
+            raise Stop(f"DATA={DATA}: no such file or folder")
+        self.file, self.labels, self.n, self.picture, self.label = DATA, None, 0, None, None
+        packed = os.path.join(STATE, "data.zip")
+        if os.path.isfile(DATA) and is_idx(DATA):
+            run([MAKER, "pack", packed, DATA, labels_file(DATA)], quiet=True)
+            self.file = packed
+            picture, self.n = idx_picture(DATA)
+            self.show(picture, None)
+            return
+        if os.path.isdir(DATA):
+            run([MAKER, "pack", packed, DATA], quiet=True)
+            self.file = packed
+        if zipfile.is_zipfile(self.file):
+            with zipfile.ZipFile(self.file) as z:
+                names = [n for n in z.namelist() if re.search(r"\.(png|jpe?g)$", n, re.I) and "/" in n]
+                self.names, self.n = names, len(names)
+                self.labels = {n.split("/")[-2] for n in names} or None
+                if names:
+                    self.show(z.read(names[0]), names[0].split("/")[-2])
+
+    def show(self, picture, label):
+        if picture:
+            self.picture, self.label = os.path.join(STATE, "yours.png"), label
+            with open(self.picture, "wb") as f:
+                f.write(picture)
+
+    def same_labels(self):
+        with open("demo/base/labels.txt", encoding="utf-8") as f:
+            return self.labels is not None and self.labels <= set(f.read().split("\n")[:-1])
+
+    def find_wrong(self, server):
+        """Show the first picture that the model is wrong about, where there is one among the first hundred or so."""
+        step = max(len(self.names) // 100, 1)
+        with zipfile.ZipFile(self.file) as z:
+            for name in self.names[::step]:
+                self.show(z.read(name), name.split("/")[-2])
+                if ask_rest(server, MODEL, self.picture, shown=False)["label"] != self.label:
+                    return
 
 
 # ---- jobs ----
@@ -334,8 +378,7 @@ def follow(server, load, job_id, words):
 
 def upload_and_train(server, load, data, *options, words="training"):
     file_id = winnow(server, "files", "upload", data)
-    job_id = winnow(server, "jobs", "create", "--model", MODEL, "--file", file_id, "--recipe", "demo/base/recipe.yaml",
-                    *options)
+    job_id = winnow(server, "jobs", "create", "--model", MODEL, "--file", file_id, *options)
     say(f"     {job_id}")
     started = time.monotonic()
     job = follow(server, load, job_id, words)
@@ -379,18 +422,17 @@ def models_of(gate, key):
 
 # ---- the acts ----
 
-def act_wrong(server, ports, picture):
+def act_wrong(server, ports, picture, right, strict):
     title(1, "A picture. The model that is live is wrong about it, over REST and over gRPC alike.")
     drawn = subprocess.run([MAKER, "show", picture], stdout=subprocess.PIPE, text=True, check=True,
                            env=dict(os.environ, **({"MAKER_COLOURS": "1"} if TTY else {}))).stdout
     say("\n".join(line.rstrip() for line in drawn.split("\n")).strip("\n"))
     rest = ask_rest(server, MODEL, picture)
-    show_answer("REST", rest, "T")
+    show_answer("REST", rest, right)
     grpc = ask_grpc(ports, MODEL, picture)
-    show_answer("gRPC", grpc, "T")
+    show_answer("gRPC", grpc, right)
     told(rest["label"] == grpc["label"] and rest["digest"] == grpc["digest"], "REST and gRPC answer alike")
-    told(rest["label"] != "T", "the base model is wrong about the picture")
-    return rest
+    told(rest["label"] != right or not strict, "the base model is wrong about the picture")
 
 
 def act_load(ports, picture):
@@ -407,11 +449,10 @@ def act_load(ports, picture):
 
 def act_train(server, load, data, words, *options):
     title(3, words)
-    say(f"   recipe: demo/base/recipe.yaml: 90 % pruned, INT8")
     return upload_and_train(server, load, data, *options)
 
 
-def act_gate(server, ports, load, job, picture, strict):
+def act_gate(server, ports, load, job, picture, right, strict):
     title(4, "The gate: base and candidate on rows that neither was trained on, in a process of their own.")
     gate = gate_table(job)
     told(job["status"] == "succeeded" and job.get("promotion") == "promoted", "the candidate is promoted")
@@ -427,12 +468,12 @@ def act_gate(server, ports, load, job, picture, strict):
         load.tell(f"phase after {flipped['first_s'] + 1:.3f}")
     if first and flipped:
         say(f"   the picture, asked all along: {RED}{first['label']}{PLAIN} from generation {first['generation']}, "
-            f"{GREEN if flipped['label'] == 'T' else RED}{flipped['label']}{PLAIN} from generation "
+            f"{GREEN if flipped['label'] == right else RED}{flipped['label']}{PLAIN} from generation "
             f"{flipped['generation']} on")
-    show_answer("REST", answer, "T" if strict else None)
-    show_answer("gRPC", ask_grpc(ports, MODEL, picture), "T" if strict else None)
+    show_answer("REST", answer, right)
+    show_answer("gRPC", ask_grpc(ports, MODEL, picture), right)
     if strict:
-        told(answer["label"] == "T" and answer["version"] == 2, "version 2 is right about the picture")
+        told(answer["label"] == right and answer["version"] == 2, "version 2 is right about the picture")
         base, new = models_of(gate, "eval")[:2] if len(models_of(gate, "eval")) == 2 else ({}, {})
         told(base.get("accuracy", 1) < 0.7 and new.get("accuracy", 0) > 0.9,
              "on new rows the base has under 70 %, the candidate over 90 %")
@@ -446,7 +487,7 @@ def act_shuffled(server, load):
     data = os.path.join(STATE, "shuffled.zip")
     run([MAKER, "set", "--style", "new", "--number", "3000", "--seed", "5", "--shuffle", data],
         shown="maker set --style new --number 3000 --shuffle shuffled.zip")
-    job = upload_and_train(server, load, data, words="second_job")
+    job = upload_and_train(server, load, data, *RECIPE, words="second_job")
     gate = gate_table(job)
     code = (job.get("error") or {}).get("code")
     told(job["status"] == "failed" and code == "gate_refused" and gate.get("verdict") == "refuse",
@@ -508,41 +549,43 @@ def act_transfer(server, load, job, target, yours):
 
 # ---- the whole ----
 
-def letters_story(server, ports, load, picture):
+def letters_story(server, ports, load, picture, right):
     data = os.path.join(STATE, "new-letters.zip")
     run([MAKER, "set", "--style", "new", "--number", "3000", "--seed", "2", data], quiet=True)
     job = act_train(server, load, data, "3,000 pictures of the same letters, in fonts and turned as the model never saw "
-                                        "them, are uploaded and trained on.")
-    gate = act_gate(server, ports, load, job, picture, True)
+                                        "them, are uploaded and trained on.", *RECIPE)
+    gate = act_gate(server, ports, load, job, picture, right, True)
     act_shuffled(server, load)
     act_back(server, load, picture)
     return gate
 
 
-def own_story(server, ports, load, picture):
-    data, labels, yours = own_data()
-    with open("demo/base/labels.txt", encoding="utf-8") as f:
-        base_labels = sorted(f.read().split("\n")[:-1])
-    if labels is not None and set(labels) <= set(base_labels):
-        job = act_train(server, load, data, f"{DATA} is uploaded and trained on.")
-        gate = act_gate(server, ports, load, job, picture, False)
+def own_story(server, ports, load, picture, right, own):
+    how = RECIPE if own.n <= MANY else ["--level", "0.7"]  # a level's training does not grow with the data
+    if own.same_labels():
+        job = act_train(server, load, own.file, f"{DATA} is uploaded and trained on.", *how)
+        gate = act_gate(server, ports, load, job, picture, right, False)
         act_shuffled(server, load)
         if job.get("promotion") == "promoted":
             act_back(server, load, picture)
         return gate
-    target = "yours"
-    job = act_train(server, load, data, f"{DATA} has labels of its own: the network is given a new last layer.",
-                    "--target", target, "--new-labels")
-    return act_transfer(server, load, job, target, yours)
+    job = act_train(server, load, own.file, f"{DATA} has labels of its own: the network is given a new last layer.", *how,
+                    "--target", "yours", "--new-labels")
+    return act_transfer(server, load, job, "yours", own.picture)
 
 
 def tell(server, ports):
-    picture = os.path.join(STATE, "picture.png")
-    run([MAKER, "one", "--style", "new", "--letter", "T", "--seed", "16", picture], quiet=True)
-    act_wrong(server, ports, picture)
+    picture, right, own = os.path.join(STATE, "picture.png"), "T", Own() if DATA else None
+    run([MAKER, "one", "--style", "new", "--letter", right, "--seed", "16", picture], quiet=True)
+    if own and own.same_labels():
+        own.find_wrong(server)
+        shutil.copy(own.picture, picture)
+        right = own.label
+    act_wrong(server, ports, picture, right, not own)
     load = act_load(ports, picture)
     try:
-        gate = (own_story if DATA else letters_story)(server, ports, load, picture)
+        gate = own_story(server, ports, load, picture, right, own) if own else letters_story(server, ports, load, picture,
+                                                                                            right)
         act_numbers(load, gate)
     except BaseException:
         load.tool.kill()

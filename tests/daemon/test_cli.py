@@ -1,0 +1,195 @@
+"""test_cli.py: `winnow` as a client: what models, files and jobs send and how they end, against a server that records;
+and sparsify and recipe with the real worker. Standard library only; loopback, free port."""
+import http.server
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+
+BUILD = os.environ.get("BUILD", "build")
+WINNOW = os.path.join(BUILD, "winnow")
+MAKER = os.path.join(BUILD, "demo", "maker")
+passed = failed = 0
+
+
+def check(name, good, detail=""):
+    global passed, failed
+    passed, failed = passed + bool(good), failed + (not good)
+    print(f"{'ok' if good else 'not ok'} {passed + failed} - {name}{'' if good else f'   # {detail!r:.600}'}", flush=True)
+
+
+class Fake(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    seen = []
+    answers = {}  # (method, path without query) -> (code, object) or a list of them, one after the other
+
+    def answer(self):
+        n = int(self.headers.get("Content-Length") or 0)
+        body = self.rfile.read(n)
+        Fake.seen.append((self.command, self.path, body))
+        known = Fake.answers.get((self.command, self.path.split("?")[0]), (404, {"error": {"message": "no such thing"}}))
+        code, reply = known.pop(0) if isinstance(known, list) else known
+        out = b"" if reply is None else reply if isinstance(reply, bytes) else json.dumps(reply).encode()
+        self.send_response(code)
+        self.send_header("Content-Length", str(len(out)))
+        self.end_headers()
+        self.wfile.write(out)
+
+    do_GET = do_POST = do_PUT = do_DELETE = answer
+
+    def log_message(self, *args):
+        pass
+
+
+def winnow(server, *args):
+    Fake.seen.clear()
+    return subprocess.run([WINNOW, *args, "--server", server], stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=60,
+                          check=False)
+
+
+def local(*args, **how):
+    return subprocess.run([WINNOW, *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=300, check=False, **how)
+
+
+def test_models(server):
+    base = "/v2/repository/models/a%20b"
+    Fake.answers = {
+        ("POST", "/v2/repository/index"): (200, [{"name": "a b", "version": "1"}, {"name": "a b", "version": "2"}]),
+        ("GET", base + "/versions"): (200, {"name": "a b", "versions": [
+            {"name": "a b", "version": "1", "state": "READY", "live": True, "digest": "sha256:11", "generation": 4},
+            {"name": "a b", "version": "2", "state": "UNAVAILABLE", "live": False, "digest": "sha256:22"}]}),
+        ("POST", base + "/load"): (200, None),
+        ("POST", base + "/versions/2/promote"): (200, {"version": "2", "generation": 5, "digest": "sha256:22"}),
+        ("POST", base + "/rollback"): (409, {"error": "nothing to roll back to"}),
+        ("PUT", base + "/anchor"): (200, {"rows": 9}),
+    }
+    p = winnow(server, "models")
+    check("models lists", p.returncode == 0 and b"live" in p.stdout and p.stdout.count(b"a b") == 2, p)
+    check("a name is percent-encoded, versions are asked for once", [s[1] for s in Fake.seen] ==
+          ["/v2/repository/index", base + "/versions"], Fake.seen)
+    p = winnow(server, "models", "list", "--json", "-")
+    check("--json - prints JSON only", len(json.loads(p.stdout)) == 2, p)
+    check("an empty answer is fine", winnow(server, "models", "load", "a b").returncode == 0)
+    p = winnow(server, "models", "promote", "a b", "2")
+    check("promote", p.returncode == 0 and b"version 2 is live, generation 5" in p.stdout, p)
+    p = winnow(server, "models", "rollback", "a b")
+    check("the server's reason and exit 1", p.returncode == 1 and b"nothing to roll back to" in p.stderr, p)
+    p = winnow(server, "models", "diff", "a b", "1", "2")
+    check("diff", p.returncode == 0 and b"sha256:11 -> sha256:22" in p.stdout, p)
+    check("diff with a version that is not there", winnow(server, "models", "diff", "a b", "1", "9").returncode == 1)
+    p = winnow(server, "models", "anchor", "a b", "demo/base/labels.txt")
+    with open("demo/base/labels.txt", "rb") as f:
+        check("anchor sends the file", p.returncode == 0 and Fake.seen[0][2] == f.read(), Fake.seen)
+    check("unknown action: 2", winnow(server, "models", "frob").returncode == 2)
+    check("too few words: 2", winnow(server, "models", "promote", "m").returncode == 2)
+
+
+def test_files(server, dir_):
+    data = os.path.join(dir_, "my data.zip")
+    content = os.urandom(300000)
+    with open(data, "wb") as f:
+        f.write(content)
+    Fake.answers = {
+        ("PUT", "/v1/files/my%20data.zip"): (200, {"id": "file-1"}),
+        ("GET", "/v1/files"): (200, {"data": [{"id": "file-1", "bytes": 3, "filename": "x"}]}),
+        ("DELETE", "/v1/files/file-1"): (200, {"id": "file-1", "deleted": True}),
+        ("GET", "/v1/files/bad"): (200, b"<html>"),
+    }
+    p = winnow(server, "files", "upload", data)
+    check("upload prints the id alone", p.returncode == 0 and p.stdout == b"file-1\n", p)
+    check("upload sends the bytes, and the purpose", Fake.seen[0][1].endswith("?purpose=fine-tune") and
+          Fake.seen[0][2] == content, Fake.seen[0][1])
+    check("files lists", b"file-1" in winnow(server, "files").stdout)
+    check("delete", b"deleted" in winnow(server, "files", "delete", "file-1").stdout)
+    check("what is no JSON is said", b"no JSON" in winnow(server, "files", "show", "bad").stderr)
+    p = winnow(server, "files", "upload", os.path.join(dir_, "nothing"))
+    check("a missing file is named, nothing is sent", p.returncode == 1 and b"nothing" in p.stderr and not Fake.seen, p)
+    check("a folder is refused", winnow(server, "files", "upload", dir_).returncode == 1)
+
+
+def test_jobs(server, dir_):
+    recipe = os.path.join(dir_, "recipe.yaml")
+    with open(recipe, "w", encoding="utf-8") as f:
+        f.write("modifiers: []\n")
+    job = "/v1/fine_tuning/jobs/ftjob-1"
+    running = {"id": "ftjob-1", "status": "running", "phase": "train", "epoch": 1.5, "epochs": 3, "loss": 0.5,
+               "sparsity": 0.4, "eta": 7}
+    event = [{"id": f"e{i}", "type": "message", "level": "info", "message": f"thing {i}"} for i in range(3)]
+    Fake.answers = {
+        ("POST", "/v1/fine_tuning/jobs"): (200, {"id": "ftjob-1", "status": "queued"}),
+        ("GET", job): [(200, running), (200, running), (200, {"id": "ftjob-1", "status": "succeeded",
+                                                              "fine_tuned_model": "m@2", "promotion": "promoted"})],
+        ("GET", job + "/events"): [(200, {"data": event[:1]}), (200, {"data": event[1::-1]}), (200, {"data": event[::-1]})],
+        ("POST", job + "/cancel"): (200, {"id": "ftjob-1", "status": "cancelled"}),
+    }
+    p = winnow(server, "jobs", "create", "-m", "m", "-f", "file-1", "--recipe", recipe, "--seed", "7", "--target", "n",
+               "--new-labels")
+    check("create sends what was said", json.loads(Fake.seen[0][2]) == {
+        "model": "m", "training_file": "file-1", "recipe": "modifiers: []\n", "seed": 7, "target": "n",
+        "new_labels": True}, Fake.seen)
+    check("and prints the id", p.stdout == b"ftjob-1\n", p)
+    p = winnow(server, "jobs", "watch", "ftjob-1")
+    lines = p.stdout.decode().split("\n")
+    check("watch: each event once, in order", [x for x in lines if x.startswith("thing")] == ["thing 0", "thing 1", "thing 2"],
+          lines)
+    check("watch: how far it is", any("epoch 1.50/3" in x and "sparsity 40 %" in x and "eta 0:07" in x for x in lines), lines)
+    check("watch: the end, exit 0", p.returncode == 0 and "ftjob-1 succeeded: m@2, promotion promoted" in lines, p)
+    Fake.answers[("GET", job)] = (200, {"id": "ftjob-1", "status": "failed", "error": {"message": "refused"}})
+    Fake.answers[("GET", job + "/events")] = (200, {"data": []})
+    p = winnow(server, "jobs", "watch", "ftjob-1")
+    check("watch: a failed job is exit 1, with the reason", p.returncode == 1 and b"refused" in p.stdout, p)
+    check("cancel", b"cancelled" in winnow(server, "jobs", "cancel", "ftjob-1").stdout)
+    check("create without a file: 2", winnow(server, "jobs", "create", "-m", "m").returncode == 2)
+    check("a level that is no number", winnow(server, "jobs", "create", "-m", "m", "-f", "f", "--level", "x").returncode == 1)
+    p = winnow("http://127.0.0.1:9", "jobs")
+    check("nobody listens: exit 1, with the address", p.returncode == 1 and b"127.0.0.1:9" in p.stderr, p)
+    check("no URL", winnow("localhost", "jobs").returncode == 1)
+
+
+def test_sparsify(dir_):
+    data, out = os.path.join(dir_, "letters.zip"), os.path.join(dir_, "out")
+    subprocess.run([MAKER, "set", "--style", "new", "--number", "520", "--seed", "4", data], check=True)
+    recipe = os.path.join(dir_, "short.yaml")
+    with open(recipe, "w", encoding="utf-8") as f:
+        f.write("modifiers:\n  - !EpochRangeModifier {start_epoch: 0, end_epoch: 2}\n"
+                "  - !SetLearningRateModifier {start_epoch: 0, learning_rate: 0.02}\n"
+                "  - !GMPruningModifier {start_epoch: 0, end_epoch: 1, update_frequency: 0.25, init_sparsity: 0.3,\n"
+                "      final_sparsity: 0.6, params: [__ALL_PRUNABLE__], global_sparsity: true}\n")
+    p = local("recipe", "check", recipe, "--model", "demo/base/model.onnx", "--rows", "500")
+    check("recipe check", p.returncode == 0 and b"0.6" in p.stdout, p)
+    scores = os.path.join(dir_, "scores.json")
+    p = local("sparsify", "-m", "demo/base", "-d", data, "-r", recipe, "-o", out, "--json", scores)
+    check("sparsify ends well, and prints before and after", p.returncode == 0 and b"before" in p.stdout, p)
+    if p.returncode == 0:
+        with open(scores, encoding="utf-8") as f:
+            s = json.load(f)
+        a, b = (m["accuracy"] for m in s["scores"]["models"])
+        check("better on rows set aside", b > a, s)
+        check("as sparse as the recipe says", abs(s["result"]["metrics"]["sparsity"] - 0.6) < 0.01, s)
+        check("the result is a model's folder, the job's folder is gone",
+              sorted(os.listdir(out)) == ["labels.txt", "master.onnx", "model.onnx", "pipeline.yaml"], os.listdir(out))
+    bad = local("sparsify", "-m", "demo/base", "-d", recipe, "-r", recipe, "-o", os.path.join(dir_, "bad"))
+    check("data that is none: exit 1, a reason, no job left", bad.returncode == 1 and bad.stderr and
+          not os.path.exists(os.path.join(dir_, "bad", "job")), bad)
+    check("a recipe and a level: 2",
+          local("sparsify", "-m", "m", "-d", "d", "-o", "o", "-r", "r", "--level", "1").returncode == 2)
+
+
+def main():
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Fake)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    url = f"http://127.0.0.1:{server.server_address[1]}"
+    with tempfile.TemporaryDirectory() as dir_:
+        test_models(url)
+        test_files(url, dir_)
+        test_jobs(url, dir_)
+        test_sparsify(dir_)
+    server.shutdown()
+    print(f"{passed} passed, {failed} failed")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
