@@ -187,7 +187,9 @@ enum winnow_status wn_lower_eltwise_q8(struct wn_lower *lo, const struct wn_node
         return wn_fail(lo->err, WINNOW_E_NOMEM, "node '%s'", node->name);
     WN_TRY(set_op(lo, node, a));
     bool quantize = wn_fused_is(node, "Quantize"), dequantize = wn_fused_is(node, "Dequantize");
-    if (wn_spatial_of(lo, node, &geom) != WN_SPATIAL_SAME) {
+    /* a model's input: four times smaller before it is laid out in planes */
+    bool first = quantize && lo->plan->place[node->in[0]].form[WN_FORM_F32].kind == WN_LOC_NONE;
+    if (wn_spatial_of(lo, node, &geom) != WN_SPATIAL_SAME || first) {
         WN_TRY(on_plain(lo, node, a));
     } else {
         enum wn_form x = quantize ? WN_FORM_F32 : form_of(lo, node->in[0]), y = dequantize ? WN_FORM_F32 : x;

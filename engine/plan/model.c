@@ -112,14 +112,18 @@ enum winnow_status winnow_model_load_memory(const void *bytes, size_t n, const c
     m->magic = WN_MODEL_MAGIC;
     atomic_init(&m->refs, 1);
     pthread_mutex_init(&m->lock, NULL);
-    wn_arena_init(&m->arena, 0);
-    wn_graph_init(&m->g, &m->arena);
+    size_t limit;
     if (opts)
         m->opts = *opts;
     if (!m->opts.max_file_bytes)
         m->opts.max_file_bytes = DEFAULT_MAX_FILE;
     if (!m->opts.max_memory_bytes)
         m->opts.max_memory_bytes = DEFAULT_MAX_MEMORY;
+    /* weights as they are in the file, widened or dequantized, transposed, and what is folded */
+    if (!wn_mul_size(n, 24, &limit) || !wn_add_size(limit, m->opts.max_memory_bytes, &limit))
+        limit = 0;
+    wn_arena_init(&m->arena, limit);
+    wn_graph_init(&m->g, &m->arena);
     m->packs = wn_packs_new();
     if (!m->packs)
         return wn_fail(err, WINNOW_E_NOMEM, "model '%s'", name);

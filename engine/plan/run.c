@@ -32,7 +32,10 @@ enum winnow_status wn_plan_new(struct winnow_model *model, const struct wn_type 
     struct wn_plan *plan = calloc(1, sizeof *plan);
     if (!plan)
         return wn_fail(err, WINNOW_E_NOMEM, "plan");
-    wn_arena_init(&plan->arena, 0);
+    size_t limit; /* linked offsets of weights, and shape computations */
+    if (!wn_mul_size(model->arena.total, 4, &limit) || !wn_add_size(limit, model->opts.max_memory_bytes, &limit))
+        limit = 0;
+    wn_arena_init(&plan->arena, limit);
     wn_graph_init(&plan->g, &plan->arena);
     enum winnow_status status = wn_plan_specialize(plan, &model->g, inputs, err);
     if (status == WINNOW_OK)

@@ -95,6 +95,12 @@ static size_t out_bytes(const struct wn_node *node, const struct wn_type *out)
     return total;
 }
 
+static bool room_for(const struct wn_plan *plan, size_t bytes)
+{
+    size_t limit = plan->arena.limit;
+    return bytes <= FOLD_MAX_BYTES && (!limit || (bytes <= limit / 2 && plan->arena.total <= limit / 2 - bytes));
+}
+
 static enum winnow_status infer_node(struct wn_plan *plan, struct wn_node *node, struct winnow_err *err)
 {
     struct wn_graph *g = &plan->g;
@@ -104,7 +110,7 @@ static enum winnow_status infer_node(struct wn_plan *plan, struct wn_node *node,
         return wn_fail(err, WINNOW_E_NOMEM, "node '%s'", node->name);
     wn_ops_infer_prepare(g, node, &infer, out);
     WN_TRY(wn_ops_infer_node(&infer, err));
-    if (all_known(g, node) && out_bytes(node, out) <= FOLD_MAX_BYTES)
+    if (all_known(g, node) && room_for(plan, out_bytes(node, out)))
         return fold(plan, node, err);
     WN_TRY(check_concrete(node, out, err));
     for (unsigned i = 0; i < node->n_out; i++)
