@@ -59,12 +59,19 @@ static enum winnow_status fold_node(struct wn_graph *g, struct wn_node *node, st
     return WINNOW_OK;
 }
 
+/* Half of what the graph's memory may grow to is for constants that the file only describes. */
+static bool room_for(const struct wn_graph *g, size_t bytes)
+{
+    const struct wn_arena *a = g->arena;
+    return bytes <= FOLD_MAX_BYTES && (!a->limit || (bytes <= a->limit / 2 && a->total <= a->limit / 2 - bytes));
+}
+
 static enum winnow_status fold_graph(struct wn_graph *g, bool weights_too, struct winnow_err *err)
 {
     for (size_t i = 0; i < g->nodes.n; i++) {
         struct wn_node *node = &g->nodes.at[i];
         if (foldable(g, node) && (weights_too || !wn_node_is(node, "DequantizeLinear")) &&
-            made_bytes(g, node) <= FOLD_MAX_BYTES)
+            room_for(g, made_bytes(g, node)))
             WN_TRY(fold_node(g, node, err));
     }
     return WINNOW_OK;
