@@ -31,7 +31,7 @@ SANITIZED = any(s in os.path.basename(BUILD) for s in ("address", "undefined", "
 RUN_MIB, DAEMON_MIB = 256, 320  # peak memory of one run, of the daemon over a case
 TMP = tempfile.mkdtemp(prefix="winnow-bad-")
 passed = failed = 0
-left_out = []
+left_out = {}  # what is missing -> number of cases
 only = sys.argv[1:]
 
 
@@ -46,6 +46,18 @@ def path(name, data):
 
 def wanted(name):
     return not only or any(w in name for w in only)
+
+
+def have(*programs):
+    """Whether these are built; if not, one more case is left out."""
+    missing = [os.path.basename(p) for p in programs if not os.path.exists(p)]
+    if missing:
+        leave_out(f"{missing[0]} is not built")
+    return not missing
+
+
+def leave_out(why):
+    left_out[why] = left_out.get(why, 0) + 1
 
 
 def row(case, said, good, why=""):
@@ -71,8 +83,7 @@ def program(case, argv, want, *names, env=None, stdin=None, seconds=20, bound=RU
     """Runs argv to its end; `want` is its exit code."""
     if not wanted(case):
         return
-    if not all(os.path.exists(p) for p in [argv[0], *(env or {}).values()]):
-        left_out.append(case)
+    if not have(argv[0], *(env or {}).values()):
         return
     started = time.monotonic()
     with tempfile.TemporaryFile() as out:
@@ -278,8 +289,7 @@ def ask(case, want, names, answer):
     """One case against the daemon: `answer` is called and gives (status, text)."""
     if not wanted(case):
         return
-    if daemon.process is None:
-        left_out.append(case)
+    if not have(WINNOWD):
         return
     status, text = answer()
     if not daemon.alive():

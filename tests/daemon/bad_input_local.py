@@ -15,9 +15,8 @@ import zlib
 
 import numpy as np
 
-import bad_input
 import onnx_bytes as ox
-from bad_input import TMP, WINNOW, WINNOWD, WORKER, judge, npy, npz, path, png, program, row, wanted, zipped
+from bad_input import TMP, WINNOW, WINNOWD, WORKER, have, judge, npy, npz, path, png, program, row, wanted, zipped
 
 
 # ---- model files ----
@@ -404,8 +403,7 @@ def uploads():
         case_name = "upload: " + name
         if not wanted(case_name):
             return
-        if not os.path.exists(WORKER):
-            bad_input.left_out.append(case_name)
+        if not have(WORKER):
             return
         before = set(os.listdir(TMP))
         job = job_directory("upload", upload_name, data, data_digest)

@@ -131,7 +131,7 @@ def rpcs():
 
     def call(name, message, want, *names, method=infer):
         if bad_input.grpc is None:
-            bad_input.left_out.append("gRPC: " + name)
+            bad_input.leave_out("Python's grpc is not installed")
         else:
             ask("gRPC: " + name, want, names, lambda: daemon.call(method, message))
 

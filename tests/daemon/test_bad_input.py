@@ -41,10 +41,10 @@ def main():
     print(f"{'verdict':6} {'case':58} | what it returned")
     for part in (*bad_input_local.PARTS, start_daemon, *bad_input_wire.PARTS, stop_daemon):
         part()
-    for name in bad_input.left_out:
-        print(f"left out: {name} (a program it needs is not there)")
+    for why, n in bad_input.left_out.items():
+        print(f"left out: {n} cases: {why}")
     print(f"{time.monotonic() - start:.0f} s")
-    print(f"{bad_input.passed} passed, {bad_input.failed} failed, {len(bad_input.left_out)} left out")
+    print(f"{bad_input.passed} passed, {bad_input.failed} failed, {sum(bad_input.left_out.values())} left out")
     shutil.rmtree(TMP, ignore_errors=True)
     return 1 if bad_input.failed or not bad_input.passed else 0
 
