@@ -95,6 +95,17 @@ static enum winnow_status qlinear_matmul(struct wn_graph *g, struct wn_node node
     return put_layer(g, "QLinear", &node, at, node.in[0], qw.w, WN_NONE, f, err);
 }
 
+/* Scale and zero point of `v` at inputs i and i + 1; an omitted zero point is 0, for i8 that is 128 in u8 terms. */
+static bool param_of(const struct wn_graph *g, const struct wn_node *node, unsigned i, wn_vid v, struct wn_qparam *ret)
+{
+    enum winnow_dtype dtype, is = g->values.at[v].type.dtype;
+    if ((is != WINNOW_U8 && is != WINNOW_I8) || !wn_qparam_of(g, node, i, i + 1, ret, &dtype))
+        return false;
+    if (wn_in(node, i + 1) == WN_NONE && is == WINNOW_I8)
+        ret->zp = 128;
+    return true;
+}
+
 static bool same_shape(const struct wn_graph *g, wn_vid a, wn_vid b)
 {
     const struct wn_type *x = &g->values.at[a].type, *y = &g->values.at[b].type;
@@ -105,10 +116,9 @@ static enum winnow_status qlinear_add(struct wn_graph *g, struct wn_node node, s
                                       struct winnow_err *err)
 {
     struct wn_qparam a, b, y;
-    enum winnow_dtype t;
     if (wn_const_of(g, node.in[0]) || wn_in(&node, 3) == WN_NONE || wn_const_of(g, node.in[3]) ||
-        !same_shape(g, node.in[0], node.in[3]) || !wn_qparam_of(g, &node, 1, 2, &a, &t) ||
-        !wn_qparam_of(g, &node, 4, 5, &b, &t) || !wn_qparam_of(g, &node, 6, 7, &y, &t))
+        !same_shape(g, node.in[0], node.in[3]) || !param_of(g, &node, 1, node.in[0], &a) ||
+        !param_of(g, &node, 4, node.in[3], &b) || !param_of(g, &node, 6, node.out[0], &y))
         return WINNOW_OK;
     struct wn_fused_qelt f = { .a_mul = (float)((double)a.scale / y.scale),
                                .b_mul = (float)((double)b.scale / y.scale),
@@ -129,9 +139,8 @@ static enum winnow_status qlinear_gap(struct wn_graph *g, struct wn_node node, s
                                       struct winnow_err *err)
 {
     struct wn_qparam a, y;
-    enum winnow_dtype t;
-    if (wn_node_int(&node, "channels_last", 0) || !wn_qparam_of(g, &node, 1, 2, &a, &t) ||
-        !wn_qparam_of(g, &node, 3, 4, &y, &t))
+    if (wn_node_int(&node, "channels_last", 0) || !param_of(g, &node, 1, node.in[0], &a) ||
+        !param_of(g, &node, 3, node.out[0], &y))
         return WINNOW_OK;
     struct wn_fused_qelt f = { .a_mul = (float)((double)a.scale / y.scale), .a_zp = a.zp, .y_zp = y.zp, .q_hi = 255 };
     void *fused = wn_fused_dup(g, &f, sizeof f);
@@ -141,6 +150,78 @@ static enum winnow_status qlinear_gap(struct wn_graph *g, struct wn_node node, s
                    wn_fused_add(g, "QGlobalAveragePool", node.name, &in, 1, out, fused)
                ? WINNOW_OK
                : WN_OOM(err, &node);
+}
+
+/* The dequantized twin of x; WN_NONE: out of memory. */
+static wn_vid to_f32(struct wn_graph *g, const char *name, wn_vid x, struct wn_qparam q)
+{
+    struct wn_fused_qelt f = { .a_mul = q.scale, .a_zp = q.zp };
+    void *fused = wn_fused_dup(g, &f, sizeof f);
+    wn_vid in = wn_as_u8(g, x), y = wn_like(g, x, WINNOW_F32);
+    return fused && in != WN_NONE && y != WN_NONE && wn_fused_add(g, "Dequantize", name, &in, 1, y, fused) ? y
+                                                                                                           : WN_NONE;
+}
+
+/* x f32 quantized into y (u8 or i8). */
+static bool from_f32(struct wn_graph *g, const char *name, wn_vid x, wn_vid y, struct wn_qparam q)
+{
+    struct wn_fused_qelt f = { .a_mul = q.scale, .y_zp = q.zp, .q_hi = 255 };
+    void *fused = wn_fused_dup(g, &f, sizeof f);
+    wn_vid out = wn_u8_result(g, y);
+    return fused && out != WN_NONE && wn_fused_add(g, "Quantize", name, &x, 1, out, fused);
+}
+
+/* A function between Dequantize and Quantize: quant_eltwise.c makes it a table. */
+static enum winnow_status qlinear_unary(struct wn_graph *g, struct wn_node node, struct wn_node *at,
+                                        struct winnow_err *err)
+{
+    struct wn_qparam x, y;
+    const char *op = strcmp(node.op_type, "QLinearSigmoid") == 0 ? "Sigmoid" : "LeakyRelu";
+    if (wn_const_of(g, node.in[0]) || !param_of(g, &node, 1, node.in[0], &x) || !param_of(g, &node, 3, node.out[0], &y))
+        return WINNOW_OK;
+    wn_graph_kill(g, at);
+    wn_vid in = to_f32(g, node.name, node.in[0], x), out = wn_like(g, node.out[0], WINNOW_F32);
+    struct wn_node *f =
+        in == WN_NONE || out == WN_NONE ? NULL : wn_graph_add_node(g, "", op, node.name, &in, 1, &out, 1);
+    if (!f)
+        return WN_OOM(err, &node);
+    f->opset = 16;
+    f->attr = node.attr;
+    f->n_attr = node.n_attr;
+    f->op = wn_ops_find("", op, f->opset);
+    return from_f32(g, node.name, out, node.out[0], y) ? WINNOW_OK : WN_OOM(err, &node);
+}
+
+/* Each input requantized to the output's scale (quant_move.c makes that a table, or nothing), then a plain Concat. */
+static enum winnow_status qlinear_concat(struct wn_graph *g, struct wn_node node, struct wn_node *at,
+                                         struct winnow_err *err)
+{
+    wn_vid in[WN_OP_MAX_IN];
+    struct wn_qparam x[WN_OP_MAX_IN], y;
+    unsigned n = 0;
+    enum winnow_dtype dtype = g->values.at[node.out[0]].type.dtype;
+    if (!param_of(g, &node, 0, node.out[0], &y))
+        return WINNOW_OK;
+    for (unsigned i = 2; i + 2 < node.n_in; i += 3, n++) {
+        in[n] = node.in[i];
+        if (in[n] == WN_NONE || wn_const_of(g, in[n]) || !param_of(g, &node, i + 1, in[n], &x[n]))
+            return WINNOW_OK;
+    }
+    wn_graph_kill(g, at);
+    for (unsigned i = 0; i < n; i++) {
+        wn_vid f = to_f32(g, node.name, in[i], x[i]);
+        in[i] = wn_like(g, in[i], dtype);
+        if (f == WN_NONE || in[i] == WN_NONE || !from_f32(g, node.name, f, in[i], y))
+            return WN_OOM(err, &node);
+    }
+    struct wn_node *cat = wn_graph_add_node(g, "", "Concat", node.name, in, n, node.out, 1);
+    if (!cat)
+        return WN_OOM(err, &node);
+    cat->opset = 13;
+    cat->attr = node.attr;
+    cat->n_attr = node.n_attr;
+    cat->op = wn_ops_find("", "Concat", cat->opset);
+    return WINNOW_OK;
 }
 
 static const struct {
@@ -155,6 +236,9 @@ static const struct {
     { "com.microsoft", "DequantizeLinear", dequantize },
     { "com.microsoft", "QLinearAdd", qlinear_add },
     { "com.microsoft", "QLinearGlobalAveragePool", qlinear_gap },
+    { "com.microsoft", "QLinearSigmoid", qlinear_unary },
+    { "com.microsoft", "QLinearLeakyRelu", qlinear_unary },
+    { "com.microsoft", "QLinearConcat", qlinear_concat },
 };
 
 enum winnow_status wn_pass_quant_forms(struct wn_graph *g, struct winnow_err *err)
