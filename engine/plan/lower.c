@@ -3,6 +3,7 @@
 
 #include <string.h>
 #include "engine/plan/planes.h"
+#include "engine/plan/q8.h"
 
 /* ---- steps and buffers ---- */
 
@@ -248,7 +249,8 @@ static enum winnow_status index_graph(struct wn_lower *lo)
     lo->user_at = wn_arena_calloc(arena, n + 2, sizeof *lo->user_at);
     lo->output = wn_arena_calloc(arena, n + 1, sizeof *lo->output);
     lo->choice = wn_arena_calloc(arena, g->nodes.n + 1, sizeof *lo->choice);
-    if (!lo->user_at || !lo->output || !lo->choice)
+    lo->form_wish = wn_arena_calloc(arena, n + 1, sizeof *lo->form_wish);
+    if (!lo->user_at || !lo->output || !lo->choice || !lo->form_wish)
         return wn_fail(lo->err, WINNOW_E_NOMEM, "plan");
     for (size_t i = g->outputs.n; i-- > 0;)
         lo->output[g->outputs.at[i]] = (uint32_t)i + 1;
@@ -282,6 +284,7 @@ enum winnow_status wn_plan_lower(struct wn_plan *plan, struct winnow_model *mode
     place_known(&lo);
     WN_TRY(index_graph(&lo));
     WN_TRY(wn_geometry_make(&lo));
+    WN_TRY(wn_q8_wishes(&lo));
     for (size_t i = 0; i < plan->g.nodes.n; i++) {
         const struct wn_node *node = &plan->g.nodes.at[i];
         bool done = node->dead;

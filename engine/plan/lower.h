@@ -17,6 +17,7 @@ struct wn_lower {
     uint32_t *user_at, *user;     /* [values + 1], into user: the nodes that read a value, once per input */
     uint32_t *output;             /* [values] 1 + the number of the output that a value is, or 0 */
     struct wn_q8_choice **choice; /* [nodes] made so far; q8.h */
+    int8_t *form_wish;            /* [values] > 0: the convolutions behind it want byte planes; < 0: quads */
 };
 
 /** Append a step for `node`; later calls of wn_lower_touch() mark the buffers it uses. NULL when out of memory. */

@@ -5,6 +5,7 @@
 #include "engine/kernels/f32_gemv/f32_gemv.h"
 #include "engine/kernels/pool/f32.h"
 #include "engine/plan/planes.h"
+#include "engine/plan/q8.h"
 
 static enum winnow_status finish(struct wn_lower *lo, const struct wn_node *node, const char *family,
                                  void (*run)(const struct wn_step *, struct wn_exec *, unsigned, unsigned),
@@ -240,7 +241,7 @@ enum winnow_status wn_lower_concat(struct wn_lower *lo, const struct wn_node *no
     if (!wn_node_is(node, "Concat") || wn_spatial_of(lo, node, &geom) != WN_SPATIAL_SAME)
         return WINNOW_OK;
     bool f32 = wn_lower_type(lo, node->out[0])->dtype == WINNOW_F32;
-    enum wn_form form = f32 ? WN_FORM_F32 : whole_quads(lo, node) ? WN_FORM_QUAD : WN_FORM_PLANE8;
+    enum wn_form form = f32 ? WN_FORM_F32 : whole_quads(lo, node) ? wn_q8_out_form(lo, node->out[0]) : WN_FORM_PLANE8;
     struct concat_arg *a = wn_arena_calloc(&lo->plan->arena, 1, sizeof *a);
     if (!a || !(a->x = wn_arena_calloc(&lo->plan->arena, node->n_in, sizeof *a->x)))
         return wn_fail(lo->err, WINNOW_E_NOMEM, "node '%s'", node->name);

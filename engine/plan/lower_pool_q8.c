@@ -63,7 +63,9 @@ static enum winnow_status global(struct wn_lower *lo, const struct wn_node *node
     const struct wn_fused_qelt *f = node->fused;
     int64_t d[4];
     wn_nchw(wn_lower_type(lo, node->in[0]), d);
-    bool quad = d[1] % 4 == 0;
+    const struct wn_loc *in = lo->plan->place[node->in[0]].form;
+    bool planes = in[WN_FORM_QUAD].kind == WN_LOC_NONE && in[WN_FORM_PLANE8].kind != WN_LOC_NONE;
+    bool quad = d[1] % 4 == 0 && !planes;
     struct global_arg *a = wn_arena_calloc(&lo->plan->arena, 1, sizeof *a);
     if (!a)
         return wn_fail(lo->err, WINNOW_E_NOMEM, "node '%s'", node->name);

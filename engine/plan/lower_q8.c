@@ -171,21 +171,40 @@ enum winnow_status wn_q8_choose(struct wn_lower *lo, const struct wn_node *node,
     return WINNOW_OK;
 }
 
-/* Bytes per plane when everyone who reads v wants planes, else quads. */
-enum winnow_status wn_q8_out_form(struct wn_lower *lo, wn_vid v, enum wn_form *ret)
+/* Steps that read and write whatever form their input is in. */
+static bool passes_on(const struct wn_node *node)
+{
+    return wn_fused_is(node, "QAdd") || wn_fused_is(node, "Requantize") || wn_fused_is(node, "QAveragePool") ||
+           wn_node_is(node, "MaxPool") || wn_node_is(node, "Concat");
+}
+
+enum winnow_status wn_q8_wishes(struct wn_lower *lo)
 {
     const struct wn_graph *g = &lo->plan->g;
-    bool any = false, all = true;
-    for (uint32_t i = lo->user_at[v]; i < lo->user_at[v + 1] && all; i++) {
-        const struct wn_node *user = &g->nodes.at[lo->user[i]];
-        struct wn_q8_choice c = { 0 };
-        if (wn_fused_is(user, "QConv") && user->in[0] == v)
+    for (size_t i = g->nodes.n; i-- > 0 && !lo->reference;) {
+        const struct wn_node *node = &g->nodes.at[i];
+        int wish = 0;
+        if (node->dead || node->n_out != 1)
+            continue;
+        wn_vid y = node->out[0];
+        for (uint32_t k = lo->user_at[y]; k < lo->user_at[y + 1]; k++) {
+            const struct wn_node *user = &g->nodes.at[lo->user[k]];
+            struct wn_q8_choice c = { 0 };
+            if (passes_on(user))
+                wish += lo->form_wish[user->out[0]];
+            if (!wn_fused_is(user, "QConv") || user->in[0] != y)
+                continue;
             WN_TRY(wn_q8_choose(lo, user, &c));
-        any = true;
-        all = c.fits && (c.kind == WN_Q8_SPMM || c.kind == WN_Q8_STEM);
+            wish += c.fits ? c.kind == WN_Q8_SPMM || c.kind == WN_Q8_STEM ? 1 : -1 : 0;
+        }
+        lo->form_wish[y] = (int8_t)((wish > 0) - (wish < 0));
     }
-    *ret = any && all ? WN_FORM_PLANE8 : WN_FORM_QUAD;
     return WINNOW_OK;
+}
+
+enum wn_form wn_q8_out_form(const struct wn_lower *lo, wn_vid v)
+{
+    return lo->form_wish[v] > 0 ? WN_FORM_PLANE8 : WN_FORM_QUAD;
 }
 
 /* ---- the step ---- */
@@ -433,7 +452,7 @@ enum winnow_status wn_lower_conv_q8(struct wn_lower *lo, const struct wn_node *n
     enum wn_form in_form = planes ? WN_FORM_PLANE8 : WN_FORM_QUAD, out_form = WN_FORM_F32;
     WN_TRY(wn_planes_source(lo, node, &win, in_form, (uint8_t)f->x_zp, &src));
     if (!f->y_f32)
-        WN_TRY(wn_q8_out_form(lo, node->out[0], &out_form));
+        out_form = wn_q8_out_form(lo, node->out[0]);
     WN_TRY(wn_planes_new(lo, node->out[0], out_form, &a->y));
     a->x = src.planes;
     a->channel_bytes = src.channel_bytes;

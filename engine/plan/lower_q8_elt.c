@@ -117,9 +117,12 @@ static enum winnow_status on_plain(struct wn_lower *lo, const struct wn_node *no
     return WINNOW_OK;
 }
 
-/* The form an elementwise step reads and writes: what its input is in. */
+/* The form an elementwise step reads and writes: what its input is in, or what is wanted where it is in both. */
 static enum wn_form form_of(const struct wn_lower *lo, wn_vid v)
 {
+    if (lo->plan->place[v].form[WN_FORM_QUAD].kind != WN_LOC_NONE &&
+        lo->plan->place[v].form[WN_FORM_PLANE8].kind != WN_LOC_NONE)
+        return wn_q8_out_form(lo, v);
     return lo->plan->place[v].form[WN_FORM_QUAD].kind == WN_LOC_NONE &&
                    lo->plan->place[v].form[WN_FORM_PLANE8].kind != WN_LOC_NONE
                ? WN_FORM_PLANE8
@@ -194,7 +197,7 @@ enum winnow_status wn_lower_eltwise_q8(struct wn_lower *lo, const struct wn_node
     } else {
         enum wn_form x = quantize ? WN_FORM_F32 : form_of(lo, node->in[0]), y = dequantize ? WN_FORM_F32 : x;
         if (quantize)
-            WN_TRY(wn_q8_out_form(lo, node->out[0], &y));
+            y = wn_q8_out_form(lo, node->out[0]);
         WN_TRY(on_planes(lo, node, x, y, a));
     }
     return add_step(lo, node, quantize || dequantize ? "move_q8" : "eltwise_q8", a);

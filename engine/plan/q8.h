@@ -17,9 +17,11 @@ struct wn_q8_choice {
 
 /** Deterministic: weights, shapes and instruction set decide. */
 enum winnow_status wn_q8_choose(struct wn_lower *lo, const struct wn_node *node, struct wn_q8_choice *ret);
-/** The form in which a producer of u8 value v should leave it: planes when all its readers are unstructured sparse
- *  convolutions or stems, else quads. */
-enum winnow_status wn_q8_out_form(struct wn_lower *lo, wn_vid v, enum wn_form *ret);
+/** Ask every convolution which form it reads; elementwise steps and pools between pass the wish on. Before lowering. */
+enum winnow_status wn_q8_wishes(struct wn_lower *lo);
+/** The form in which a producer of u8 value v should leave it: planes when most convolutions behind it are unstructured
+ *  sparse ones or stems, else quads. */
+enum wn_form wn_q8_out_form(const struct wn_lower *lo, wn_vid v);
 /** [O] bias of a QConv or QLinear with the zero points' share in it; NULL: out of memory. */
 const int32_t *wn_q8_bias(struct wn_lower *lo, const struct wn_node *node);
 

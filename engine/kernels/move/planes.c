@@ -84,8 +84,12 @@ static const int8_t in_order[64] = { 0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  10,
                 memcpy(dst + (size_t)slot[0] * phase, src, (size_t)w * sizeof *dst);                                   \
             return;                                                                                                    \
         }                                                                                                              \
-        if (sw == 2 && slot[0] >= 0 && slot[1] >= 0) {                                                                 \
-            halve_##bits(src, (size_t)w, dst + (size_t)slot[0] * phase, dst + (size_t)slot[1] * phase);                \
+        if (sw == 2) {                                                                                                 \
+            type other[128]; /* for the phase that nobody reads */                                                     \
+            type *even = dst + (size_t)WN_MAX(slot[0], 0) * phase, *odd = dst + (size_t)WN_MAX(slot[1], 0) * phase;    \
+            for (int32_t x = 0; x < w && (slot[0] >= 0 || slot[1] >= 0); x += 256)                                     \
+                halve_##bits(src + x, (size_t)WN_MIN(w - x, 256), slot[0] < 0 ? other : even + x / 2,                  \
+                             slot[1] < 0 ? other : odd + x / 2);                                                       \
             return;                                                                                                    \
         }                                                                                                              \
         for (int32_t px = 0; px < sw; px++)                                                                            \
