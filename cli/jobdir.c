@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -134,17 +133,6 @@ enum winnow_status wn_jobdir_make(const char *dir, const struct wn_jobdir_spec *
     if (spec->recipe)
         WN_TRY(copy_file(spec->recipe, recipe, err));
     return write_job(dir, spec, err);
-}
-
-static int remove_one(const char *path, const struct stat *st, int kind, struct FTW *at)
-{
-    return remove(path);
-}
-
-enum winnow_status wn_jobdir_remove(const char *dir, struct winnow_err *err)
-{
-    return nftw(dir, remove_one, 16, FTW_DEPTH | FTW_PHYS) == 0 ? WINNOW_OK
-                                                                : wn_fail_errno(err, errno, "removing %s", dir);
 }
 
 enum winnow_status wn_jobdir_read_json(const char *path, json_t **ret, struct winnow_err *err)

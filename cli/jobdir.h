@@ -25,9 +25,6 @@ WINNOW_MUST_USE enum winnow_status wn_jobdir_make(const char *dir, const struct 
  *  model.onnx: E_NOT_FOUND. */
 WINNOW_MUST_USE enum winnow_status wn_jobdir_copy_model(const char *from, const char *to, struct winnow_err *err);
 
-/** Remove the folder `dir` and everything in it (folders, regular files and links; links are not followed). */
-WINNOW_MUST_USE enum winnow_status wn_jobdir_remove(const char *dir, struct winnow_err *err);
-
 /** Read a JSON object of at most 16 MiB. */
 WINNOW_MUST_USE enum winnow_status wn_jobdir_read_json(const char *path, json_t **ret, struct winnow_err *err);
 

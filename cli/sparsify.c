@@ -10,6 +10,7 @@
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
+#include "base/tree.h"
 #include "cli/cli.h"
 #include "cli/jobdir.h"
 #include "cli/progress.h"
@@ -265,19 +266,19 @@ int wn_cli_sparsify(int argc, char **argv)
     bool made = false;
     if (!dir)
         status = wn_fail(&err, WINNOW_E_NOMEM, "%s", a.out);
-    else if (mkdir(a.out, 0777) != 0 && errno != EEXIST)
-        status = wn_fail_errno(&err, errno, "%s", a.out);
-    else if (mkdir(dir, 0777) != 0)
+    else
+        status = wn_tree_make(a.out, &err);
+    if (status == WINNOW_OK && mkdir(dir, 0777) != 0)
         status = wn_fail_errno(&err, errno, "%s", dir);
     else
-        made = true;
+        made = status == WINNOW_OK;
     if (made)
         status = work(&a, dir, &err);
     if (made && !a.keep && status == WINNOW_OK)
-        status = wn_jobdir_remove(dir, &err);
+        status = wn_tree_remove(dir, &err);
     else if (made && !a.keep) {
         struct winnow_err ignored;
-        if (wn_jobdir_remove(dir, &ignored) != WINNOW_OK)
+        if (wn_tree_remove(dir, &ignored) != WINNOW_OK)
             fprintf(stderr, "%s: %s\n", argv[0], ignored.msg);
     }
     return status == WINNOW_OK ? WN_EXIT_OK : wn_cli_fail(argv[0], &err);

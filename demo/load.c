@@ -313,7 +313,7 @@ static void add_picture(struct load *l, struct argp_state *state, char *path)
     if (l->n_pictures == LOAD_MAX_PICTURES)
         argp_error(state, "at most %d pictures", LOAD_MAX_PICTURES);
     p->path = path;
-    if (wn_file_read(path, 1 << 16, &p->bytes, &p->n, &err) != WINNOW_OK)
+    if (wn_file_read(path, (size_t)8 << 20, &p->bytes, &p->n, &err) != WINNOW_OK)
         argp_error(state, "%s", err.msg);
     l->n_pictures++;
 }

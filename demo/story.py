@@ -436,7 +436,7 @@ def act_wrong(server, ports, picture, right, strict):
 
 
 def act_load(ports, picture):
-    title(2, f"A steady load starts: {RATE} requests/s, half of them gRPC; every answer is checked against the model file.")
+    title(2, f"A steady load starts: {RATE} requests/s, half of them gRPC; every answer is held against the model file.")
     folder = os.path.join(STATE, "asked")
     run([MAKER, "set", "--style", "base", "--number", "25", "--seed", "31", folder], quiet=True)
     pictures = sorted(os.path.join(d, f) for d, _, fs in os.walk(folder) for f in fs)
@@ -617,6 +617,7 @@ def main():
         SCREEN.no_status()
         say(f"{RED}demo: {type(e).__name__ if not isinstance(e, Stop) else 'stopped'}: {e}{PLAIN}")
         NOT_AS_TOLD.append(str(e))
+        say(f"   the daemon's log: {STATE}/winnowd.log")
     except KeyboardInterrupt:
         SCREEN.no_status()
         NOT_AS_TOLD.append("interrupted")
