@@ -41,6 +41,7 @@ struct daemon {
     struct wn_net *net;
     struct wn_buf ports; /* a line for each listener: for WINNOW_PORT_FILE */
     char status[200];    /* last told to systemd */
+    bool told_ready;     /* READY=1 was sent */
 };
 
 static atomic_bool drained;
@@ -243,16 +244,22 @@ static enum winnow_status start(struct daemon *d, struct winnow_err *err)
     WN_TRY(wn_net_new(&opts, wn_api_handler(d->api), &d->net, err));
     wn_api_set_net(d->api, d->net);
     wn_api_set_ready(d->api, true);
-    WN_TRY(listen_all(d, err));
-    sd_notify(0, "READY=1");
-    return WINNOW_OK;
+    return listen_all(d, err);
 }
 
 /* ---- while it runs, and the end ---- */
+/** READY=1 once the models that were there at the start are loaded (or have failed to); until then more time is asked
+ *  for, so that a slow load is no failed start. */
 static void tell_status(struct daemon *d)
 {
     char text[sizeof d->status];
-    snprintf(text, sizeof text, "STATUS=%s", wn_api_is_ready(d->api) ? "ready" : "loading models");
+    bool ready = wn_api_is_ready(d->api);
+    if (ready && !d->told_ready)
+        sd_notify(0, "READY=1");
+    else if (!d->told_ready)
+        sd_notify(0, "EXTEND_TIMEOUT_USEC=30000000");
+    d->told_ready = d->told_ready || ready;
+    snprintf(text, sizeof text, "STATUS=%s", ready ? "ready" : "loading models");
     if (strcmp(text, d->status) != 0) {
         memcpy(d->status, text, sizeof text);
         sd_notify(0, text);
@@ -286,7 +293,7 @@ static int serve_until_stopped(struct daemon *d, const sigset_t *set)
         watchdog_us = 0;
     uint64_t step = watchdog_us ? WN_MIN(watchdog_us / 2, (uint64_t)1000000) : 1000000;
     for (;;) {
-        int sig = wait_signal(set, step, false);
+        int sig = wait_signal(set, d->told_ready ? step : WN_MIN(step, (uint64_t)50000), false);
         if (sig == SIGTERM || sig == SIGINT)
             return sig;
         if (sig == SIGHUP)

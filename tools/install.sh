@@ -28,7 +28,10 @@ for page in docs/man/*.md; do
 done
 put 644 README.md "$root/share/doc/winnow/README.md" 2>/dev/null || true
 for unit in systemd/*.service systemd/*.socket systemd/*.slice; do
-    [ -f "$unit" ] && put 644 "$unit" "$root/lib/systemd/system/$(basename "$unit")"
+    [ -f "$unit" ] || continue
+    to="$root/lib/systemd/system/$(basename "$unit")"
+    put 644 "$unit" "$to"
+    sed -i "s|/usr/bin/winnow|$PREFIX/bin/winnow|g" "$to" # units say where a package puts the programs
 done
 for f in systemd/*.sysusers; do
     [ -f "$f" ] && put 644 "$f" "$root/lib/sysusers.d/$(basename "$f" .sysusers).conf"

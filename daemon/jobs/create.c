@@ -185,7 +185,7 @@ static void get_target(struct create *c, const char *model)
         snprintf(name, sizeof name, "%.128s-%.128s", model, suffix);
     if (!model_name_valid(name))
         bad(c, suffix ? "suffix" : "target", "'%.140s' is no name for a model", name);
-    snprintf(c->row.target, sizeof c->row.target, "%s", name);
+    snprintf(c->row.target, sizeof c->row.target, "%.*s", (int)sizeof c->row.target - 1, name);
     keep(c, "suffix", json_object_get(c->call.in, "suffix"));
 }
 

@@ -31,7 +31,7 @@ enum wn_verdict { WN_VERDICT_PROMOTE, WN_VERDICT_WAIT, WN_VERDICT_REFUSE };
 const char *wn_verdict_name(enum wn_verdict v);
 
 #define WN_GATE_REASON 400
-/** Decide (DESIGN section 7). `anchor` may have no rows, `eval` must have been read. `reason` [WN_GATE_REASON] says
+/** Decide. `anchor` may have no rows, `eval` must have been read. `reason` [WN_GATE_REASON] says
  * why, with the numbers. */
 enum wn_verdict wn_gate_decide(const struct wn_gate_rules *rules, const struct wn_gate_figures *anchor,
                                const struct wn_gate_figures *eval, char *reason);

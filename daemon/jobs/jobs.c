@@ -2,7 +2,7 @@
  *
  * DESIGN  One thread owns the database and decides; whatever blocks is a task of another thread that comes back with a
  *         result. A stage is entered durably before its work begins and its work can be done twice, so that a kill at
- *         any point only costs doing it again (DESIGN section 7). */
+ *         any point only costs doing it again. */
 #include "daemon/jobs/internal.h"
 
 #include <errno.h>

@@ -57,7 +57,7 @@ static void name_from_jobs(struct wn_jobs *jobs, struct wn_file_row *row)
             if (name)
                 snprintf(row->filename, sizeof row->filename, "%s", name);
             if (id && wn_id_valid(id, "file-"))
-                snprintf(row->id, sizeof row->id, "%s", id);
+                snprintf(row->id, sizeof row->id, "%.*s", (int)sizeof row->id - 1, id);
         }
         json_decref(o);
         json_decref(request);
@@ -69,7 +69,7 @@ static enum winnow_status take_file_in(struct wn_jobs *jobs, const char *sha256,
 {
     struct wn_file_row row = { .bytes = st->st_size, .created_s = st->st_mtim.tv_sec };
     wn_new_id("file-", row.id);
-    snprintf(row.sha256, sizeof row.sha256, "%s", sha256);
+    snprintf(row.sha256, sizeof row.sha256, "%.*s", (int)sizeof row.sha256 - 1, sha256);
     snprintf(row.purpose, sizeof row.purpose, "fine-tune");
     snprintf(row.filename, sizeof row.filename, "%.12s", sha256);
     name_from_jobs(jobs, &row);
@@ -186,7 +186,7 @@ static bool row_from_folder(struct wn_jobs *jobs, const char *id, const json_t *
     WN_CLEANUP(wn_freep) char *more = wn_ft_path(jobs, id, "request.json");
     json_t *request = more ? wn_json_file(more, NULL) : NULL;
     *row = (struct wn_job_row){ .stage = WN_STAGE_WORK, .status = WN_JOB_QUEUED, .doc = json_object() };
-    snprintf(row->id, sizeof row->id, "%s", id);
+    snprintf(row->id, sizeof row->id, "%.*s", (int)sizeof row->id - 1, id);
     copy_text(row->model, sizeof row->model, o, "model");
     copy_text(row->target, sizeof row->target, o, "target");
     copy_text(row->training_file, sizeof row->training_file, request, "training_file");

@@ -437,7 +437,7 @@ static void tell_gone(struct wn_exchange *x)
         h->on_gone(x, h->arg);
 }
 
-/* The codes that gRPC clients understand (serving.md 5.1). */
+/* The codes that gRPC clients understand. */
 static int grpc_status(int status)
 {
     switch (status) {

@@ -689,7 +689,7 @@ static size_t h1_queued(const struct wn_exchange *x)
 }
 
 /* ---- the connection ---- */
-/* Half-closed: a client that still waits for a response it did not get is treated as gone, as serving.md 5.4 says. */
+/* Half-closed: a client that still waits for a response it did not get is treated as gone. */
 static void h1_eof(struct wn_conn *conn)
 {
     struct wn_h1 *h1 = conn->h1;

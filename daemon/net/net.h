@@ -68,7 +68,7 @@ struct wn_body_sink {
     void *arg;
 };
 
-/** Limits and timeouts; the config room fills it (serving.md 5.2 suggests the values). 0 = the value named here. */
+/** Limits and timeouts; the config room fills it. 0 = the value named here. */
 struct wn_net_opts {
     unsigned loops;             /* event loop threads; 0 = 1 per 2 CPUs, at least 1 */
     unsigned max_connections;   /* 10 000 */

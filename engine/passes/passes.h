@@ -19,7 +19,7 @@ WINNOW_MUST_USE enum winnow_status wn_pass_fold_batchnorm(struct wn_graph *g, st
  *  the proof below. The graph is sorted and inferred. */
 WINNOW_MUST_USE enum winnow_status wn_pass_shapes(struct wn_graph *g, struct winnow_err *err);
 
-/** Prove that each output row depends on its own input row only (DESIGN.md 4): every input and output must carry the
+/** Prove that each output row depends on its own input row only: every input and output must carry the
  *  batch as a dynamic axis 0. `why` is set to an arena string when false. */
 bool wn_rows_independent(struct wn_graph *g, const char **why);
 

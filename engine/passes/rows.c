@@ -1,4 +1,4 @@
-/* rows.c: the proof that each output row depends on its own input row only (DESIGN: batch rows are independent, or
+/* rows.c: the proof that each output row depends on its own input row only (batch rows are independent, or
  * requests are not merged). Every value carries the batch on one axis, not at all, or in a way the rules cannot follow;
  * each operator's rule (ops.h) says which axis it hands on. */
 #include <string.h>

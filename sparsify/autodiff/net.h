@@ -203,7 +203,7 @@ struct wn_net_op *wn_net_add_op(struct wn_arena *arena, struct wn_net_list *list
 
 /* ---- quant.c ---- */
 
-/** Value (logical index) that wants a fake-quantizer behind it (training.md D.7 in short: graph input, inputs and
+/** Value (logical index) that wants a fake-quantizer behind it ( graph input, inputs and
  * outputs after activation of weighted layers, sums, averages; not the last output). */
 bool wn_net_wants_observer(const struct wn_net *net, int val);
 /** Put a fake-quantizer behind logical value `val`, before the plan is made. */

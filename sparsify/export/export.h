@@ -1,6 +1,6 @@
 /* export.h: from a trainer to files: what is served, and what can be trained again.
  *
- * Source of the form: ONNX QuantizeLinear/DequantizeLinear; training.md D.9. */
+ * Source of the form: ONNX QuantizeLinear/DequantizeLinear. */
 #ifndef WN_EXPORT_H
 #define WN_EXPORT_H
 

@@ -82,7 +82,7 @@ bool wn_mask_type_of(const char *name, enum wn_mask_type *ret);
 
 /** Choose masks: exactly round(sparsity * groups) groups of lowest mean |w| are pruned, ties by position, pruned ones
  *  stay pruned, every output channel keeps a weight. `together`: one ranking over all tensors, else one each.
- *  Source: training.md D.2. masks [n]: [param->n] bytes each, written. */
+ *  masks [n]: [param->n] bytes each, written. */
 enum winnow_status wn_mask_choose(struct wn_param *const *params, size_t n, double sparsity, bool together,
                                   enum wn_mask_type type, uint8_t *const *masks, struct winnow_err *err);
 

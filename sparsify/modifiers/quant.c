@@ -1,4 +1,4 @@
-/* quant.c: quantization-aware training from a given epoch on.  Source: training.md D.7; SparseML's
+/* quant.c: quantization-aware training from a given epoch on.  Source: SparseML's
  * QuantizationModifier. */
 #include <stdlib.h>
 #include <string.h>
