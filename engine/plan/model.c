@@ -120,7 +120,8 @@ enum winnow_status winnow_model_load_memory(const void *bytes, size_t n, const c
     if (!m->opts.max_memory_bytes)
         m->opts.max_memory_bytes = DEFAULT_MAX_MEMORY;
     /* weights as they are in the file, widened or dequantized, transposed, and what is folded */
-    if (!wn_mul_size(n, 24, &limit) || !wn_add_size(limit, m->opts.max_memory_bytes, &limit))
+    if (!wn_mul_size(n, 24, &limit) || !wn_add_size(limit, m->opts.max_memory_bytes, &limit) ||
+        !wn_add_size(limit, WN_SKELETON_BYTES, &limit))
         limit = 0;
     wn_arena_init(&m->arena, limit);
     wn_graph_init(&m->g, &m->arena);

@@ -9,6 +9,9 @@
 
 struct wn_packs; /* packs.h */
 
+/** What nodes, names and steps of a model may take beside its weights and activations. */
+#define WN_SKELETON_BYTES ((size_t)64 << 20)
+
 struct winnow_model {
     unsigned magic;
 #define WN_MODEL_MAGIC 0x6d0de1a1u

@@ -33,7 +33,8 @@ enum winnow_status wn_plan_new(struct winnow_model *model, const struct wn_type 
     if (!plan)
         return wn_fail(err, WINNOW_E_NOMEM, "plan");
     size_t limit; /* linked offsets of weights, and shape computations */
-    if (!wn_mul_size(model->arena.total, 4, &limit) || !wn_add_size(limit, model->opts.max_memory_bytes, &limit))
+    if (!wn_mul_size(model->arena.total, 4, &limit) || !wn_add_size(limit, model->opts.max_memory_bytes, &limit) ||
+        !wn_add_size(limit, WN_SKELETON_BYTES, &limit))
         limit = 0;
     wn_arena_init(&plan->arena, limit);
     wn_graph_init(&plan->g, &plan->arena);
