@@ -1,5 +1,5 @@
 #!/bin/sh
-# demo.sh: the whole story of winnow on loopback. ONCE=1 stops the daemon at the end and fails if anything was not as told;
+# demo.sh: the whole story of winnow on loopback. ONCE=1 stops the daemon at the end, and fails if anything was not as told;
 # DATA=path tells it with a folder, zip or IDX file of your own. See demo/README.md.
 set -eu
 cd "$(dirname "$0")/.."

@@ -436,7 +436,7 @@ def act_wrong(server, ports, picture, right, strict):
 
 
 def act_load(ports, picture):
-    title(2, f"A steady load starts: {RATE} requests/s, half of them gRPC; every answer is held against the model file.")
+    title(2, f"A steady load starts: {RATE} requests/s, half of them gRPC. Every answer is held against its model file.")
     folder = os.path.join(STATE, "asked")
     run([MAKER, "set", "--style", "base", "--number", "25", "--seed", "31", folder], quiet=True)
     pictures = sorted(os.path.join(d, f) for d, _, fs in os.walk(folder) for f in fs)
@@ -513,8 +513,8 @@ def act_numbers(load, gate):
     say(f"{BOLD}   What the clients saw{PLAIN}")
     say(f"     requests served {final['served']:,}, failed {final['failed']}, mixed {final['mixed']}")
     for g in final["generations"]:
-        say(f"     generation {g['generation']:<3} version {g['version']:<3} {g['served']:>8,} answers, all as its model "
-            f"file says{'' if g['reference'] and not g['mixed'] else ': NOT CHECKED' if not g['mixed'] else ': NO'}")
+        checked = "NO" if g["mixed"] else "all as its model file says" if g["reference"] else "NOT CHECKED"
+        say(f"     generation {g['generation']:<3} version {g['version']:<3} {g['served']:>8,} answers, {checked}")
         told(g["reference"], f"the answers of generation {g['generation']} were held against its model file")
     say(f"     {'':<12}{'requests':>10}{'p50 ms':>10}{'p99 ms':>10}{'max ms':>10}")
     for name, words in (("before", "before"), ("training", "training"), ("swap", "swap, +-1 s"), ("after", "after"),
@@ -552,8 +552,9 @@ def act_transfer(server, load, job, target, yours):
 def letters_story(server, ports, load, picture, right):
     data = os.path.join(STATE, "new-letters.zip")
     run([MAKER, "set", "--style", "new", "--number", "3000", "--seed", "2", data], quiet=True)
-    job = act_train(server, load, data, "3,000 pictures of the same letters, in fonts and turned as the model never saw "
-                                        "them, are uploaded and trained on.", *RECIPE)
+    words = ("3,000 pictures of the same letters, in fonts and turned as the model never saw them, are uploaded and "
+             "trained on.")
+    job = act_train(server, load, data, words, *RECIPE)
     gate = act_gate(server, ports, load, job, picture, right, True)
     act_shuffled(server, load)
     act_back(server, load, picture)
@@ -569,8 +570,8 @@ def own_story(server, ports, load, picture, right, own):
         if job.get("promotion") == "promoted":
             act_back(server, load, picture)
         return gate
-    job = act_train(server, load, own.file, f"{DATA} has labels of its own: the network is given a new last layer.", *how,
-                    "--target", "yours", "--new-labels")
+    words = f"{DATA} has labels of its own: the network is given a new last layer."
+    job = act_train(server, load, own.file, words, *how, "--target", "yours", "--new-labels")
     return act_transfer(server, load, job, "yours", own.picture)
 
 
@@ -584,8 +585,10 @@ def tell(server, ports):
     act_wrong(server, ports, picture, right, not own)
     load = act_load(ports, picture)
     try:
-        gate = own_story(server, ports, load, picture, right, own) if own else letters_story(server, ports, load, picture,
-                                                                                            right)
+        if own:
+            gate = own_story(server, ports, load, picture, right, own)
+        else:
+            gate = letters_story(server, ports, load, picture, right)
         act_numbers(load, gate)
     except BaseException:
         load.tool.kill()
@@ -596,7 +599,8 @@ def tell(server, ports):
 def three_things(server, pid):
     say()
     say("winnowd stays up. Three things to try:")
-    say(f"   curl -H 'Content-Type: image/png' --data-binary @{STATE}/picture.png '{server}/v2/models/{MODEL}/infer?top_k=3'")
+    say(f"   curl -H 'Content-Type: image/png' --data-binary @{STATE}/picture.png "
+        f"'{server}/v2/models/{MODEL}/infer?top_k=3'")
     say(f"   {WINNOW} models list --server {server}")
     say(f"   {WINNOW} jobs list --server {server}")
     say(f"To stop it: kill {pid}")
