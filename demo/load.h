@@ -12,7 +12,7 @@
 #include "base/vec.h"
 
 #define LOAD_MAX_PICTURES 64
-#define LOAD_MAX_GENS     32
+#define LOAD_MAX_GENS     512
 #define LOAD_LABEL        64
 
 /** What a response said. */
