@@ -373,7 +373,10 @@ static enum winnow_status check(struct create *c, struct winnow_err *err)
     char verb[] = "check";
     char *argv[] = { jobs->worker, verb, c->staging, NULL };
     struct wn_run run;
-    WN_TRY(wn_proc_run(argv, 5, CHECK_TIME_US, NULL, &jobs->stopping, &run, err));
+    if (wn_proc_run(argv, 5, CHECK_TIME_US, NULL, &jobs->stopping, &run, err) != WINNOW_OK) {
+        wn_error("job_unchecked", "job=%s error=%s", c->row.id, err->msg);
+        return wn_fail(err, WINNOW_E_UNAVAILABLE, "the worker program cannot be started");
+    }
     if (run.code == 0)
         return WINNOW_OK;
     if (run.code == -2)

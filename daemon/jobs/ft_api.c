@@ -265,12 +265,13 @@ static void cancel(struct wn_call *call)
     struct wn_job_row row = { 0 };
     if (ft && ft->row.stage < WN_STAGE_DONE) {
         cancel_active(call, ft);
-    } else if (get_row(call, &row)) {
-        if (row.status == WN_JOB_CANCELLED) {
-            call->out = wn_job_json(&row, NULL);
+    } else if (ft || get_row(call, &row)) {
+        const struct wn_job_row *r = ft ? &ft->row : &row;
+        if (r->status == WN_JOB_CANCELLED) {
+            call->out = wn_job_json(r, NULL);
         } else {
             call->code = "already_finished";
-            wn_fail(&call->err, WINNOW_E_CONFLICT, "job %s has %s already", row.id, wn_job_status_name(row.status));
+            wn_fail(&call->err, WINNOW_E_CONFLICT, "job %s has %s already", r->id, wn_job_status_name(r->status));
         }
     }
     wn_job_row_done(&row);

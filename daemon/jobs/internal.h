@@ -30,6 +30,7 @@ struct wn_ft {
     unsigned hangs, failures;
     int64_t shown_step; /* of the last step event */
     bool taken;         /* a worker holds work/lock */
+    bool unsaved;       /* the database could not be written: nothing goes on before it is */
 };
 
 struct wn_jobs_counters {

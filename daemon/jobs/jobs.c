@@ -19,9 +19,10 @@
 #include "base/tree.h"
 #include "daemon/jobs/proc.h"
 
-#define TICK_BUSY_MS 100
-#define TICK_IDLE_MS 1000
-#define SWEEP_NS     ((uint64_t)60 * 1000000000u)
+#define TICK_BUSY_MS  100
+#define TICK_IDLE_MS  1000
+#define SWEEP_NS      ((uint64_t)60 * 1000000000u)
+#define SAVE_AGAIN_NS ((uint64_t)500000000)
 
 int64_t wn_wall_ms(void)
 {
@@ -124,11 +125,20 @@ static void ft_free(struct wn_ft *ft)
     free(ft);
 }
 
-static void save(struct wn_jobs *jobs, struct wn_ft *ft)
+/* A full disk, for one: it is kept in memory and written when there is room. */
+static bool save(struct wn_jobs *jobs, struct wn_ft *ft)
 {
     struct winnow_err err;
-    if (wn_db_job_save(jobs->db, &ft->row, &err) != WINNOW_OK)
-        wn_error("job_save_failed", "job=%s error=%s", ft->row.id, err.msg);
+    bool ok = wn_db_job_save(jobs->db, &ft->row, &err) == WINNOW_OK;
+    if (!ok) {
+        ft->again_ns = wn_now_ns() + SAVE_AGAIN_NS;
+        if (!ft->unsaved)
+            wn_error("job_save_failed", "job=%s error=%s", ft->row.id, err.msg);
+    } else if (ft->unsaved) {
+        wn_notice("job_saved", "job=%s", ft->row.id);
+    }
+    ft->unsaved = !ok;
+    return ok;
 }
 
 void wn_ft_note(struct wn_jobs *jobs, const char *id, const char *level, const char *type, const json_t *data,
@@ -205,7 +215,7 @@ static void forget_done(struct wn_jobs *jobs)
 {
     for (struct wn_ft **at = &jobs->active; *at;) {
         struct wn_ft *ft = *at;
-        if (ft->row.stage < WN_STAGE_DONE || ft->busy) {
+        if (ft->row.stage < WN_STAGE_DONE || ft->busy || ft->unsaved) {
             at = &ft->next;
             continue;
         }
@@ -222,6 +232,8 @@ static int tick(void *arg)
     uint64_t now = wn_now_ns();
     for (struct wn_ft *ft = jobs->active; ft; ft = ft->next) {
         if (ft->busy || ft->again_ns > now || atomic_load(&jobs->stopping))
+            continue;
+        if (ft->unsaved && !save(jobs, ft))
             continue;
         if (ft->row.stage == WN_STAGE_WORK) {
             wn_ft_progress(jobs, ft);

@@ -13,6 +13,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -135,6 +136,15 @@ static enum winnow_status take_candidate(const struct step *st, const char *gate
     return wn_dir_sync(to, err);
 }
 
+/* The evaluator's exit code does not say why it failed; a full disk is no fault of the candidate. */
+static enum winnow_status room_for_figures(const char *path, struct winnow_err *err)
+{
+    static const char room[16384];
+    enum winnow_status status = wn_file_write_durable(path, room, sizeof room, err);
+    unlink(path);
+    return status == WINNOW_E_NO_SPACE ? status : WINNOW_OK;
+}
+
 static enum winnow_status evaluate(struct step *st, const char *gate, char *base, char *candidate, char *rows,
                                    struct wn_gate_figures *ret, json_t **ret_json, struct winnow_err *err)
 {
@@ -158,9 +168,12 @@ static enum winnow_status evaluate(struct step *st, const char *gate, char *base
     }
     if (run.code == -1)
         return wn_fail(err, WINNOW_E_DEADLINE, "evaluation took longer than gate.timeout");
-    if (run.code != 0)
-        return wn_fail(err, WINNOW_E_MALFORMED, "evaluation failed (%s %d): %s", run.code > 128 ? "signal" : "exit",
+    if (run.code != 0) {
+        WN_TRY(room_for_figures(out, err));
+        return wn_fail(err, run.code == 128 + SIGKILL ? WINNOW_E_NOMEM : WINNOW_E_MALFORMED,
+                       "evaluation failed (%s %d): %s", run.code > 128 ? "signal" : "exit",
                        run.code > 128 ? run.code - 128 : run.code, run.said);
+    }
     json_t *o = wn_json_file(out, err);
     if (!o)
         return err ? err->status : WINNOW_E_IO;

@@ -339,8 +339,18 @@ def test_queue_and_full_disk():
         d.kill()
         d.start()
         check("it waits across a kill", job(d, jid)["status"] == "queued")
+        resource.prlimit(d.process.pid, resource.RLIMIT_FSIZE, (0, 1 << 20))
         status, j = post(d, f"/v1/fine_tuning/jobs/{jid}/cancel", {})
-        check("cancel", status == 200 and j["status"] == "cancelled" and (d.folder / f"state/jobs/{jid}/cancel").exists(), j)
+        check("cancel on a full disk", status == 200 and j["status"] == "cancelled" and
+              (d.folder / f"state/jobs/{jid}/cancel").exists(), j)
+        time.sleep(0.5)
+        kept = job(d, jid)["status"], post(d, f"/v1/fine_tuning/jobs/{jid}/cancel", {})[0]
+        resource.prlimit(d.process.pid, resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
+        written = wait_for(lambda: "job_saved" in d.log(), 10)
+        d.kill()
+        d.start()
+        check("its end is not forgotten, and written when there is room", kept == ("cancelled", 200) and written and
+              job(d, jid)["status"] == "cancelled", (kept, written, job(d, jid)))
         check("cancel again is the same; its file may go", post(d, f"/v1/fine_tuning/jobs/{jid}/cancel", {})[0] == 200 and
               d.curl(f"/v1/files/{fid}", "-X", "DELETE")[0] == 200)
         check("an unknown job is 404", d.curl("/v1/fine_tuning/jobs/ftjob-0")[0] == 404 and
@@ -404,6 +414,9 @@ def test_lying_worker():
             j = finish(d, create(d, model="shapes", training_file=fid, suffix=how), 60)
             check(f"a worker that lies ({how}) fails its job only", j["status"] == "failed" and j["error"]["code"] == code and
                   says in j["error"]["message"] and j["version"] is None, j)
+        fake.rename(ROOT / "away")
+        status, j = post(d, "/v1/fine_tuning/jobs", {"model": "shapes", "training_file": fid})
+        check("a worker program that is gone: 503", status == 503 and str(ROOT) not in json.dumps(j), (status, j))
         check("nothing was published, and the model serves", live(d) == 1 and
               [m["id"] for m in d.curl("/v1/models")[1]["data"]] == ["shapes"])
         check("a worker that dies is started again", d.curl("/metrics")[1].count("winnow_worker_starts_total 1\n") == 0)
