@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include "base/file.h"
 #include "base/vec.h"
@@ -225,6 +226,7 @@ struct wn_npz_writer {
     struct archive_entry *entry;
     char *path, *temp;
     size_t left; /* bytes of the present array still to come */
+    bool direct; /* into a device or a pipe: temp is the path itself */
     bool finished;
 };
 
@@ -242,6 +244,13 @@ static enum winnow_status write_error(const struct wn_npz_writer *w, struct winn
     return wn_fail(err, WINNOW_E_IO, "writing '%s': %s", w->temp, text ? text : "zip writer failed");
 }
 
+/* Something that a rename must not take the place of: /dev/null, a pipe. */
+static bool is_special(const char *path)
+{
+    struct stat st;
+    return stat(path, &st) == 0 && !S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode);
+}
+
 enum winnow_status wn_npz_writer_new(const char *path, struct wn_npz_writer **ret, struct winnow_err *err)
 {
     WN_CLEANUP(writer_freep) struct wn_npz_writer *w = calloc(1, sizeof *w);
@@ -250,7 +259,8 @@ enum winnow_status wn_npz_writer_new(const char *path, struct wn_npz_writer **re
     w->path = wn_strdup(path);
     w->entry = archive_entry_new();
     w->zip = archive_write_new();
-    char *temp = wn_asprintf("%s.tmp-%ld", path, (long)getpid());
+    w->direct = is_special(path);
+    char *temp = w->direct ? wn_strdup(path) : wn_asprintf("%s.tmp-%ld", path, (long)getpid());
     if (!w->path || !w->entry || !w->zip || !temp) {
         free(temp);
         return wn_fail(err, WINNOW_E_NOMEM, "writing '%s'", path);
@@ -324,7 +334,8 @@ enum winnow_status wn_npz_writer_finish(struct wn_npz_writer *w, struct winnow_e
         return wn_fail(err, WINNOW_E_INTERNAL, "'%s': an array lacks %zu bytes", w->path, w->left);
     if (archive_write_close(w->zip) != ARCHIVE_OK)
         return write_error(w, err);
-    WN_TRY(publish(w->temp, w->path, err));
+    if (!w->direct)
+        WN_TRY(publish(w->temp, w->path, err));
     w->finished = true;
     return WINNOW_OK;
 }
@@ -337,7 +348,7 @@ void wn_npz_writer_free(struct wn_npz_writer *w)
         archive_write_free(w->zip);
     if (w->entry)
         archive_entry_free(w->entry);
-    if (w->temp && !w->finished)
+    if (w->temp && !w->finished && !w->direct)
         unlink(w->temp);
     free(w->temp);
     free(w->path);

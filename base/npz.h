@@ -40,7 +40,8 @@ struct wn_npy *wn_npz_find(const struct wn_npz *npz, const char *name);
 /** Free all arrays. */
 void wn_npz_done(struct wn_npz *npz);
 
-/** Writes one array after the other to a temporary file beside `path`; nothing appears there before finish. */
+/** Writes one array after the other to a temporary file beside `path`; nothing appears there before finish.
+ *  What is no regular file (a pipe, /dev/null) is written as it is. */
 struct wn_npz_writer;
 WINNOW_MUST_USE enum winnow_status wn_npz_writer_new(const char *path, struct wn_npz_writer **ret,
                                                      struct winnow_err *err);

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include "base/file.h"
 
@@ -156,6 +157,21 @@ Test(npz, an_unfinished_writer_leaves_nothing)
     wn_npz_writer_free(w);
     cr_expect_neq(access(temp, F_OK), 0);
     cr_expect_neq(access(path, F_OK), 0);
+}
+
+Test(npz, a_device_is_written_not_replaced)
+{
+    struct wn_npz in = sample();
+    struct winnow_err err = { 0 };
+    struct stat st;
+    cr_assert_eq(symlink("/dev/null", path), 0);
+    cr_expect_eq(wn_npz_write(path, &in, &err), WINNOW_OK, "%s", err.msg);
+    cr_expect(lstat(path, &st) == 0 && S_ISLNK(st.st_mode));
+    struct wn_npz_writer *w;
+    cr_assert_eq(wn_npz_writer_new(path, &w, &err), WINNOW_OK, "%s", err.msg);
+    wn_npz_writer_free(w);
+    cr_expect(lstat(path, &st) == 0 && S_ISLNK(st.st_mode));
+    unlink(path);
 }
 
 Test(npz, names_beyond_ascii)
