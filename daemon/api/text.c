@@ -99,6 +99,10 @@ static enum winnow_status pin_part(const char *s, size_t n, struct wn_arena *are
     size_t key = eq ? (size_t)(eq - s) : n, left = eq ? n - key - 1 : 0;
     uint64_t v = 0;
     struct wn_sha256 d;
+    if ((key == 10 && memcmp(s, "generation", 10) == 0 && pin->generation) ||
+        (key == 7 && memcmp(s, "version", 7) == 0 && pin->version) ||
+        (key == 6 && memcmp(s, "digest", 6) == 0 && pin->digest))
+        return wn_fail(err, WINNOW_E_MALFORMED, "winnow-pin: '%.*s' is given twice", (int)key, s);
     if (key == 10 && memcmp(s, "generation", 10) == 0 && wn_text_u64(eq + 1, left, &v) && v) {
         pin->generation = v;
         return WINNOW_OK;

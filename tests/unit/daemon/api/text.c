@@ -64,6 +64,8 @@ Test(text, pins)
                                        "digest=abc",
                                        "digest",
                                        "version=99999999999999999999",
+                                       "version=1,version=1",
+                                       "generation=2;version=1;generation=3",
                                        "label=stable" };
     for (size_t i = 0; i < WN_COUNT(bad); i++)
         cr_expect_eq(wn_pin_parse(bad[i], strlen(bad[i]), &arena, &pin, &err), WINNOW_E_MALFORMED, "%s", bad[i]);
