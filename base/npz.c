@@ -267,6 +267,7 @@ enum winnow_status wn_npz_writer_new(const char *path, struct wn_npz_writer **re
     }
     w->temp = temp;
     if (archive_write_set_format_zip(w->zip) != ARCHIVE_OK || archive_write_zip_set_compression_store(w->zip) ||
+        archive_write_set_bytes_in_last_block(w->zip, 1) != ARCHIVE_OK || /* a pipe is not filled up with zeros */
         archive_write_open_filename(w->zip, w->temp) != ARCHIVE_OK)
         return write_error(w, err);
     *ret = WN_TAKE(w);
