@@ -178,12 +178,23 @@ static void look_for_result(struct wn_jobs *jobs, struct wn_ft *ft)
     json_decref(o);
 }
 
+/* Somebody removed the job's folder; not: the state folder is away. */
+static bool is_lost(const struct wn_jobs *jobs, const struct wn_ft *ft)
+{
+    WN_CLEANUP(wn_freep) char *path = wn_ft_path(jobs, ft->row.id, "job.json");
+    return path && access(path, F_OK) < 0 && errno == ENOENT && is_folder(jobs->dir);
+}
+
 void wn_ft_progress(struct wn_jobs *jobs, struct wn_ft *ft)
 {
     WN_CLEANUP(wn_freep) char *work = wn_ft_path(jobs, ft->row.id, "work");
     WN_CLEANUP(wn_freep) char *lock = wn_ft_path(jobs, ft->row.id, "work/lock");
     WN_CLEANUP(wn_freep) char *path = wn_ft_path(jobs, ft->row.id, "work/progress.jsonl");
     WN_CLEANUP(wn_freep) char *buf = malloc(PIECE);
+    if (is_lost(jobs, ft)) {
+        wn_ft_end(jobs, ft, WN_JOB_FAILED, "lost", "the job's folder is gone", NULL);
+        return;
+    }
     if (!work || !lock || !path || !buf || !is_folder(work))
         return;
     bool taken = held(lock);

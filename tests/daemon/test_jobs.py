@@ -353,6 +353,10 @@ def test_queue_and_full_disk():
               job(d, jid)["status"] == "cancelled", (kept, written, job(d, jid)))
         check("cancel again is the same; its file may go", post(d, f"/v1/fine_tuning/jobs/{jid}/cancel", {})[0] == 200 and
               d.curl(f"/v1/files/{fid}", "-X", "DELETE")[0] == 200)
+        jid = create(d, model="shapes", training_file=upload(d, ROOT / "small.zip"))
+        shutil.rmtree(d.folder / "state/jobs" / jid)
+        j = finish(d, jid, 10)
+        check("a job whose folder was removed fails", j["status"] == "failed" and j["error"]["code"] == "lost", j)
         check("an unknown job is 404", d.curl("/v1/fine_tuning/jobs/ftjob-0")[0] == 404 and
               post(d, "/v1/fine_tuning/jobs/ftjob-0/cancel", {})[0] == 404)
     finally:
