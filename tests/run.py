@@ -149,6 +149,7 @@ STEPS = {"rooms": rooms, "unit": unit, "kernels": kernels, "grad": grad, "confor
 
 
 def main():
+    os.environ.setdefault("LSAN_OPTIONS", "suppressions=tests/lsan.supp:print_suppressions=0")
     wanted = sys.argv[1:] or ["all"]
     steps = list(STEPS) if wanted == ["all"] else wanted
     total, start = Total(), time.monotonic()

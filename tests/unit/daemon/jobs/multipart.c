@@ -133,8 +133,8 @@ Test(multipart, refused_bodies)
         "--xyz\r\nContent-Disposition: attachment; name=a\r\n\r\n1\r\n--xyz--",
         "--xyz\r\nContent-Disposition: form-data\r\n\r\n1\r\n--xyz--",
         "--xyz\r\nContent-Disposition: form-data; name=a; name=b\r\n\r\n1\r\n--xyz--",
-        "--xyz\r\n"
-        "Content-Disposition: form-data; name=a\r\nContent-Disposition: form-data; name=b\r\n\r\n1\r\n--xyz--",
+        ("--xyz\r\n"
+         "Content-Disposition: form-data; name=a\r\nContent-Disposition: form-data; name=b\r\n\r\n1\r\n--xyz--"),
         "--xyz\r\nContent-Disposition: form-data; name=\"a\r\n\r\n1\r\n--xyz--",
         "--xyz\r\nContent-Disposition: form-data; name=a\n\r\n\r\n1\r\n--xyz--",
         "--xyz\r\n folded\r\n\r\n1\r\n--xyz--",
