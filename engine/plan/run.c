@@ -292,6 +292,9 @@ static enum winnow_status ready(winnow_scratch *s, const struct winnow_tensor *i
         size_t need;
         if (!wn_mul_size(s->plan->out_row_bytes[i], (size_t)rows, &need))
             return wn_fail(err, WINNOW_E_TOO_LARGE, "output '%s'", s->model->outputs[i].name);
+        if (need > s->model->opts.max_memory_bytes)
+            return wn_fail(err, WINNOW_E_TOO_LARGE, "output '%s' needs %zu bytes, the limit is %zu",
+                           s->model->outputs[i].name, need, s->model->opts.max_memory_bytes);
         need += 1;
         if (need <= s->out_cap[i])
             continue;

@@ -214,6 +214,43 @@ Test(run, small_outputs_and_limits_are_refused)
     net_done(&n);
 }
 
+/* A product of a column and a row: small inputs, a large output that no buffer of the plan holds. */
+Test(run, the_limit_holds_for_outputs_too)
+{
+    struct net n;
+    net_init(&n, 1);
+    const int64_t column[] = { -1, 1 }, row[] = { 1, -1 }, both[] = { -1, -1 };
+    wn_vid in[] = { wn_graph_add_value(&n.g, "a", WINNOW_F32, 2, column),
+                    wn_graph_add_value(&n.g, "b", WINNOW_F32, 2, row) };
+    wn_vid y = wn_graph_add_value(&n.g, "y", WINNOW_F32, 2, both);
+    cr_assert(wn_vec_push(&n.g.inputs, in[0]) && wn_vec_push(&n.g.inputs, in[1]) && wn_vec_push(&n.g.outputs, y));
+    cr_assert(wn_graph_add_node(&n.g, "", "MatMul", "outer", in, 2, &y, 1));
+    void *bytes;
+    size_t size;
+    winnow_model *model;
+    winnow_scratch *scratch;
+    struct winnow_err err = { 0 };
+    struct winnow_load_opts opts = { .max_memory_bytes = 64 << 10 };
+    cr_assert_eq(wn_onnx_write(&n.g, &bytes, &size, &err), WINNOW_OK, "%s", err.msg);
+    cr_assert_eq(winnow_model_load_memory(bytes, size, "outer", &opts, &model, &err), WINNOW_OK, "%s", err.msg);
+    cr_assert_eq(winnow_scratch_new(model, NULL, &scratch, &err), WINNOW_OK);
+    static float ones[256];
+    for (int64_t side = 100; side <= 200; side += 100) { /* 40 000 bytes, then 160 000 */
+        struct winnow_tensor x[] = {
+            { .dtype = WINNOW_F32, .rank = 2, .shape = { side, 1 }, .data = ones, .bytes = (size_t)side * 4 },
+            { .dtype = WINNOW_F32, .rank = 2, .shape = { 1, side }, .data = ones, .bytes = (size_t)side * 4 },
+        };
+        struct winnow_tensor out = { 0 };
+        enum winnow_status status = winnow_run(model, scratch, x, 2, &out, 1, &err);
+        cr_expect_eq(status, side == 100 ? WINNOW_OK : WINNOW_E_TOO_LARGE);
+    }
+    cr_expect(strstr(err.msg, "output 'y' needs 160000 bytes, the limit is 65536"), "%s", err.msg);
+    winnow_scratch_free(scratch);
+    winnow_model_unref(model);
+    free(bytes);
+    net_done(&n);
+}
+
 /* A value that two convolutions read with different zero points has two paddings. */
 Test(run, each_reader_gets_the_padding_of_its_zero_point)
 {
