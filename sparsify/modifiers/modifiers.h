@@ -1,5 +1,7 @@
-/* modifiers.h: the kinds of modifiers a recipe may hold. Each kind is one line of modifiers.def and one file; its keys
- * are a table, so that unknown ones, wrong types and missing ones are found in one place. */
+/* modifiers.h: the kinds of modifiers a recipe may hold. A kind is a struct wn_mod_kind in one of this folder's files,
+ * its name in the `extern` line at the end of this header, and a line per spelling in the table of
+ * sparsify/modifiers/params.c; its keys are a table too, so that unknown ones, wrong types and missing ones are found
+ * in one place. */
 #ifndef WN_MODIFIERS_H
 #define WN_MODIFIERS_H
 
