@@ -39,7 +39,8 @@ OBJ_daemon += $(GEN_daemon:$(GEN)/%.c=$(BUILD)/gen-obj/%.o)
 PROGRAMS := $(if $(SRC_cli),$(BUILD)/winnow) $(if $(wildcard daemon/main.c),$(BUILD)/winnowd) \
             $(if $(wildcard sparsify/worker/main.c),$(BUILD)/winnow-worker)
 
-isa_of = $(ISA_$(lastword $(subst _, ,$(basename $(notdir $(1))))))
+isa_name = $(lastword $(subst _, ,$(basename $(notdir $(1)))))
+isa_of = $(ISA_$(isa_name)) $(SAN_$(isa_name))
 
 .SECONDARY:
 $(BUILD)/obj/%.o: %.c | $(GEN_engine:.c=.h) $(GEN_daemon:.c=.h)

@@ -44,19 +44,41 @@ $(BUILD)/tests/grad: $(call obj,$(GRAD_SRC)) $(call A,sparsify pipeline engine b
 # Fuzzers: tests/fuzz/NAME.c holds LLVMFuzzerTestOneInput; replay runs the corpus in tests/fuzz/corpus/NAME under any
 # compiler, fuzz-NAME explores with libFuzzer (clang).
 FUZZERS := $(basename $(notdir $(wildcard tests/fuzz/fuzz_*.c)))
-FUZZ_LIBS := daemon config sparsify pipeline engine base
-$(BUILD)/tests/replay-%: $(BUILD)/obj/tests/fuzz/fuzz_%.o $(BUILD)/obj/tests/fuzz/replay.o $(call A,$(FUZZ_LIBS))
-	@mkdir -p $(@D)
-	$(call link,$< $(BUILD)/obj/tests/fuzz/replay.o,$(FUZZ_LIBS))
+# Each links only the rooms it needs, or the parts of rooms that are archives here for that reason.
+OBJ_graph := $(filter $(BUILD)/obj/engine/graph/% $(BUILD)/gen-obj/engine/%,$(OBJ_engine))
+OBJ_ops   := $(filter $(BUILD)/obj/engine/ops/%,$(OBJ_engine))
+OBJ_net   := $(filter $(BUILD)/obj/daemon/net/%,$(OBJ_daemon))
+LIBS_graph := $(LIBS_engine)
+LIBS_net   := $(LIBS_daemon)
+$(foreach p,graph ops,$(eval $(call archive,$(p))))
+$(eval $(call archive,net,$(OBJ_llhttp)))
+FUZZ_yaml     := base
+FUZZ_config   := config base
+FUZZ_npz      := pipeline base
+FUZZ_image    := pipeline base
+FUZZ_pipeline := pipeline base
+FUZZ_onnx     := graph base
+FUZZ_infer    := ops graph base
+FUZZ_plan     := engine base
+FUZZ_h1       := net base
+FUZZ_h2       := net base
+$(foreach f,recipe job ingest idx,$(eval FUZZ_$(f) := sparsify pipeline engine base))
+fuzz_uses = $(or $(FUZZ_$(1)),daemon config pipeline engine base)
+define fuzz_rule
+$(BUILD)/tests/replay-$(1): $(call obj,tests/fuzz/fuzz_$(1).c tests/fuzz/replay.c) $(call A,$(call fuzz_uses,$(1)))
+	@mkdir -p $$(@D)
+	$$(call link,$$(filter %.o,$$^),$(call fuzz_uses,$(1)))
+$(BUILD)/tests/libfuzz-$(1): $(call obj,tests/fuzz/fuzz_$(1).c) $(call A,$(call fuzz_uses,$(1)))
+	@mkdir -p $$(@D)
+	$$(call link,-fsanitize=fuzzer $$(filter %.o,$$^),$(call fuzz_uses,$(1)))
+endef
+$(foreach f,$(FUZZERS:fuzz_%=%),$(eval $(call fuzz_rule,$(f))))
 REPLAYS := $(FUZZERS:fuzz_%=$(BUILD)/tests/replay-%)
 ## fuzz-NAME      explore one parser with libFuzzer for SECONDS=60 (needs clang)
 fuzz-%:
 	@$(MAKE) --no-print-directory CC=clang BUILD=build-fuzz SAN=address CFLAGS='-fsanitize=fuzzer-no-link' build-fuzz/tests/libfuzz-$*
 	@mkdir -p build-fuzz/corpus/$*
 	build-fuzz/tests/libfuzz-$* -max_total_time=$(or $(SECONDS),60) -timeout=10 -rss_limit_mb=2048 build-fuzz/corpus/$* $(wildcard tests/fuzz/corpus/$*)
-$(BUILD)/tests/libfuzz-%: $(BUILD)/obj/tests/fuzz/fuzz_%.o $(call A,$(FUZZ_LIBS))
-	@mkdir -p $(@D)
-	$(call link,-fsanitize=fuzzer $<,$(FUZZ_LIBS))
 
 # The model that the example runs.
 $(BUILD)/tests/make-example: $(call obj,tests/make-example.c) $(call A,engine base)
