@@ -52,11 +52,18 @@ struct wn_version {
     char reason[240];
 };
 
+#define WN_MAX_PREV 8
+
 /** STATE/models/NAME/live. */
 struct wn_live {
     bool exists;
-    int64_t version, prev_version, highest; /* highest: person's version when it was written; -1 = not said */
-    char digest[WN_DIGEST_TEXT], prev_digest[WN_DIGEST_TEXT];
+    int64_t version, highest; /* highest: person's version when it was written; -1 = not said */
+    int64_t newest;           /* the highest number that was ever live, as far as is known */
+    char digest[WN_DIGEST_TEXT];
+    struct wn_prev { /* what was live before, the latest first; version 0: no more */
+        int64_t version;
+        char digest[WN_DIGEST_TEXT];
+    } prev[WN_MAX_PREV];
     char by[WN_NAME_MAX + 1];
     int64_t mtime_ns; /* of the file */
 };
@@ -261,6 +268,10 @@ WINNOW_MUST_USE enum winnow_status wn_live_read(const char *state_models, const 
                                                 struct winnow_err *err);
 WINNOW_MUST_USE enum winnow_status wn_live_write(const char *state_models, const char *name, struct wn_live *live,
                                                  struct winnow_err *err);
+/** Fill in live->prev for a change from `was` to live->version.
+ *  @param old   what served until now, or NULL
+ *  @param back  a rollback: what it goes back from, and all that was live since, is forgotten */
+void wn_live_remember(struct wn_live *live, const struct wn_live *was, const struct wn_gen *old, bool back);
 /** The highest version number that a person put there and that counts as seen when a live file is written; under cat.
  */
 int64_t wn_live_highest(const struct wn_served *m);

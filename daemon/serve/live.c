@@ -1,12 +1,14 @@
 /* live.c: STATE/models/NAME/live says which version is live, so that a rollback survives a crash.
  *
- *     {"version": 3, "digest": "sha256:…", "by": "job 7", "at": "2025-01-31T12:00:00Z", "highest": 2,
- *      "previous": {"version": 2, "digest": "sha256:…"}}
+ *     {"version": 3, "digest": "sha256:…", "by": "job 7", "at": "2025-01-31T12:00:00Z", "highest": 2, "newest": 3,
+ *      "previous": {"version": 2, "digest": "sha256:…"}, "older": [{"version": 1, "digest": "sha256:…"}]}
  *
  * DESIGN  `highest` is the highest version that a person had put there when the file was written; a higher one was
  *         added later, and takes over. Considered: comparing the folder's time with `at`. Copying a repository, or
  *         unpacking it into a fresh container, gives every folder a new time, and would undo each rollback. Times
  *         decide only where the file does not say `highest` (somebody else wrote it).
+ *         `previous` and `older` are the way back, at most 8 steps; each version stands there once. A rollback takes
+ *         its step off and does not add the version it leaves, so that rolling back twice never brings that one back.
  *         Versions made by a job are never live but by this file: a candidate that waits for its gate or was refused
  *         must not win by its number.
  *
@@ -44,6 +46,11 @@ static bool get_digest(const json_t *o, char ret[WN_DIGEST_TEXT])
     return true;
 }
 
+static bool get_prev(const json_t *o, struct wn_prev *ret)
+{
+    return json_is_object(o) && get_version(o, "version", &ret->version) && get_digest(o, ret->digest);
+}
+
 static bool parse_live(const json_t *o, struct wn_live *ret)
 {
     if (!get_version(o, "version", &ret->version) || !get_digest(o, ret->digest))
@@ -52,9 +59,14 @@ static bool parse_live(const json_t *o, struct wn_live *ret)
     snprintf(ret->by, sizeof ret->by, "%s", by ? by : "");
     const json_t *highest = json_object_get(o, "highest"), *prev = json_object_get(o, "previous");
     ret->highest = json_is_integer(highest) && json_integer_value(highest) >= 0 ? json_integer_value(highest) : -1;
-    if (json_is_object(prev) &&
-        !(get_version(prev, "version", &ret->prev_version) && get_digest(prev, ret->prev_digest)))
+    if (json_is_object(prev) && !get_prev(prev, &ret->prev[0]))
         return false;
+    const json_t *older = json_object_get(o, "older");
+    for (size_t i = 0; ret->prev[0].version && i < json_array_size(older) && i + 1 < WN_MAX_PREV; i++)
+        if (!get_prev(json_array_get(older, i), &ret->prev[i + 1]))
+            return false;
+    if (!get_version(o, "newest", &ret->newest))
+        ret->newest = WN_MAX(ret->version, ret->prev[0].version);
     ret->exists = true;
     return true;
 }
@@ -99,6 +111,11 @@ static void now_text(char ret[32])
     strftime(ret, 32, "%Y-%m-%dT%H:%M:%SZ", &tm);
 }
 
+static json_t *prev_json(const struct wn_prev *p)
+{
+    return json_pack("{s:I, s:s}", "version", (json_int_t)p->version, "digest", p->digest);
+}
+
 enum winnow_status wn_live_write(const char *state_models, const char *name, struct wn_live *live,
                                  struct winnow_err *err)
 {
@@ -114,10 +131,15 @@ enum winnow_status wn_live_write(const char *state_models, const char *name, str
                           live->by, "at", at);
     if (o && live->highest >= 0)
         json_object_set_new(o, "highest", json_integer(live->highest));
-    if (o && live->prev_version)
-        json_object_set_new(
-            o, "previous",
-            json_pack("{s:I, s:s}", "version", (json_int_t)live->prev_version, "digest", live->prev_digest));
+    if (o && live->newest)
+        json_object_set_new(o, "newest", json_integer(live->newest));
+    if (o && live->prev[0].version)
+        json_object_set_new(o, "previous", prev_json(&live->prev[0]));
+    json_t *older = o && live->prev[0].version && live->prev[1].version ? json_array() : NULL;
+    for (size_t i = 1; older && i < WN_MAX_PREV && live->prev[i].version; i++)
+        json_array_append_new(older, prev_json(&live->prev[i]));
+    if (older)
+        json_object_set_new(o, "older", older);
     WN_CLEANUP(wn_freep) char *text = o ? json_dumps(o, JSON_INDENT(1)) : NULL;
     json_decref(o);
     if (!text)
@@ -130,6 +152,22 @@ enum winnow_status wn_live_write(const char *state_models, const char *name, str
 }
 
 /* ---- which version is live; under cat ---- */
+
+void wn_live_remember(struct wn_live *live, const struct wn_live *was, const struct wn_gen *old, bool back)
+{
+    size_t n = 0, from = 0;
+    if (!back && old && old->version != live->version) {
+        live->prev[0].version = old->version;
+        memcpy(live->prev[n++].digest, old->digest, sizeof old->digest);
+    }
+    for (size_t i = 0; back && i < WN_MAX_PREV; i++)
+        if (was->prev[i].version == live->version)
+            from = i + 1;
+    for (size_t i = from; i < WN_MAX_PREV && n < WN_MAX_PREV && was->prev[i].version; i++)
+        if (was->prev[i].version != live->version && !(n && was->prev[i].version == live->prev[0].version))
+            live->prev[n++] = was->prev[i];
+    live->newest = WN_MAX(live->version, WN_MAX(was->newest, old ? old->version : 0));
+}
 
 int64_t wn_live_highest(const struct wn_served *m)
 {
@@ -172,7 +210,8 @@ unsigned wn_live_order(const struct wn_served *m, int64_t *ret, unsigned cap)
             if (!m->versions.at[i]->made_here && m->versions.at[i]->number > seen)
                 add_once(m->versions.at[i]->number, ret, &n, cap);
         add_once(m->live.version, ret, &n, cap);
-        add_once(m->live.prev_version, ret, &n, cap);
+        for (size_t i = 0; i < WN_MAX_PREV; i++)
+            add_once(m->live.prev[i].version, ret, &n, cap);
     }
     for (size_t i = m->versions.n; i-- > 0;)
         if (!m->versions.at[i]->made_here)

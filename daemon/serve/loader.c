@@ -53,8 +53,9 @@ static bool want_version(const struct wn_served *m, const struct wn_version *v, 
     *ret = (struct want){ .version = v->number, .root = v->root, .made_here = v->made_here, .sig = v->sig };
     if (m->live.exists && m->live.version == v->number)
         memcpy(ret->live_digest, m->live.digest, sizeof ret->live_digest);
-    if (m->live.exists && m->live.prev_version == v->number)
-        memcpy(ret->live_digest, m->live.prev_digest, sizeof ret->live_digest);
+    for (size_t i = 0; m->live.exists && i < WN_MAX_PREV; i++)
+        if (m->live.prev[i].version == v->number)
+            memcpy(ret->live_digest, m->live.prev[i].digest, sizeof ret->live_digest);
     ret->dir = wn_strdup(v->dir);
     return ret->dir != NULL;
 }
@@ -108,6 +109,8 @@ static void mark_loading(struct wn_serve *serve, struct wn_served *m, int64_t ve
 static void note_failure(struct wn_serve *serve, struct wn_served *m, const struct want *w, enum winnow_status status,
                          const struct winnow_err *err)
 {
+    struct winnow_err shown = *err; /* clients get it */
+    wn_serve_hide_folders(serve, shown.msg);
     pthread_mutex_lock(&serve->cat);
     struct wn_version *v = wn_repo_version(m, w->version);
     if (v) {
@@ -117,7 +120,7 @@ static void note_failure(struct wn_serve *serve, struct wn_served *m, const stru
         } else {
             v->failed_sig = w->sig;
         }
-        snprintf(v->reason, sizeof v->reason, "%s", err->msg);
+        snprintf(v->reason, sizeof v->reason, "%s", shown.msg);
     }
     pthread_mutex_unlock(&serve->cat);
     wn_error("model_load_failed", "model=%s version=%" PRId64 " error=%s", m->name, w->version, err->msg);
@@ -210,22 +213,15 @@ static void publish(struct wn_serve *serve, struct wn_served *m, struct wn_gen *
     wn_serve_emit(serve, event, m->name, version, number, by);
 }
 
-/* The live file for `gen` in place of `old` (NULL: nothing was live). */
+/* The live file for `gen` in place of `old` (NULL: nothing was live); `back`: by a rollback. */
 static enum winnow_status write_live(struct wn_serve *serve, struct wn_served *m, const struct wn_gen *gen,
-                                     const struct wn_gen *old, const char *by, struct winnow_err *err)
+                                     const struct wn_gen *old, const char *by, bool back, struct winnow_err *err)
 {
     struct wn_live live = { .version = gen->version };
     pthread_mutex_lock(&serve->cat);
     live.highest = WN_MAX(wn_live_highest(m), m->live.exists ? m->live.highest : 0);
-    live.prev_version = m->live.prev_version;
-    memcpy(live.prev_digest, m->live.prev_digest, sizeof live.prev_digest);
+    wn_live_remember(&live, &m->live, old, back);
     pthread_mutex_unlock(&serve->cat);
-    if (old && old->version != gen->version) {
-        live.prev_version = old->version;
-        memcpy(live.prev_digest, old->digest, sizeof live.prev_digest);
-    } else if (live.prev_version == gen->version) {
-        live.prev_version = 0;
-    }
     memcpy(live.digest, gen->digest, sizeof live.digest);
     snprintf(live.by, sizeof live.by, "%s", by);
     WN_TRY(wn_live_write(serve->repo.root[0], m->name, &live, err));
@@ -251,7 +247,7 @@ static void follow_person(struct wn_serve *serve, struct wn_served *m, const str
     if (old->version != gen->version)
         wn_notice("model_taken_over", "model=%s version=%" PRId64 " was=%" PRId64 " folder=%s", m->name, gen->version,
                   old->version, gen->dir);
-    if (write_live(serve, m, gen, old, "repository", &err) != WINNOW_OK)
+    if (write_live(serve, m, gen, old, "repository", false, &err) != WINNOW_OK)
         wn_warning("live_file_not_written", "model=%s error=%s", m->name, err.msg);
 }
 
@@ -374,7 +370,7 @@ static enum winnow_status make_live(struct wn_serve *serve, struct wn_served *m,
     if (status == WINNOW_OK && t->same_io && old)
         status = wn_gen_same_io(old, gen, err);
     if (status == WINNOW_OK)
-        status = write_live(serve, m, gen, old, t->by, err);
+        status = write_live(serve, m, gen, old, t->by, t->kind == TASK_ROLLBACK, err);
     if (status != WINNOW_OK) {
         wn_gen_unref(gen);
         return status;
@@ -401,19 +397,29 @@ static enum winnow_status do_promote(struct wn_serve *serve, const struct wn_tas
     return status;
 }
 
+/* The latest on the way back that is still kept; ret->version 0: none. */
+static void way_back(struct wn_serve *serve, struct wn_served *m, struct wn_prev *ret)
+{
+    *ret = (struct wn_prev){ 0 };
+    pthread_mutex_lock(&serve->cat);
+    for (size_t i = 0; m->live.exists && !ret->version && i < WN_MAX_PREV && m->live.prev[i].version; i++) {
+        const struct wn_version *v = wn_repo_version(m, m->live.prev[i].version);
+        if (v && !v->missing_ns)
+            *ret = m->live.prev[i];
+    }
+    pthread_mutex_unlock(&serve->cat);
+}
+
 static enum winnow_status do_rollback(struct wn_serve *serve, const struct wn_task *t, struct winnow_err *err)
 {
     struct wn_served *m;
-    char digest[WN_DIGEST_TEXT];
+    struct wn_prev to;
     WN_TRY(find_model(serve, t->name, &m, err));
-    pthread_mutex_lock(&serve->cat);
-    int64_t version = m->live.exists ? m->live.prev_version : 0;
-    memcpy(digest, m->live.prev_digest, sizeof digest);
-    pthread_mutex_unlock(&serve->cat);
-    if (!version)
-        return wn_fail(err, WINNOW_E_CONFLICT, "model '%s' has no version that was live before", t->name);
+    way_back(serve, m, &to);
+    if (!to.version)
+        return wn_fail(err, WINNOW_E_CONFLICT, "model '%s' has nothing to go back to", t->name);
     struct wn_gen *old = wn_reg_live(serve, m);
-    enum winnow_status status = make_live(serve, m, version, digest, t, "rollback", old, err);
+    enum winnow_status status = make_live(serve, m, to.version, to.digest, t, "rollback", old, err);
     wn_gen_unref(old);
     return status;
 }

@@ -292,9 +292,10 @@ static enum winnow_status explain(struct wn_serve *serve, const char *name, int6
     struct wn_served *m = wn_reg_find(serve, name);
     enum winnow_status status = WINNOW_E_NOT_FOUND;
     char reason[240] = "";
-    bool known = false;
+    bool known = false, any = false;
     if (m) {
         pthread_mutex_lock(&serve->cat);
+        any = m->versions.n > 0;
         for (size_t i = m->versions.n; i-- > 0;) {
             const struct wn_version *v = m->versions.at[i];
             if (version && v->number != version)
@@ -317,13 +318,12 @@ static enum winnow_status explain(struct wn_serve *serve, const char *name, int6
             known = false;
         pthread_mutex_unlock(&serve->cat);
     }
-    if (version && !known)
-        return wn_fail(err, status, "Request for unknown model: '%s' version %" PRId64 " is not found", name, version);
-    if (version && live)
-        return wn_fail(err, status,
-                       "Request for unknown model: '%s' version %" PRId64 " is not at ready state: version %" PRId64
-                       " is live%s%s",
-                       name, version, live->version, reason[0] ? "; " : "", reason);
+    if (version && !known && any)
+        return wn_fail(err, status, "model '%s' has no version %" PRId64, name, version);
+    if (version && known && live)
+        return wn_fail(err, WINNOW_E_PRECONDITION,
+                       "version %" PRId64 " of model '%s' is not live: version %" PRId64 " is%s%s", version, name,
+                       live->version, reason[0] ? "; " : "", reason);
     if (known)
         return wn_fail(err, status, "model '%s' is not ready: %s", name, reason[0] ? reason : "waiting to be loaded");
     if (m)

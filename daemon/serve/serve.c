@@ -6,6 +6,7 @@
  * LOCKS    internal.h. listen is a leaf: listeners are copied and called without it. */
 #include "daemon/serve/internal.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -85,6 +86,32 @@ void wn_serve_emit(struct wn_serve *serve, const char *event, const char *model,
             break;
         fn(arg, event, model, version, generation, detail);
     }
+}
+
+/* Each `folder`/ in text goes; the folder itself becomes its last name. */
+static void hide_folder(char *text, const char *folder, size_t n)
+{
+    while (n && folder[n - 1] == '/')
+        n--;
+    if (n < 2 || folder[0] != '/')
+        return;
+    size_t base = n;
+    while (folder[base - 1] != '/')
+        base--;
+    for (char *at = text; (at = strchr(at, '/')) != NULL; at += *at != '\0') {
+        if (strncmp(at, folder, n) != 0 || isalnum((unsigned char)at[n]) || (at[n] && strchr("._-", at[n])))
+            continue;
+        size_t cut = at[n] == '/' ? n + strspn(at + n, "/") : base;
+        memmove(at, at + cut, strlen(at + cut) + 1);
+    }
+}
+
+void wn_serve_hide_folders(const struct wn_serve *serve, char *text)
+{
+    const struct wn_repo_settings *r = &serve->repo; /* the roots stay as they are */
+    for (unsigned i = 0; i < r->n_roots; i++)
+        hide_folder(text, r->root[i], strlen(r->root[i]));
+    hide_folder(text, r->root[0], strlen(r->root[0]) - strlen("/models"));
 }
 
 bool wn_serve_ready(struct wn_serve *serve)

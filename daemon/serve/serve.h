@@ -42,7 +42,7 @@ bool wn_serve_ready(struct wn_serve *serve);
 /** The generation that serves `model` now (and meets `pin`, which may be NULL): a reference, give it back with
  *  wn_gen_unref().
  *  @return WINNOW_OK; E_NOT_FOUND (no such model or version); E_UNAVAILABLE (known, but loading or failed: err says
- *          why); E_PRECONDITION (a pinned generation or digest is not the live one: never bent) */
+ *          why); E_PRECONDITION (what is pinned is not what is live: never bent) */
 WINNOW_MUST_USE enum winnow_status wn_serve_acquire(struct wn_serve *serve, const char *model, const struct wn_pin *pin,
                                                     struct wn_gen **ret_gen, struct winnow_err *err);
 struct wn_gen *wn_gen_ref(struct wn_gen *gen);
@@ -95,7 +95,8 @@ void wn_serve_unload(struct wn_serve *serve, const char *model, wn_serve_done_fn
  *  from the live one's (the gate's rule). Idempotent. */
 void wn_serve_promote(struct wn_serve *serve, const char *model, int64_t version, const char *by, bool require_same_io,
                       wn_serve_done_fn *done, void *arg);
-/** Back to the version that was live before (the live file remembers it). E_CONFLICT when there is none. */
+/** Back to the version that was live before (the live file remembers it); once more: to the one before that. The
+ *  version that is left is not on the way back any more. E_CONFLICT when there is nothing to go back to. */
 void wn_serve_rollback(struct wn_serve *serve, const char *model, const char *by, wn_serve_done_fn *done, void *arg);
 /** Take over a finished candidate folder (model.onnx, …) as the model's next version under STATE/models/NAME/N by
  *  copy, fsync and rename; does not make it live. Blocking: not on a loop thread. `lineage_json` is written beside. */
@@ -156,5 +157,9 @@ void wn_serve_stats_free(struct wn_serve_stats *stats, size_t n);
 typedef void wn_serve_event_fn(void *arg, const char *event, const char *model, int64_t version, uint64_t generation,
                                const char *detail);
 void wn_serve_listen(struct wn_serve *serve, wn_serve_event_fn *fn, void *arg);
+
+/** Make a message fit for clients: in `text` the paths under STATE and the repositories are cut to what is below them
+ *  (MODEL/VERSION/model.onnx), in place. */
+void wn_serve_hide_folders(const struct wn_serve *serve, char *text);
 
 #endif

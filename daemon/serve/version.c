@@ -159,7 +159,7 @@ static int64_t next_number(struct wn_serve *serve, const char *name)
     if (m) { /* numbers that a live file names are not given again, even when their folders are gone */
         pthread_mutex_lock(&serve->cat);
         next = WN_MAX(next, m->live.version + 1);
-        next = WN_MAX(next, WN_MAX(m->live.prev_version, m->live.highest) + 1);
+        next = WN_MAX(next, WN_MAX(m->live.newest, m->live.highest) + 1);
         pthread_mutex_unlock(&serve->cat);
     }
     return next;
@@ -175,7 +175,7 @@ static enum winnow_status pin_live(struct wn_serve *serve, const char *name, str
         return WINNOW_OK;
     pthread_mutex_lock(&serve->cat);
     bool need = !m->live.exists;
-    struct wn_live live = { .version = gen->version, .highest = wn_live_highest(m) };
+    struct wn_live live = { .version = gen->version, .newest = gen->version, .highest = wn_live_highest(m) };
     pthread_mutex_unlock(&serve->cat);
     enum winnow_status status = WINNOW_OK;
     if (need) {
@@ -279,7 +279,7 @@ static char *one_too_many(const struct wn_serve *serve, const struct wn_served *
             continue;
         kept++;
         if (v->number == live || v->number == spare || v->loading ||
-            (m->live.exists && (v->number == m->live.version || v->number == m->live.prev_version)))
+            (m->live.exists && (v->number == m->live.version || v->number == m->live.prev[0].version)))
             continue;
         oldest = v;
     }

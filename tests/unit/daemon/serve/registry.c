@@ -80,9 +80,10 @@ Test(serve_registry, pins_are_met_or_fail)
     cr_assert_eq(gen, again);
     wn_gen_unref(again);
     pin = (struct wn_pin){ .version = 1 };
-    cr_assert_eq(wn_serve_acquire(rig.serve, "m", &pin, &again, &err), WINNOW_E_UNAVAILABLE, "%s", err.msg);
+    cr_assert_eq(wn_serve_acquire(rig.serve, "m", &pin, &again, &err), WINNOW_E_PRECONDITION, "%s", err.msg);
     pin = (struct wn_pin){ .version = 7 };
     cr_assert_eq(wn_serve_acquire(rig.serve, "m", &pin, &again, &err), WINNOW_E_NOT_FOUND, "%s", err.msg);
+    cr_assert_str_eq(err.msg, "model 'm' has no version 7");
     pin = (struct wn_pin){ .generation = 999 };
     cr_assert_eq(wn_serve_acquire(rig.serve, "m", &pin, &again, &err), WINNOW_E_PRECONDITION, "%s", err.msg);
     pin = (struct wn_pin){ .digest = "sha256:00" };
@@ -109,10 +110,53 @@ Test(serve_registry, promote_and_rollback_survive_a_restart)
     cr_assert_eq(rig_live(&rig, "m"), 1);
     cr_assert_eq(rig_rollback(&rig, "m"), WINNOW_OK);
     cr_assert_eq(rig_live(&rig, "m"), 2);
-    rig_sh("grep -q '\"by\": \"rig\"' %s/models/m/live && grep -q previous %s/models/m/live", rig.state, rig.state);
+    rig_sh("grep -q '\"by\": \"rig\"' %s/models/m/live && ! grep -q previous %s/models/m/live", rig.state, rig.state);
     rig_stop(&rig);
     rig_start(&rig);
     cr_assert_eq(rig_live(&rig, "m"), 2);
+}
+
+Test(serve_registry, rolling_back_again_goes_further_back)
+{
+    for (int v = 1; v <= 4; v++)
+        rig_put(&rig, "m", v, RIG_ROWS, 4, 10 * (float)v);
+    rig_start(&rig);
+    cr_assert_eq(rig_promote(&rig, "m", 1, true, NULL), WINNOW_OK);
+    cr_assert_eq(rig_promote(&rig, "m", 2, true, NULL), WINNOW_OK);
+    cr_assert_eq(rig_promote(&rig, "m", 3, true, NULL), WINNOW_OK);
+    rig_sh("grep -q older %s/models/m/live", rig.state);
+    rig_stop(&rig); /* the way back is in the file */
+    rig_start(&rig);
+    cr_assert_eq(rig_rollback(&rig, "m"), WINNOW_OK);
+    cr_assert_eq(rig_live(&rig, "m"), 2);
+    rig_sh("rm -r %s/m/1", rig.repo); /* not kept: passed over */
+    for (int i = 0; i < 100; i++) {
+        usleep(50000);
+        struct wn_index_entry *at;
+        size_t n;
+        cr_assert_eq(wn_serve_index(rig.serve, "m", &at, &n, NULL), WINNOW_OK);
+        wn_index_free(at, n);
+        if (n == 3)
+            break;
+    }
+    cr_assert_eq(rig_rollback(&rig, "m"), WINNOW_OK);
+    cr_assert_eq(rig_live(&rig, "m"), 4, "what was live before the first promotion");
+    cr_assert_eq(rig_rollback(&rig, "m"), WINNOW_E_CONFLICT);
+    cr_assert_eq(rig_live(&rig, "m"), 4);
+    cr_assert_eq(rig_promote(&rig, "m", 2, true, NULL), WINNOW_OK);
+    cr_assert_eq(rig_rollback(&rig, "m"), WINNOW_OK);
+    cr_assert_eq(rig_live(&rig, "m"), 4);
+}
+
+Test(serve_registry, messages_for_clients_name_no_folders)
+{
+    rig_start(&rig);
+    char text[800], want[400];
+    snprintf(text, sizeof text, "opening '%s/m/2/model.onnx' beside %s/models/m/live, '%s/jobs/j' in '%s': %sx/y",
+             rig.repo, rig.state, rig.state, rig.state, rig.state);
+    snprintf(want, sizeof want, "opening 'm/2/model.onnx' beside m/live, 'jobs/j' in 'state': %sx/y", rig.state);
+    wn_serve_hide_folders(rig.serve, text);
+    cr_assert_str_eq(text, want);
 }
 
 Test(serve_registry, a_persons_later_version_takes_over)
