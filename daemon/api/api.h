@@ -123,6 +123,9 @@ void wn_reply_buf(struct wn_req *req, int status, const char *content_type, stru
 void wn_reply_text(struct wn_req *req, int status, const char *content_type, const char *text);
 /** {"error": "..."} with the status that status_wire.def gives; for an RPC grpc-status and grpc-message. */
 void wn_reply_err(struct wn_req *req, const struct winnow_err *err);
+/** What a client may read of an error: without the server's folders, in `shown` ([240], may be another's err.msg but
+ *  not this one's). Logs the whole when something was left out, and what is the server's fault. Returns `shown`. */
+const char *wn_req_error_text(const struct wn_req *req, const struct winnow_err *err, char *shown);
 /** wn_fail() and wn_reply_err() in one. */
 __attribute__((format(printf, 3, 4))) void wn_reply_fail(struct wn_req *req, enum winnow_status status, const char *fmt,
                                                          ...);

@@ -285,7 +285,10 @@ static void submit(struct wn_req *req)
     }
     st->job.gen = st->gen;
     st->job.done = job_done;
-    st->job.deadline_ns = wn_req_deadline(req, st->in.timeout_us);
+    if (wn_req_deadline(req, st->in.timeout_us, &st->job.deadline_ns, &err) != WINNOW_OK) {
+        wn_reply_err(req, &err);
+        return;
+    }
     wn_req_hold(req);
     st->at = RUNNING;
     if (wn_serve_submit(req->api->serve, &st->job, &err) != WINNOW_OK) {

@@ -46,7 +46,7 @@ void wn_get_model_ready(struct wn_req *req)
         wn_req_made(req, gen);
         wn_gen_unref(gen);
     }
-    if (s == WINNOW_OK || s == WINNOW_E_UNAVAILABLE)
+    if (s == WINNOW_OK || s == WINNOW_E_UNAVAILABLE || s == WINNOW_E_PRECONDITION) /* loading, or another is live */
         wn_reply_json(req, s == WINNOW_OK ? 200 : 503,
                       json_pack("{s:s,s:b}", "name", req->param[0], "ready", (int)(s == WINNOW_OK)));
     else

@@ -53,6 +53,7 @@ void wn_reply_rpc_error(struct wn_req *req, int code, const char *text);
 bool wn_rpc_unframe(struct wn_req *req);
 /** When the request must be answered (wn_now_ns() time), from its headers, `timeout_us` of its parameters (0: none) and
  *  the default. */
-uint64_t wn_req_deadline(struct wn_req *req, uint64_t timeout_us);
+WINNOW_MUST_USE enum winnow_status wn_req_deadline(struct wn_req *req, uint64_t timeout_us, uint64_t *ret_ns,
+                                                   struct winnow_err *err);
 
 #endif

@@ -152,11 +152,21 @@ void wn_reply_rpc_error(struct wn_req *req, int code, const char *text)
     send_head(req, 200, "application/grpc", h, 2, (struct wn_bytes){ 0 });
 }
 
-void wn_reply_err(struct wn_req *req, const struct winnow_err *err)
+const char *wn_req_error_text(const struct wn_req *req, const struct winnow_err *err, char *shown)
 {
     const char *text = err->msg[0] ? err->msg : winnow_status_text(err->status);
-    if (err->status == WINNOW_E_INTERNAL || err->status == WINNOW_E_IO)
+    snprintf(shown, sizeof err->msg, "%s", text);
+    if (req->api && req->api->serve)
+        wn_serve_hide_folders(req->api->serve, shown);
+    if (err->status == WINNOW_E_INTERNAL || err->status == WINNOW_E_IO || strcmp(shown, text) != 0)
         wn_warning("request_failed", "status=%s error=%s", winnow_status_name(err->status), text);
+    return shown;
+}
+
+void wn_reply_err(struct wn_req *req, const struct winnow_err *err)
+{
+    char shown[sizeof err->msg];
+    const char *text = wn_req_error_text(req, err, shown);
     if (req->rpc) {
         wn_reply_rpc_error(req, wn_status_grpc(err->status), text);
         return;
@@ -283,19 +293,26 @@ json_t *wn_req_json(struct wn_req *req)
     return NULL;
 }
 
-uint64_t wn_req_deadline(struct wn_req *req, uint64_t timeout_us)
+enum winnow_status wn_req_deadline(struct wn_req *req, uint64_t timeout_us, uint64_t *ret_ns, struct winnow_err *err)
 {
     uint64_t us = timeout_us ? timeout_us : UINT64_MAX, v;
     const struct wn_header *h = wn_exchange_header(req->x, "grpc-timeout");
-    if (h && wn_grpc_timeout(h->value, h->value_len, &v))
+    if (h && !wn_grpc_timeout(h->value, h->value_len, &v))
+        return wn_fail(err, WINNOW_E_MALFORMED, "grpc-timeout: '%.*s' is not 1 to 8 digits and one of H M S m u n",
+                       (int)WN_MIN(h->value_len, (size_t)40), h->value);
+    if (h)
         us = WN_MIN(us, v);
     h = wn_exchange_header(req->x, "winnow-timeout-ms");
-    if (h && wn_text_u64(h->value, h->value_len, &v) && v < UINT64_MAX / 1000)
+    if (h && !wn_text_u64(h->value, h->value_len, &v))
+        return wn_fail(err, WINNOW_E_MALFORMED, "winnow-timeout-ms: '%.*s' is not a whole number of milliseconds",
+                       (int)WN_MIN(h->value_len, (size_t)40), h->value);
+    if (h && v < UINT64_MAX / 1000)
         us = WN_MIN(us, v * 1000);
     if (us == UINT64_MAX)
         us = atomic_load(&req->api->timeout_us);
     us = WN_MIN(us, (uint64_t)86400000000u * 365);
-    return req->start_ns + us * 1000;
+    *ret_ns = req->start_ns + us * 1000;
+    return WINNOW_OK;
 }
 
 void wn_req_made(struct wn_req *req, const struct wn_gen *gen)

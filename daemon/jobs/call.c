@@ -21,7 +21,9 @@ void wn_reply_v1_error(struct wn_req *req, const struct winnow_err *err, const c
     if (!req->x)
         return;
     int http = wn_status_http(err->status);
-    json_t *o = error_json(err, http, param, code);
+    struct winnow_err shown = *err;
+    wn_req_error_text(req, err, shown.msg);
+    json_t *o = error_json(&shown, http, param, code);
     char *text = o ? json_dumps(o, JSON_COMPACT) : NULL;
     json_decref(o);
     if (!text) { /* out of memory, or a message that is not UTF-8 */

@@ -144,13 +144,15 @@ static bool save(struct wn_jobs *jobs, struct wn_ft *ft)
 void wn_ft_note(struct wn_jobs *jobs, const char *id, const char *level, const char *type, const json_t *data,
                 const char *fmt, ...)
 {
-    char text[1024];
+    char text[1024], shown[sizeof text];
     struct winnow_err err;
     va_list ap;
     va_start(ap, fmt);
     vsnprintf(text, sizeof text, fmt, ap);
     va_end(ap);
-    if (wn_db_event_add(jobs->db, id, wn_wall_ms(), level, type, text, data, &err) != WINNOW_OK)
+    snprintf(shown, sizeof shown, "%s", text);
+    wn_serve_hide_folders(jobs->serve, shown);
+    if (wn_db_event_add(jobs->db, id, wn_wall_ms(), level, type, shown, data, &err) != WINNOW_OK)
         wn_error("job_event_failed", "job=%s error=%s", id, err.msg);
     if (strcmp(type, "metrics") != 0)
         wn_log(strcmp(level, "error") == 0  ? WN_LOG_ERROR
@@ -186,9 +188,14 @@ void wn_ft_end(struct wn_jobs *jobs, struct wn_ft *ft, enum wn_job_status status
 {
     ft->row.status = status;
     ft->row.finished_s = wn_wall_ms() / 1000;
-    if (code)
-        json_object_set_new(ft->row.doc, "error",
-                            json_pack("{s:s,s:s,s:s?}", "code", code, "message", message, "param", param));
+    if (code) {
+        WN_CLEANUP(wn_freep) char *shown = message ? wn_strdup(message) : NULL;
+        if (shown)
+            wn_serve_hide_folders(jobs->serve, shown);
+        json_object_set_new(
+            ft->row.doc, "error",
+            json_pack("{s:s,s:s,s:s?}", "code", code, "message", shown ? shown : "out of memory", "param", param));
+    }
     const json_t *sparsity = json_object_get(json_object_get(ft->row.doc, "metrics"), "sparsity");
     switch (status) {
     case WN_JOB_SUCCEEDED:

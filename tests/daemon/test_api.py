@@ -438,7 +438,7 @@ def test_grpc_frames(d):
     post("flag 7", frame(7, len(msg), msg), 13)
     post("over the limit by its head", frame(0, 1 << 30, msg), 8)
     post("grpc-timeout of nothing left", frame(0, len(msg), msg), 4, headers=["grpc-timeout: 1n"])
-    post("grpc-timeout garbage is passed over", frame(0, len(msg), msg), 0, headers=["grpc-timeout: soon"])
+    post("grpc-timeout that is none", frame(0, len(msg), msg), 3, headers=["grpc-timeout: soon"])
     post("another content type", frame(0, len(msg), msg), None, kind="application/json", status="404")
     post("over HTTP/1.1", frame(0, len(msg), msg), None, status="415", protocol="--http1.1")
 
@@ -461,7 +461,15 @@ def test_versions(d, repo):
     check("pinned generation of before: 412", pin(f"generation={h1['winnow-generation']}")[0] == 412,
           pin(f"generation={h1['winnow-generation']}"))
     check("pinned digest of before: 412", pin(f"digest={h1['winnow-digest']}")[0] == 412)
-    check("pinned version that is unknown: 404", pin("version=9")[0] == 404)
+    s, _, v = pin("version=9")
+    check("pinned version that is unknown: 404", s == 404 and v["error"] == "model 'lin' has no version 9", (s, v))
+    s, _, v = pin("version=1")
+    check("pinned version that is not live: 412", s == 412 and "version 2 is" in v["error"], (s, v))
+    for text in ("-5", "1e3", "", "5 s"):
+        s, _, v = d.json("POST", "/v2/models/lin/infer", lin_request(), {"winnow-timeout-ms": text})
+        check(f"winnow-timeout-ms '{text}': 400", s == 400 and "winnow-timeout-ms" in v["error"], (s, v))
+    check("winnow-timeout-ms that is one", d.json("POST", "/v2/models/lin/infer", lin_request(),
+                                                  {"winnow-timeout-ms": "5000"})[0] == 200)
     check("pin that is not understood: 400", pin("colour=red")[0] == 400 and pin("generation=x")[0] == 400)
     check("pin against the path: 412",
           d.json("POST", "/v2/models/lin/versions/2/infer", lin_request(), {"winnow-pin": "version=1"})[0] == 412)
@@ -470,6 +478,8 @@ def test_versions(d, repo):
         i.set_data_from_numpy(np.ones((1, 4), np.float32))
         code, _ = code_of(lambda: c.infer("lin", [i], headers={"winnow-pin": f"digest={h1['winnow-digest']}"}))
         check("grpc: pin that does not hold: FAILED_PRECONDITION", code == "FAILED_PRECONDITION", code)
+        code, _ = code_of(lambda: c.infer("lin", [i], headers={"winnow-pin": "version=1"}))
+        check("grpc: pinned version that is not live: FAILED_PRECONDITION", code == "FAILED_PRECONDITION", code)
         check("grpc: pin that holds", code_of(lambda: c.infer("lin", [i],
                                                               headers={"winnow-pin": "version=2"}))[0] is None)
     s, _, v = d.json("POST", "/v2/repository/models/lin/versions/1/promote")
@@ -480,6 +490,15 @@ def test_versions(d, repo):
     check("who made it live", v["versions"][0]["live"] and v["versions"][0].get("live_by") == "api 127.0.0.1", v)
     s, _, v = d.json("POST", "/v2/repository/models/lin/rollback")
     check("rollback", s == 200 and v["version"] == "2", (s, v))
+    s, _, v = d.json("POST", "/v2/repository/models/lin/rollback")
+    check("a second rollback does not go forward: 409", s == 409 and "nothing to go back to" in v["error"], (s, v))
+    os.makedirs(os.path.join(repo, "lin", "7"))
+    with open(os.path.join(repo, "lin", "7", "model.onnx"), "wb") as f:
+        f.write(b"junk")
+    s, _, v = d.json("POST", "/v2/repository/models/lin/versions/7/promote")
+    check("promote of a broken version says which, but no folder of the server's",
+          s >= 400 and "lin/7/model.onnx" in v["error"] and str(repo) not in v["error"], (s, v))
+    shutil.rmtree(os.path.join(repo, "lin", "7"))
     check("promote of an unknown version: 404", d.json("POST",
                                                        "/v2/repository/models/lin/versions/8/promote")[0] == 404)
     check("rollback of an unknown model: 404", d.json("POST", "/v2/repository/models/none/rollback")[0] == 404)
