@@ -17,6 +17,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/tree.h"
+#include "base/yaml.h"
 #include "daemon/jobs/proc.h"
 
 #define MAX_RECIPE    ((size_t)1 << 20)
@@ -165,7 +166,9 @@ static void check_keys(struct create *c)
             i++;
         if (i == WN_COUNT(known)) {
             c->call.param = key; /* lives in the request's JSON */
-            wn_fail(&c->call.err, WINNOW_E_MALFORMED, "no such key: '%.80s'", key);
+            const char *near = strcmp(key, "level") == 0 ? "optim_level" : wn_near_name(key, known, WN_COUNT(known));
+            wn_fail(&c->call.err, WINNOW_E_MALFORMED, "no such key: '%.80s'%s%s%s", key, near ? "; did you mean '" : "",
+                    near ? near : "", near ? "'?" : "");
             return;
         }
     }
@@ -215,6 +218,14 @@ static void get_file(struct create *c, const char *param, const char *id, struct
         c->call.param = param;
         c->call.code = "invalid_file";
         c->call.err.status = WINNOW_E_MALFORMED;
+    }
+    WN_CLEANUP(wn_freep) char *path = wn_asprintf("%s/%s", c->call.jobs->files, ret->sha256);
+    if (!failed(c) && path && access(path, F_OK) != 0 && errno == ENOENT) {
+        wn_error("file_gone", "file=%s path=%s", id, path);
+        c->call.param = param;
+        c->call.code = "file_gone";
+        wn_fail(&c->call.err, WINNOW_E_NOT_FOUND, "the contents of file %.60s ('%.100s') are gone: upload it again", id,
+                ret->filename);
     }
 }
 

@@ -183,7 +183,8 @@ def test_refusals(d, file_id):
             ("a bad recipe, with file and line", {"recipe": "modifiers:\n  - !NoSuchModifier {start_epoch: 0}\n"}, "recipe.yaml:2"),
             ("a recipe and a level", {"recipe": WEAK, "optim_level": 0.5}, "optim_level"),
             ("a recipe and epochs", {"recipe": WEAK, "hyperparameters": {"n_epochs": 2}}, "n_epochs"),
-            ("an unknown key", {"optim_levle": 0.5}, "optim_levle"),
+            ("an unknown key", {"optim_levle": 0.5}, "did you mean 'optim_level'?"),
+            ("a key that has another name", {"level": 0.5}, "did you mean 'optim_level'?"),
             ("an unknown file", {"training_file": "file-none"}, "file-none"),
             ("a level past 1", {"optim_level": 1.5}, "optim_level"),
             ("a bad name", {"suffix": "../x"}, "suffix"),
@@ -193,6 +194,13 @@ def test_refusals(d, file_id):
         status, got = post(d, "/v1/fine_tuning/jobs", {"model": "shapes", "training_file": file_id, **body})
         text = json.dumps(got)
         check(f"{name} is refused", status == 400 and says in text and str(ROOT) not in text, (status, got))
+    (ROOT / "gone.txt").write_text("gone")
+    gone = upload(d, ROOT / "gone.txt")
+    (d.folder / "state/files" / hashlib.sha256(b"gone").hexdigest()).unlink()
+    status, got = post(d, "/v1/fine_tuning/jobs", {"model": "shapes", "training_file": gone})
+    text = json.dumps(got)
+    check("a file whose contents are gone is refused", status == 404 and "gone" in text and gone in text and
+          str(ROOT) not in text and d.curl(f"/v1/files/{gone}", "-X", "DELETE")[0] == 200, (status, got))
     left = [p.name for p in (d.folder / "state/jobs").iterdir() if p.name.startswith(".new")]
     check("refused jobs leave nothing", left == [] and len(d.curl("/v1/fine_tuning/jobs")[1]["data"]) == 1, left)
 
