@@ -378,9 +378,9 @@ static int run(struct daemon *d)
     wn_notice("starting", "version=%s isa=%s pid=%ld config=%s", WN_VERSION, winnow_cpu_isa(), (long)getpid(),
               d->config_path ? d->config_path : "(defaults)");
     if (start(d, &err) != WINNOW_OK) {
-        wn_error("start_failed", "error=%s", err.msg);
         sd_notifyf(0, "STATUS=start failed: %s", err.msg);
-        stop(d);
+        stop(d); /* first: what is being loaded would go on saying so after the error */
+        wn_error("start_failed", "error=%s", err.msg);
         return 1;
     }
     int sig = serve_until_stopped(d, &set);
