@@ -1,5 +1,5 @@
 #!/bin/sh
-# Puts what was built under DESTDIR and PREFIX: programs, library, headers, pkg-config file, man pages, units.
+# Puts what was built under DESTDIR and PREFIX: programs, library, headers, pkg-config file, documentation, units.
 set -eu
 root="$DESTDIR$PREFIX"
 put() { install -D -m "$1" "$2" "$3"; }
@@ -23,10 +23,10 @@ Libs: -L\${prefix}/lib -lwinnow
 Libs.private: -lprotobuf-c -lcrypto -larchive -ljansson -lyaml -lm -lpthread
 Cflags: -I\${prefix}/include
 PC
-for page in docs/man/*.md; do
-    [ -f "$page" ] && put 644 "$page" "$root/share/doc/winnow/man/$(basename "$page")"
+# As in the source tree, so that links between the pages work.
+for page in README.md ARCHITECTURE.md CONTRIBUTING.md CHANGELOG.md LICENSE docs/*.md docs/man/*.md demo/README.md; do
+    [ -f "$page" ] && put 644 "$page" "$root/share/doc/winnow/$page"
 done
-put 644 README.md "$root/share/doc/winnow/README.md" 2>/dev/null || true
 for unit in systemd/*.service systemd/*.socket systemd/*.slice; do
     [ -f "$unit" ] || continue
     to="$root/lib/systemd/system/$(basename "$unit")"
