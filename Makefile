@@ -37,14 +37,15 @@ demo: deps
 format:
 	clang-format -i $(shell git ls-files '*.c' '*.h')
 
-## lint           room rules, clang-tidy, shellcheck where installed
-lint: rooms
-	@tools/lint.sh $(BUILD)
+## lint           room rules; clang-tidy and shellcheck where installed (FILES='a.c b.c': only these)
+lint: rooms $(GEN_engine:.c=.h) $(GEN_daemon:.c=.h)
+	@FILES='$(FILES)' tools/lint.sh $(CSTD) $(INC) $(LLHTTP_INC) $(call pkg-cflags,freetype2) -DWN_VERSION='"$(VERSION)"'
 
 ## rooms          check that includes follow ARCHITECTURE.md's table of who may use whom
 rooms:
 	@python3 tools/check-rooms.py
 
+## clean          remove every build folder, the test clients' venv included
 clean:
 	rm -rf build build-*
 -include mk/demo.mk
