@@ -141,6 +141,27 @@ static void take_ingest(struct wn_jobs *jobs, struct wn_ft *ft)
     json_decref(o);
 }
 
+/* The worker knows an upload by its digest; who sent it knows its name. The message to show, or NULL: as it is. */
+static char *with_names(struct wn_jobs *jobs, const struct wn_ft *ft, const char *message)
+{
+    const char *const id[] = { ft->row.training_file, ft->row.validation_file };
+    char *text = NULL;
+    for (size_t i = 0; i < WN_COUNT(id); i++) {
+        struct wn_file_row row;
+        if (!*id[i] || wn_db_file_get(jobs->db, id[i], &row, NULL) != WINNOW_OK)
+            continue;
+        const char *from = text ? text : message, *at = strstr(from, row.sha256);
+        char *named = at && row.sha256[0]
+                          ? wn_asprintf("%.*s%s%s", (int)(at - from), from, row.filename, at + strlen(row.sha256))
+                          : NULL;
+        if (named) {
+            free(text);
+            text = named;
+        }
+    }
+    return text;
+}
+
 static void on_result(struct wn_jobs *jobs, struct wn_ft *ft, json_t *o)
 {
     const char *status = text_of(o, "status");
@@ -156,6 +177,9 @@ static void on_result(struct wn_jobs *jobs, struct wn_ft *ft, json_t *o)
         wn_ft_end(jobs, ft, WN_JOB_CANCELLED, NULL, NULL, NULL);
     } else {
         const char *code = text_of(error, "code"), *message = text_of(error, "message");
+        WN_CLEANUP(wn_freep) char *named = message ? with_names(jobs, ft, message) : NULL;
+        if (named)
+            message = named;
         wn_ft_end(jobs, ft, WN_JOB_FAILED, code ? code : "internal", message ? message : "the worker gave no reason",
                   code && strcmp(code, "bad_data") == 0     ? "training_file"
                   : code && strcmp(code, "bad_recipe") == 0 ? "recipe"
