@@ -279,12 +279,18 @@ static double level_sparsity(double level)
     return at[WN_COUNT(at) - 1][1];
 }
 
-char *wn_recipe_for_level(double level, size_t rows, unsigned batch, bool base_sparse)
+/* About as many steps, whatever the number of rows. */
+static double level_epochs(size_t rows, unsigned batch)
 {
     double steps = (double)WN_MAX(rows / WN_MAX(batch, 1u), (size_t)1);
-    double epochs = ceil(1200 / steps); /* about as many steps, whatever the number of rows */
-    epochs = epochs < 5 ? 5 : epochs > 40 ? 40 : epochs;
-    double quant = epochs - fmax(1, round(epochs * 0.15)), prune_end = quant * 0.5, s = level_sparsity(level);
+    return fmin(fmax(ceil(1200 / steps), 5), 40);
+}
+
+char *wn_recipe_for_level(double level, size_t rows, unsigned batch, double epochs, bool base_sparse)
+{
+    epochs = epochs > 0 ? epochs : level_epochs(rows, batch);
+    double quant = epochs - fmin(fmax(1, round(epochs * 0.15)), epochs / 3); /* of a short one, a third is quantized */
+    double prune_end = quant * 0.5, s = level_sparsity(level);
     if (level <= 0)
         return wn_asprintf("# optim_level 0: fine-tune only\n"
                            "modifiers:\n"
@@ -305,8 +311,9 @@ char *wn_recipe_for_level(double level, size_t rows, unsigned batch, bool base_s
                        "init_lr: 0.005, final_lr: 0.0001}\n"
                        "  - !SetWeightDecayModifier {start_epoch: 0, weight_decay: 0.0005}\n"
                        "  - !SetWeightDecayModifier {start_epoch: %g, weight_decay: 0.00001}\n"
-                       "  - !GMPruningModifier {start_epoch: 0, end_epoch: %g, update_frequency: 0.25, "
+                       "  - !GMPruningModifier {start_epoch: 0, end_epoch: %g, update_frequency: %g, "
                        "init_sparsity: %g, final_sparsity: %g, params: [__ALL_PRUNABLE__], global_sparsity: true}\n"
                        "  - !QuantizationModifier {start_epoch: %g}\n",
-                       level, 100 * s, epochs, quant, quant, epochs, quant, prune_end, fmin(0.5, s), s, quant);
+                       level, 100 * s, epochs, quant, quant, epochs, quant, prune_end, fmin(0.25, prune_end / 4),
+                       fmin(0.5, s), s, quant);
 }

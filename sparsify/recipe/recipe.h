@@ -23,9 +23,10 @@ WINNOW_MUST_USE enum winnow_status wn_recipe_parse(const void *bytes, size_t n, 
 WINNOW_MUST_USE enum winnow_status wn_recipe_read(const char *path, struct wn_recipe **ret, struct winnow_err *err);
 void wn_recipe_free(struct wn_recipe *recipe); /* NULL is fine */
 
-/** The recipe that stands for a level 0 … 1: malloc'ed YAML text. `rows` decides how many epochs make sense,
- * `base_sparse` that the masks are kept (sparse transfer) when the level asks for no more than they give. */
-char *wn_recipe_for_level(double level, size_t rows, unsigned batch, bool base_sparse);
+/** The recipe that stands for a level 0 … 1: malloc'ed YAML text. `epochs` is how long it trains; 0: as
+ * many as make sense for `rows` in batches of `batch`. `base_sparse` says that the masks are kept (sparse transfer)
+ * when the level asks for no more than they give. */
+char *wn_recipe_for_level(double level, size_t rows, unsigned batch, double epochs, bool base_sparse);
 
 /** Where training ends, in epochs. */
 double wn_recipe_epochs(const struct wn_recipe *recipe);

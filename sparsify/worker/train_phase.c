@@ -45,16 +45,6 @@ static unsigned choose_batch(const struct wn_job *job, size_t n)
     return batch;
 }
 
-/* The recipe that stands for optim_level. Its epochs follow from rows and batch; a wish for a number of epochs is met
- * by naming the rows that give it. */
-static char *recipe_of_level(struct wn_train_run *r, bool sparse)
-{
-    size_t rows = r->rows.n_train;
-    if (!isnan(r->job->epochs))
-        rows = (size_t)r->opts.batch * (size_t)ceil(1200 / fmax(r->job->epochs, 1));
-    return wn_recipe_for_level(r->job->optim_level, rows, r->opts.batch, sparse);
-}
-
 static enum winnow_status open_recipe(struct wn_train_run *r)
 {
     if (r->job->recipe) {
@@ -63,16 +53,14 @@ static enum winnow_status open_recipe(struct wn_train_run *r)
             return wn_fail(r->err, WINNOW_E_NOMEM, "recipe");
         WN_TRY(wn_file_read(path, MAX_RECIPE, &r->recipe_text, &r->recipe_bytes, r->err));
     } else {
-        r->recipe_text = recipe_of_level(r, r->base_sparse);
+        r->recipe_text = wn_recipe_for_level(r->job->optim_level, r->rows.n_train, r->opts.batch,
+                                             isnan(r->job->epochs) ? 0 : r->job->epochs, r->base_sparse);
         if (!r->recipe_text)
             return wn_fail(r->err, WINNOW_E_NOMEM, "recipe");
         r->recipe_bytes = strlen(r->recipe_text);
     }
     WN_TRY(wn_recipe_parse(r->recipe_text, r->recipe_bytes, "recipe.yaml", &r->recipe, r->err));
     r->epochs = wn_recipe_epochs(r->recipe);
-    if (!isnan(r->job->epochs) && fabs(r->epochs - r->job->epochs) > 0.5)
-        wn_progress_message(r->pg, "warning", "%g epochs were asked for, the level's schedule takes %g", r->job->epochs,
-                            r->epochs);
     if (!(r->epochs > 0) || r->epochs > 100000)
         return wn_fail(r->err, WINNOW_E_MALFORMED, "recipe.yaml:1: training ends at epoch %g", r->epochs);
     return WINNOW_OK;
