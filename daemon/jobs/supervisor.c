@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
@@ -22,6 +23,7 @@
 #define FIRST_BACKOFF ((uint64_t)200000) /* us */
 #define MAX_BACKOFF   ((uint64_t)30000000)
 #define GRACE_NS      (10 * SECOND)
+#define GRACE_HANG_NS (30 * SECOND)
 
 static bool watched(const struct wn_jobs *jobs)
 {
@@ -30,10 +32,21 @@ static bool watched(const struct wn_jobs *jobs)
     return fd < 0 || (flock(fd, LOCK_EX | LOCK_NB) < 0 && errno == EWOULDBLOCK);
 }
 
+/* jobs.hang_timeout in whole seconds, 1 or more. */
+static uint64_t hang_s(const struct wn_jobs_settings *s)
+{
+    return WN_MAX((s->hang_us + 999999) / 1000000, UINT64_C(1));
+}
+
+/* A worker keeps the settings that it was started with. */
 static void start(struct wn_jobs *jobs)
 {
-    char verb[] = "watch";
-    char *argv[] = { jobs->worker, verb, jobs->dir, NULL };
+    struct wn_jobs_settings s;
+    char verb[] = "watch", tries_name[] = "--tries", hang_name[] = "--hang", tries[16], hang[24];
+    char *argv[] = { jobs->worker, verb, jobs->dir, tries_name, tries, hang_name, hang, NULL };
+    wn_jobs_settings_get(jobs, &s);
+    snprintf(tries, sizeof tries, "%" PRIu64, (uint64_t)s.tries);
+    snprintf(hang, sizeof hang, "%" PRIu64, hang_s(&s));
     jobs->worker_start_ns = wn_now_ns();
     jobs->worker_term_ns = 0;
     jobs->worker_pid = wn_proc_start(argv, -1, 0);
@@ -100,10 +113,12 @@ void wn_supervisor_stop(struct wn_jobs *jobs)
     ended(jobs, status);
 }
 
-/* A job whose worker is alive and says nothing. */
+/* A job whose worker is alive and says nothing. The worker itself looks for hangs of its children and tries again, so
+ * it is given some time more. */
 void wn_ft_check_hang(struct wn_jobs *jobs, struct wn_ft *ft, const struct wn_jobs_settings *s)
 {
-    if (ft->row.stage != WN_STAGE_WORK || !ft->taken || wn_now_ns() - ft->grown_ns < s->hang_us * 1000)
+    uint64_t hang_ns = hang_s(s) * SECOND, silent_ns = wn_now_ns() - ft->grown_ns;
+    if (ft->row.stage != WN_STAGE_WORK || !ft->taken || silent_ns < hang_ns + WN_MIN(hang_ns, GRACE_HANG_NS))
         return;
     ft->grown_ns = wn_now_ns();
     ft->hangs++;
@@ -113,10 +128,12 @@ void wn_ft_check_hang(struct wn_jobs *jobs, struct wn_ft *ft, const struct wn_jo
         WN_CLEANUP(wn_freep) char *path = wn_ft_path(jobs, ft->row.id, "cancel");
         if (path && wn_file_write_durable(path, "", 0, &err) != WINNOW_OK)
             wn_error("job_cancel_failed", "job=%s error=%s", ft->row.id, err.msg);
-        wn_ft_end(jobs, ft, WN_JOB_FAILED, "hang",
-                  "the worker reported no progress for jobs.hang_timeout, again and again", NULL);
+        char why[120];
+        snprintf(why, sizeof why, "the worker reported no progress for %" PRIu64 " s (%u %s)", silent_ns / SECOND,
+                 ft->hangs, ft->hangs == 1 ? "try" : "tries");
+        wn_ft_end(jobs, ft, WN_JOB_FAILED, "hang", why, NULL);
     } else {
-        wn_ft_note(jobs, ft->row.id, "warn", "message", NULL, "No progress for %" PRIu64 " s%s", s->hang_us / 1000000,
+        wn_ft_note(jobs, ft->row.id, "warn", "message", NULL, "No progress for %" PRIu64 " s%s", silent_ns / SECOND,
                    jobs->worker_pid ? ": the worker is started again from its last checkpoint" : "");
     }
     if (jobs->worker_pid)

@@ -1,6 +1,7 @@
 /* main.c: winnow-worker: reads uploads, trains, exports. Everything it knows comes from a job directory, and everything
  * it makes goes there (docs/job-directory.md); it opens no socket and no database. */
 #include <argp.h>
+#include <ctype.h>
 #include <locale.h>
 #include <signal.h>
 #include <stdio.h>
@@ -23,7 +24,18 @@ struct args {
     struct wn_worker_opts opts;
 };
 
-enum { OPT_ONCE = 256, OPT_MODEL, OPT_ROWS, OPT_JSON, OPT_MEMORY, OPT_CPU, OPT_HANG, OPT_PRIORITY };
+enum {
+    OPT_ONCE = 256,
+    OPT_MODEL,
+    OPT_ROWS,
+    OPT_JSON,
+    OPT_MEMORY,
+    OPT_CPU,
+    OPT_HANG,
+    OPT_TRIES,
+    OPT_PRIORITY,
+    OPT_QUIET
+};
 
 static const struct argp_option options[] = {
     { "once", OPT_ONCE, NULL, 0, "watch: end when no job waits", 0 },
@@ -33,16 +45,19 @@ static const struct argp_option options[] = {
     { "memory", OPT_MEMORY, "MIB", 0, "memory that training may use (default 6144)", 0 },
     { "cpu", OPT_CPU, "SECONDS", 0, "CPU time that training may use (default 604800)", 0 },
     { "hang", OPT_HANG, "SECONDS", 0, "time without progress after which a job is tried again (default 600)", 0 },
+    { "tries", OPT_TRIES, "N", 0, "starts of one job, each from its last checkpoint, before it fails (default 3)", 0 },
+    { "quiet", OPT_QUIET, NULL, 0, "log errors only", 0 },
     { "priority", OPT_PRIORITY, "idle|normal", 0, "idle: only what nobody else wants (default for watch)", 0 },
     { 0 },
 };
 
-static unsigned long number(struct argp_state *state, const char *arg, unsigned long min, unsigned long max)
+static unsigned long number(struct argp_state *state, const char *option, const char *arg, unsigned long min,
+                            unsigned long max)
 {
     char *end;
     unsigned long n = strtoul(arg, &end, 10);
-    if (end == arg || *end || n < min || n > max || *arg == '-')
-        argp_error(state, "'%s' is not a number between %lu and %lu", arg, min, max);
+    if (end == arg || *end || n < min || n > max || !isdigit((unsigned char)*arg))
+        argp_error(state, "%s wants a whole number from %lu to %lu, not '%s'", option, min, max, arg);
     return n;
 }
 
@@ -57,19 +72,25 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         a->model = arg;
         return 0;
     case OPT_ROWS:
-        a->rows = number(state, arg, 1, 1000000000);
+        a->rows = number(state, "--rows", arg, 1, 1000000000);
         return 0;
     case OPT_JSON:
         a->json = arg;
         return 0;
     case OPT_MEMORY:
-        a->opts.memory_bytes = (uint64_t)number(state, arg, 256, 1u << 24) << 20;
+        a->opts.memory_bytes = (uint64_t)number(state, "--memory", arg, 256, 1u << 24) << 20;
         return 0;
     case OPT_CPU:
-        a->opts.cpu_s = number(state, arg, 1, 1u << 30);
+        a->opts.cpu_s = number(state, "--cpu", arg, 1, 1u << 30);
         return 0;
     case OPT_HANG:
-        a->opts.hang_s = (unsigned)number(state, arg, 1, 86400);
+        a->opts.hang_s = (unsigned)number(state, "--hang", arg, 1, 86400);
+        return 0;
+    case OPT_TRIES:
+        a->opts.tries = (unsigned)number(state, "--tries", arg, 1, 100);
+        return 0;
+    case OPT_QUIET:
+        wn_log_configure(WN_LOG_AUTO, WN_LOG_ERROR);
         return 0;
     case OPT_PRIORITY:
         if (strcmp(arg, "idle") != 0 && strcmp(arg, "normal") != 0)
@@ -133,7 +154,8 @@ int main(int argc, char **argv)
 {
     static const struct argp argp = { options, parse, "COMMAND PATH", doc, NULL, NULL, NULL };
     argp_program_version = "winnow-worker " WN_VERSION;
-    struct args a = { .opts = { .memory_bytes = (uint64_t)6 << 30, .cpu_s = 604800, .hang_s = 600 } };
+    struct args a = { .opts = { .memory_bytes = (uint64_t)6 << 30, .cpu_s = 604800, .tries = 3, .hang_s = 600 } };
+    argp_err_exit_status = WN_EXIT_INVALID;
     setlocale(LC_CTYPE, "C.UTF-8"); /* names in archives are UTF-8 */
     argp_parse(&argp, argc, argv, 0, NULL, &a);
     if (strcmp(a.command, "check") == 0)

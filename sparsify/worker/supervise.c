@@ -19,8 +19,8 @@
 #include "base/log.h"
 #include "sparsify/worker/worker.h"
 
-#define MAX_TRIES 3
-#define POLL_MS   200
+#define POLL_MS        200
+#define MAX_BACK_OFF_S 64u
 #define CANCEL_NS                                                                                                      \
     ((uint64_t)10 * 1000000000) /* a child that does not heed `cancel` or a signal is killed after this                \
                                  */
@@ -280,13 +280,13 @@ static struct wn_report try_phase(const char *name, phase_fn *phase, struct wn_j
             return r;
         tries_write(job, ++tries);
         wn_warning("phase_broke", "job=%s phase=%s try=%u code=%s reason=%s", job->id, name, tries, r.code, r.msg);
-        if (tries >= MAX_TRIES) {
+        if (tries >= opts->tries) {
             char msg[240];
-            snprintf(msg, sizeof msg, "%.200s (%u tries)", r.msg, tries);
+            snprintf(msg, sizeof msg, "%.200s (%u %s)", r.msg, tries, tries == 1 ? "try" : "tries");
             return wn_report_fail(WN_END_FAILED, r.code, msg);
         }
         wn_progress_message(pg, "warning", "try %u: %s; going on from the last checkpoint", tries, r.msg);
-        back_off(1u << (2 * (tries - 1)));
+        back_off(tries > 3 ? MAX_BACK_OFF_S : 1u << (2 * (tries - 1)));
     }
 }
 

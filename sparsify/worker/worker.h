@@ -16,6 +16,7 @@ enum wn_exit { WN_EXIT_OK = 0, WN_EXIT_FAILED = 1, WN_EXIT_INVALID = 2, WN_EXIT_
 struct wn_worker_opts {
     uint64_t memory_bytes; /* address space of a training child */
     uint64_t cpu_s;        /* of a training child */
+    unsigned tries;        /* starts of one job, each from its last checkpoint, before it fails; 1 or more */
     unsigned hang_s;       /* a child whose progress stands still for so long is killed */
     bool idle;             /* SCHED_IDLE */
 };

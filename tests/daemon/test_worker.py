@@ -342,6 +342,15 @@ def test_kills(good, data, base):
     check("a hang is found, and the job goes on", candidate(job) == want and
           any("no progress" in e.get("text", "") for e in events(job)), result(job))
 
+    job = make_job("hangs", data, base)
+    p = start(job, "--hang", "1", "--tries", "1")
+    worker = wait_for(lambda: reached(job, 5) and child_of(p.pid))
+    if worker:
+        os.kill(worker, signal.SIGSTOP)
+    p.wait(60)
+    check("as many tries as were said, and no more", error(job).get("code") == "hang" and
+          error(job)["message"] == "training made no progress for 1 s (1 try)", result(job))
+
     job = make_job("cancelled", data, base, optim_level=0.7, epochs=40)
     p = start(job)
     wait_for(lambda: reached(job, 5))
@@ -534,6 +543,12 @@ def test_check(data, base):
           json.loads(out)["estimate"]["cpu_s"] > 0, err or points[-1])
     code, out, err = run("recipe", ok / "recipe.yaml")
     check("recipe: as text", code == 0 and "sparsity" in out and "█" in out, err)
+    for bad in (["frob"], ["run", ok, "--tries", "0"], ["run", ok, "--hang", "x"], ["run", ok, "--frob"], [],
+                ["run", ok, "more"], ["watch", ok, "--priority", "high"]):
+        code, _, err = run(*bad)
+        check(f"usage {bad[:1] + bad[2:]}: 2", code == 2 and err, (code, err))
+    check("an option's number is checked by name", "--tries wants a whole number from 1 to 100, not '0'" in
+          run("run", ok, "--tries", "0")[2])
 
 
 # ---- watch ----
