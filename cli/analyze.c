@@ -34,7 +34,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         a->shape[a->n_shapes++] = arg;
         return 0;
     case 'n':
-        a->threads = (unsigned)strtoul(arg, NULL, 10);
+        a->threads = (unsigned)wn_cli_whole("--threads", arg, 0, WN_CLI_MAX_THREADS, state);
         return 0;
     case 'w':
         a->why = true;

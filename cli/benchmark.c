@@ -37,9 +37,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     struct args *a = state->input;
     switch (key) {
     case 'b':
-        a->batch = strtoll(arg, NULL, 10);
-        if (a->batch < 1)
-            argp_error(state, "--batch wants 1 or more");
+        a->batch = wn_cli_whole("--batch", arg, 1, WN_CLI_MAX_BATCH, state);
         return 0;
     case 's':
         if (strcmp(arg, "sync") && strcmp(arg, "async"))
@@ -47,9 +45,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         a->async = strcmp(arg, "async") == 0;
         return 0;
     case 't':
-        a->seconds = strtod(arg, NULL);
-        if (!(a->seconds > 0 && a->seconds <= 86400))
-            argp_error(state, "--time wants seconds");
+        a->seconds = wn_cli_real("--time", arg, 0.001, 86400, state);
         return 0;
     case 'S':
         if (a->n_shapes == MAX_SHAPES)
@@ -57,10 +53,10 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         a->shape[a->n_shapes++] = arg;
         return 0;
     case 'n':
-        a->threads = (unsigned)strtoul(arg, NULL, 10);
+        a->threads = (unsigned)wn_cli_whole("--threads", arg, 0, WN_CLI_MAX_THREADS, state);
         return 0;
     case 'm':
-        a->streams = (unsigned)strtoul(arg, NULL, 10);
+        a->streams = (unsigned)wn_cli_whole("--streams", arg, 1, WN_CLI_MAX_THREADS, state);
         return 0;
     case 'r':
         a->reference = true;

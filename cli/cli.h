@@ -24,6 +24,16 @@ struct wn_evaluate_args {
 };
 enum winnow_status wn_cli_evaluate_models(const struct wn_evaluate_args *what, struct winnow_err *err);
 
+/** Bounds of numbers that several commands take. */
+enum { WN_CLI_MAX_THREADS = 1024, WN_CLI_MAX_BATCH = 1000000 };
+
+struct argp_state;
+/** The value of an option such as "--threads": a whole number, `min` … `max`, all of `text`. Otherwise argp_error():
+ *  a message that names the option, and exit WN_EXIT_USAGE. */
+int64_t wn_cli_whole(const char *option, const char *text, int64_t min, int64_t max, struct argp_state *state);
+/** The same for a number that need not be whole. */
+double wn_cli_real(const char *option, const char *text, double min, double max, struct argp_state *state);
+
 /** Print "winnow run: MESSAGE" and return WN_EXIT_FAILED. */
 int wn_cli_fail(const char *command, const struct winnow_err *err);
 
@@ -40,6 +50,8 @@ struct wn_cli_model {
     winnow_scratch *scratch;
     struct wn_pipeline *pipeline; /* NULL without pipeline.yaml beside the file */
 };
+/** `path` itself, or model.onnx in it where it is a folder. malloc'ed; NULL when out of memory. */
+char *wn_cli_model_file(const char *path);
 /** Load `path`: a .onnx file, or a folder with model.onnx in it (a version of a repository). */
 enum winnow_status wn_cli_open(const char *path, unsigned threads, const struct winnow_load_opts *opts,
                                struct wn_cli_model *ret, struct winnow_err *err);
@@ -54,7 +66,8 @@ struct wn_cli_inputs {
 enum winnow_status wn_cli_inputs_read(const winnow_model *model, const char *path, struct wn_cli_inputs *ret,
                                       struct winnow_err *err);
 /** Made up, the same for the same seed: `batch` rows where the batch is dynamic, shapes from "name=1,3,224,224" for
- * other dynamic dimensions (`shapes`, n_shapes of them). */
+ * other dynamic dimensions (`shapes`, n_shapes of them). One that names no input is E_NOT_FOUND with the inputs' names.
+ */
 enum winnow_status wn_cli_inputs_random(const winnow_model *model, int64_t batch, char *const *shapes, size_t n_shapes,
                                         unsigned seed, struct wn_cli_inputs *ret, struct winnow_err *err);
 void wn_cli_inputs_done(struct wn_cli_inputs *in);

@@ -35,12 +35,10 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         a->in = arg;
         return 0;
     case 'b':
-        a->batch = strtoll(arg, NULL, 10);
-        if (a->batch < 1)
-            argp_error(state, "--batch wants 1 or more");
+        a->batch = wn_cli_whole("--batch", arg, 1, WN_CLI_MAX_BATCH, state);
         return 0;
     case 'e':
-        a->seed = (unsigned)strtoul(arg, NULL, 10);
+        a->seed = (unsigned)wn_cli_whole("--seed", arg, 0, UINT32_MAX, state);
         return 0;
     case 'S':
         if (a->n_shapes == MAX_SHAPES)
@@ -103,10 +101,20 @@ static size_t arg_max(const struct winnow_tensor *t, size_t from, size_t n)
     return best;
 }
 
+/* Values of one row of scores: the last axis after the batch that has more than one (N×C×1×1: the C); 0: there is no
+ * choice to compare. A tensor of one axis is one row. */
+static size_t row_of(const struct winnow_tensor *t)
+{
+    unsigned rank = t->rank;
+    while (rank > 1 && t->shape[rank - 1] == 1)
+        rank--;
+    return rank > 1 || t->rank == 1 ? (size_t)t->shape[rank - 1] : 0;
+}
+
 static struct difference compare(const struct winnow_tensor *x, const struct winnow_tensor *y)
 {
     struct difference d = { 0 };
-    size_t elem = winnow_dtype_size(y->dtype), last = y->rank ? (size_t)y->shape[y->rank - 1] : 1;
+    size_t elem = winnow_dtype_size(y->dtype), last = row_of(y);
     if (x->bytes / winnow_dtype_size(x->dtype) != y->bytes / elem)
         return d;
     d.comparable = true;
@@ -155,11 +163,13 @@ static enum winnow_status report(const struct args *a, const struct wn_cli_model
         double rel = d.largest > 0 ? d.max_abs / d.largest : d.max_abs;
         if (!a->json || strcmp(a->json, "-")) {
             if (d.comparable)
-                printf(
-                    "%-24s %zu values, largest %.6g, difference at most %.3g (%.3g of it), same arg-max %zu of %zu\n",
-                    name, d.count, d.largest, d.max_abs, rel, d.same_top1, d.rows);
+                printf("%-24s %zu values, largest %.6g, difference at most %.3g (%.3g of it)", name, d.count, d.largest,
+                       d.max_abs, rel);
             else
-                printf("%-24s the shapes differ\n", name);
+                printf("%-24s the shapes differ", name);
+            if (d.rows)
+                printf(", same arg-max %zu of %zu", d.same_top1, d.rows);
+            putchar('\n');
         }
         json_array_append_new(list, json_pack("{s:s,s:b,s:f,s:f,s:I,s:I}", "output", name, "comparable", d.comparable,
                                               "max_abs", d.max_abs, "max_rel", rel, "rows", (json_int_t)d.rows,

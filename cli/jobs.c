@@ -69,6 +69,19 @@ static error_t at_end(struct args *a, struct argp_state *state)
     return 0;
 }
 
+/* Numbers stay text until the request is made. */
+static void check_number(int key, const char *arg, struct argp_state *state)
+{
+    if (key == KEY_LEVEL)
+        wn_cli_real("--level", arg, 0, 1, state);
+    else if (key == KEY_MIN_ACCURACY)
+        wn_cli_real("--min-accuracy", arg, 0, 1, state);
+    else if (key == KEY_SEED)
+        wn_cli_whole("--seed", arg, 0, INT32_MAX, state);
+    else if (key == KEY_EPOCHS)
+        wn_cli_whole("--epochs", arg, 1, 1000, state);
+}
+
 static error_t parse(int key, char *arg, struct argp_state *state)
 {
     struct args *a = state->input;
@@ -86,6 +99,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
                       : key == KEY_MIN_ACCURACY ? &a->min_accuracy
                                                 : NULL;
     if (to) {
+        check_number(key, arg, state);
         *to = arg;
         return 0;
     }
@@ -118,28 +132,20 @@ static enum winnow_status call(struct wn_remote *r, const char *method, const ch
 
 /* ---- create ---- */
 
-static enum winnow_status set_number(json_t *body, const char *key, const char *text, bool whole,
-                                     struct winnow_err *err)
+/* `text` was checked with the options. */
+static void set_number(json_t *body, const char *key, const char *text, bool whole)
 {
-    char *end;
-    if (!text)
-        return WINNOW_OK;
-    errno = 0;
-    long long i = whole ? strtoll(text, &end, 10) : 0;
-    double d = whole ? 0 : strtod(text, &end);
-    if (end == text || *end || errno)
-        return wn_fail(err, WINNOW_E_MALFORMED, "%s: '%s' is no number", key, text);
-    json_object_set_new(body, key, whole ? json_integer(i) : json_real(d));
-    return WINNOW_OK;
+    if (text)
+        json_object_set_new(body, key, whole ? json_integer(strtoll(text, NULL, 10)) : json_real(strtod(text, NULL)));
 }
 
-static enum winnow_status set_epochs(json_t *body, const char *text, struct winnow_err *err)
+static void set_epochs(json_t *body, const char *text)
 {
     json_t *h = text ? json_object() : NULL;
     if (!h)
-        return WINNOW_OK;
+        return;
     json_object_set_new(body, "hyperparameters", h);
-    return set_number(h, "n_epochs", text, true, err);
+    set_number(h, "n_epochs", text, true);
 }
 
 static enum winnow_status set_recipe(json_t *body, const char *path, struct winnow_err *err)
@@ -163,14 +169,10 @@ static enum winnow_status create(struct wn_remote *r, const struct args *a, json
     if (!body)
         return wn_fail(err, WINNOW_E_NOMEM, "job");
     enum winnow_status status = set_recipe(body, a->recipe, err);
-    if (status == WINNOW_OK)
-        status = set_number(body, "optim_level", a->level, false, err);
-    if (status == WINNOW_OK)
-        status = set_epochs(body, a->epochs, err);
-    if (status == WINNOW_OK)
-        status = set_number(body, "seed", a->seed, true, err);
-    if (status == WINNOW_OK)
-        status = set_number(body, "min_accuracy", a->min_accuracy, false, err);
+    set_number(body, "optim_level", a->level, false);
+    set_epochs(body, a->epochs);
+    set_number(body, "seed", a->seed, true);
+    set_number(body, "min_accuracy", a->min_accuracy, false);
     if (a->new_labels)
         json_object_set_new(body, "new_labels", json_true());
     if (status != WINNOW_OK) {

@@ -68,12 +68,17 @@ static char *folder_of(const char *file)
     return slash ? wn_asprintf("%.*s", (int)(slash - file), file) : wn_strdup(".");
 }
 
+char *wn_cli_model_file(const char *path)
+{
+    return is_folder(path) ? wn_asprintf("%s/model.onnx", path) : wn_strdup(path);
+}
+
 enum winnow_status wn_cli_open(const char *path, unsigned threads, const struct winnow_load_opts *opts,
                                struct wn_cli_model *ret, struct winnow_err *err)
 {
     struct stat st;
     *ret = (struct wn_cli_model){ .path = path };
-    ret->file = is_folder(path) ? wn_asprintf("%s/model.onnx", path) : wn_strdup(path);
+    ret->file = wn_cli_model_file(path);
     if (!ret->file)
         return wn_fail(err, WINNOW_E_NOMEM, "%s", path);
     WN_TRY(winnow_model_load(ret->file, opts, &ret->model, err));
@@ -182,24 +187,63 @@ void wn_cli_inputs_done(struct wn_cli_inputs *in)
     *in = (struct wn_cli_inputs){ 0 };
 }
 
-/* "name=1,3,224,224": the shape for this input, or false. */
-static bool given_shape(const char *name, char *const *shapes, size_t n_shapes, int64_t *dim, unsigned *rank)
+/* "1,3,224,224" */
+static enum winnow_status read_shape(const char *given, const char *s, struct winnow_tensor *t, struct winnow_err *err)
 {
-    for (size_t i = 0; i < n_shapes; i++) {
-        size_t len = strlen(name);
-        if (strncmp(shapes[i], name, len) != 0 || shapes[i][len] != '=')
-            continue;
-        const char *s = shapes[i] + len + 1;
-        for (*rank = 0; *s && *rank < WINNOW_MAX_RANK; (*rank)++) {
-            char *end;
-            dim[*rank] = strtoll(s, &end, 10);
-            if (end == s || (*end && *end != ','))
-                return false;
-            s = *end ? end + 1 : end;
-        }
-        return true;
+    t->rank = 0;
+    while (t->rank < WINNOW_MAX_RANK) {
+        char *end;
+        errno = 0;
+        t->shape[t->rank] = strtoll(s, &end, 10);
+        if (end == s || errno || t->shape[t->rank] < 0 || (*end && *end != ','))
+            break;
+        t->rank++;
+        if (!*end)
+            return WINNOW_OK;
+        s = end + 1;
     }
-    return false;
+    return wn_fail(err, WINNOW_E_MALFORMED, "--shape %s: INPUT=1,3,224,224 is wanted, at most %d whole numbers", given,
+                   WINNOW_MAX_RANK);
+}
+
+/* The input that "name=1,3,224,224" is about; the names of all where it is none. */
+static enum winnow_status find_input(const winnow_model *model, const char *given, unsigned *ret,
+                                     struct winnow_err *err)
+{
+    unsigned n = winnow_model_n_inputs(model);
+    const char *eq = strrchr(given, '='); /* a name may hold one */
+    size_t len = eq ? (size_t)(eq - given) : strlen(given), used = 0;
+    char names[160] = "";
+    for (*ret = 0; *ret < n; (*ret)++) {
+        const char *name = winnow_model_input(model, *ret)->name;
+        if (strlen(name) == len && memcmp(name, given, len) == 0)
+            return WINNOW_OK;
+        if (used < sizeof names)
+            used += (size_t)snprintf(names + used, sizeof names - used, "%s'%s'", *ret ? ", " : "", name);
+    }
+    return wn_fail(err, WINNOW_E_NOT_FOUND, "--shape %s: the model has no input '%.*s', but %s", given, (int)len, given,
+                   names);
+}
+
+/* Shapes as the model has them, `batch` for a first dimension that is dynamic, then what was said. */
+static enum winnow_status set_shapes(const winnow_model *model, int64_t batch, char *const *shapes, size_t n_shapes,
+                                     struct winnow_tensor *t, struct winnow_err *err)
+{
+    unsigned at;
+    for (unsigned i = 0; i < winnow_model_n_inputs(model); i++) {
+        const struct winnow_io *io = winnow_model_input(model, i);
+        t[i].dtype = io->dtype;
+        t[i].rank = io->rank;
+        memcpy(t[i].shape, io->shape, sizeof t[i].shape);
+        if (io->rank && io->shape[0] < 0)
+            t[i].shape[0] = batch;
+    }
+    for (size_t i = 0; i < n_shapes; i++) {
+        WN_TRY(find_input(model, shapes[i], &at, err));
+        const char *eq = strrchr(shapes[i], '=');
+        WN_TRY(read_shape(shapes[i], eq ? eq + 1 : "", &t[at], err));
+    }
+    return WINNOW_OK;
 }
 
 static uint32_t next_random(uint64_t *state)
@@ -234,14 +278,10 @@ enum winnow_status wn_cli_inputs_random(const winnow_model *model, int64_t batch
     *ret = (struct wn_cli_inputs){ calloc(n + 1, sizeof *ret->t), n };
     if (!ret->t)
         return wn_fail(err, WINNOW_E_NOMEM, "inputs");
+    WN_TRY(set_shapes(model, batch, shapes, n_shapes, ret->t, err));
     for (unsigned i = 0; i < n; i++) {
         const struct winnow_io *io = winnow_model_input(model, i);
         struct winnow_tensor *t = &ret->t[i];
-        t->dtype = io->dtype;
-        t->rank = io->rank;
-        memcpy(t->shape, io->shape, sizeof t->shape);
-        if (!given_shape(io->name, shapes, n_shapes, t->shape, &t->rank) && io->rank && t->shape[0] < 0)
-            t->shape[0] = batch;
         for (unsigned d = 0; d < t->rank; d++)
             if (t->shape[d] < 0)
                 return wn_fail(err, WINNOW_E_MALFORMED, "input '%s' is dynamic in dimension %u: say --shape %s=…",

@@ -12,8 +12,8 @@ struct args {
 };
 
 static const struct argp_option options[] = {
-    { "model", 'm', "BASE.onnx", 0, "the model it is for: names that match nothing are then found, and costs known",
-      0 },
+    { "model", 'm', "BASE", 0,
+      "the model it is for (a .onnx file or its folder): names that match nothing are then found, and costs known", 0 },
     { "rows", 'r', "N", 0, "rows of training data, for the estimate", 0 },
     { "json", 'j', "FILE", 0, "write curves and estimate as JSON (-: standard output)", 0 },
     { 0 }
@@ -27,7 +27,8 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         a->model = arg;
         return 0;
     case 'r':
-        a->rows = arg;
+        wn_cli_whole("--rows", arg, 1, 1000000000, state);
+        a->rows = arg; /* as it is, for the worker */
         return 0;
     case 'j':
         a->json = arg;
@@ -60,9 +61,14 @@ int wn_cli_recipe(int argc, char **argv)
     int n = 2;
     argp_parse(&argp, argc, argv, 0, NULL, &a);
     to[n++] = (char *)a.word[1];
-    if (a.model) {
+    WN_CLEANUP(wn_freep) char *model = a.model ? wn_cli_model_file(a.model) : NULL;
+    if (a.model && !model) {
+        wn_fail(&err, WINNOW_E_NOMEM, "%s", a.model);
+        return wn_cli_fail(argv[0], &err);
+    }
+    if (model) {
         to[n++] = (char *)"--model";
-        to[n++] = (char *)a.model;
+        to[n++] = model;
     }
     if (a.rows) {
         to[n++] = (char *)"--rows";

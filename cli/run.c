@@ -31,7 +31,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         a->out = arg;
         return 0;
     case 't':
-        a->threads = (unsigned)strtoul(arg, NULL, 10);
+        a->threads = (unsigned)wn_cli_whole("--threads", arg, 0, WN_CLI_MAX_THREADS, state);
         return 0;
     case 'r':
         a->reference = true;

@@ -44,25 +44,6 @@ static const struct argp_option options[] = {
     { 0 }
 };
 
-static int64_t whole(const char *arg, int64_t least, const char *what, struct argp_state *state)
-{
-    char *end;
-    errno = 0;
-    long long v = strtoll(arg, &end, 10);
-    if (errno || *end || end == arg || v < least)
-        argp_error(state, "--%s wants a whole number from %lld up, not '%s'", what, (long long)least, arg);
-    return v;
-}
-
-static double share(const char *arg, const char *what, struct argp_state *state)
-{
-    char *end;
-    double v = strtod(arg, &end);
-    if (*end || end == arg || !(v >= 0 && v <= 1))
-        argp_error(state, "--%s wants a number from 0 to 1, not '%s'", what, arg);
-    return v;
-}
-
 static error_t at_end(struct args *a, struct argp_state *state)
 {
     if (!a->spec.model || !a->spec.data || !a->out)
@@ -94,20 +75,20 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         a->json = arg;
         return 0;
     case KEY_LEVEL:
-        a->spec.level = share(arg, "level", state);
+        a->spec.level = wn_cli_real("--level", arg, 0, 1, state);
         a->level = true;
         return 0;
     case KEY_SHARE:
-        a->spec.eval_share = share(arg, "eval-share", state);
+        a->spec.eval_share = wn_cli_real("--eval-share", arg, 0, 1, state);
         return 0;
     case KEY_SEED:
-        a->spec.seed = whole(arg, 0, "seed", state);
+        a->spec.seed = wn_cli_whole("--seed", arg, 0, INT64_MAX, state);
         return 0;
     case KEY_THREADS:
-        a->spec.threads = whole(arg, 1, "threads", state);
+        a->spec.threads = wn_cli_whole("--threads", arg, 1, WN_CLI_MAX_THREADS, state);
         return 0;
     case KEY_EPOCHS:
-        a->spec.epochs = whole(arg, 1, "epochs", state);
+        a->spec.epochs = wn_cli_whole("--epochs", arg, 1, 100000, state);
         return 0;
     case KEY_VALIDATION:
         a->spec.validation = arg;
@@ -143,10 +124,10 @@ static void show(struct wn_progress *p, struct wn_jobdir_tail *tail, const char 
         wn_progress_event(p, event);
 }
 
-/* Run the worker to its end, showing its progress; an interrupt is passed on to it once. */
+/* Run the worker to its end, showing its progress in place of its log; an interrupt is passed on to it once. */
 static enum winnow_status run_worker(const char *dir, bool quiet, struct winnow_err *err)
 {
-    char *argv[] = { NULL, (char *)"run", (char *)dir, NULL };
+    char *argv[] = { NULL, (char *)"run", (char *)dir, (char *)"--quiet", NULL };
     struct wn_progress p;
     struct wn_jobdir_tail tail = { .fd = -1 };
     pid_t pid, got;
@@ -230,6 +211,15 @@ static void print_scores(const json_t *scores, bool two)
                100 * wn_json_num(json_object_get(scores, "paired"), "lower95", 0));
 }
 
+/* Whoever asked gets the model all the same, and is told. */
+static void warn_of_loss(const json_t *scores)
+{
+    double diff = 100 * wn_json_num(json_object_get(scores, "paired"), "diff", 0);
+    if (diff < 0)
+        fprintf(stderr, "warning: the result is less accurate than the base, by %.2f points on %.0f rows set aside\n",
+                -diff, wn_json_num(scores, "rows", 0));
+}
+
 static enum winnow_status work(const struct args *a, const char *dir, struct winnow_err *err)
 {
     bool quiet = a->json && strcmp(a->json, "-") == 0;
@@ -246,6 +236,8 @@ static enum winnow_status work(const struct args *a, const char *dir, struct win
         status = evaluate(a, dir, &scores, err);
     if (status == WINNOW_OK && !quiet)
         print_scores(scores, !a->spec.new_labels);
+    if (status == WINNOW_OK && !a->spec.new_labels)
+        warn_of_loss(scores);
     if (status == WINNOW_OK && a->json)
         status = wn_cli_write_json(a->json, json_pack("{s:O,s:O}", "result", result, "scores", scores), err);
     json_decref(result);
@@ -263,7 +255,7 @@ int wn_cli_sparsify(int argc, char **argv)
     argp_parse(&argp, argc, argv, 0, NULL, &a);
     WN_CLEANUP(wn_freep) char *dir = wn_asprintf("%s/job", a.out);
     enum winnow_status status = WINNOW_OK;
-    bool made = false;
+    bool made = false, was_there = access(a.out, F_OK) == 0;
     if (!dir)
         status = wn_fail(&err, WINNOW_E_NOMEM, "%s", a.out);
     else
@@ -281,5 +273,9 @@ int wn_cli_sparsify(int argc, char **argv)
         if (wn_tree_remove(dir, &ignored) != WINNOW_OK)
             fprintf(stderr, "%s: %s\n", argv[0], ignored.msg);
     }
-    return status == WINNOW_OK ? WN_EXIT_OK : wn_cli_fail(argv[0], &err);
+    if (status == WINNOW_OK)
+        return WN_EXIT_OK;
+    if (!was_there)
+        rmdir(a.out); /* as it was before; it stays when there is something in it */
+    return wn_cli_fail(argv[0], &err);
 }

@@ -142,10 +142,66 @@ def test_jobs(server, dir_):
     check("watch: a failed job is exit 1, with the reason", p.returncode == 1 and b"refused" in p.stdout, p)
     check("cancel", b"cancelled" in winnow(server, "jobs", "cancel", "ftjob-1").stdout)
     check("create without a file: 2", winnow(server, "jobs", "create", "-m", "m").returncode == 2)
-    check("a level that is no number", winnow(server, "jobs", "create", "-m", "m", "-f", "f", "--level", "x").returncode == 1)
+    check("a level that is no number", winnow(server, "jobs", "create", "-m", "m", "-f", "f", "--level", "x").returncode == 2)
     p = winnow("http://127.0.0.1:9", "jobs")
     check("nobody listens: exit 1, with the address", p.returncode == 1 and b"127.0.0.1:9" in p.stderr, p)
     check("no URL", winnow("localhost", "jobs").returncode == 1)
+
+
+def test_numbers():
+    model = "demo/base"
+    for args, says in [
+            (("run", model, "-i", "x.npz", "-t", "abc"), "--threads wants a whole number from 0 to 1024, not 'abc'"),
+            (("run", model, "-i", "x.npz", "-t", "-1"), "not '-1'"), (("run", model, "-i", "x.npz", "-t", ""), "not ''"),
+            (("run", model, "-i", "x.npz", "-t", "4x"), "not '4x'"), (("run", model, "-i", "x.npz", "-t", " 4"), "not ' 4'"),
+            (("benchmark", model, "-b", "0"), "--batch wants"), (("benchmark", model, "-b", "1e3"), "not '1e3'"),
+            (("benchmark", model, "-b", "99999999999"), "--batch: 99999999999 is too large"),
+            (("benchmark", model, "-b", "9" * 40), "is too large"), (("benchmark", model, "-n", "x"), "--threads wants"),
+            (("benchmark", model, "-b", "-" + "9" * 40), "--batch wants"),
+            (("benchmark", model, "-m", "-2"), "--streams wants"), (("benchmark", model, "-t", "nan"), "--time wants"),
+            (("benchmark", model, "-t", "soon"), "--time wants"), (("analyze", model, "-n", "1.5"), "--threads wants"),
+            (("compare", model, "-r", "-b", "99999999999"), "--batch: 99999999999 is too large"),
+            (("compare", model, "-r", "-e", "x"), "--seed wants"), (("recipe", "check", "f", "-r", "x"), "--rows wants"),
+            (("jobs", "create", "-m", "m", "-f", "f", "--epochs", "0"), "--epochs wants"),
+            (("sparsify", "-m", "m", "-d", "d", "-o", "o", "--level", "2"), "--level wants")]:
+        p = local(*args)
+        check(" ".join(args)[:60] + ": 2, and the option is named", p.returncode == 2 and says in p.stderr.decode(), p)
+
+
+def field(number, value):
+    """A protobuf field: a small whole number, text, or a message."""
+    if isinstance(value, int):
+        return bytes([number << 3, value])
+    value = value.encode() if isinstance(value, str) else value
+    return bytes([number << 3 | 2, len(value)]) + value
+
+
+def write_pool(path):
+    """An ONNX model: x [n,5,4,4] -> GlobalAveragePool -> y [n,5,1,1]."""
+    def tensor(name, *dims):
+        shape = b"".join(field(1, field(2, d) if isinstance(d, str) else field(1, d)) for d in dims)
+        return field(1, name) + field(2, field(1, field(1, 1) + field(2, shape)))
+
+    node = field(1, "x") + field(2, "y") + field(4, "GlobalAveragePool")
+    graph = (field(1, node) + field(2, "g") + field(11, tensor("x", "n", 5, 4, 4)) +
+             field(12, tensor("y", "n", 5, 1, 1)))
+    with open(path, "wb") as f:
+        f.write(field(1, 8) + field(7, graph) + field(8, field(1, "") + field(2, 13)))
+
+
+def test_compare(dir_):
+    p = local("compare", "demo/base", "-r", "-S", "nothing=1,1,28,28")
+    check("a shape for no input: the inputs are named", p.returncode == 1 and b"no input 'nothing', but '" in p.stderr, p)
+    name = p.stderr.decode().split("but '")[-1].split("'")[0]
+    for shape in ("1,x", "", "1,-3", "99999999999999999999,1", ",".join(["1"] * 40)):
+        p = local("benchmark", "demo/base", "-t", "0.01", "-S", f"{name}={shape}")
+        check(f"shape '{shape[:12]}' is refused", p.returncode == 1 and b"INPUT=1,3,224,224 is wanted" in p.stderr, p)
+    p = local("compare", "demo/base", "-r", "-b", "3")
+    check("compare takes the arg-max of each row", p.returncode == 0 and b"of 3\n" in p.stdout, p)
+    model = os.path.join(dir_, "pool.onnx")
+    write_pool(model)
+    p = local("compare", model, "-r", "-b", "6", "--json", "-")
+    check("compare: N x C x 1 x 1 is N rows of C", p.returncode == 0 and json.loads(p.stdout)["outputs"][0]["rows"] == 6, p)
 
 
 def test_sparsify(dir_):
@@ -159,6 +215,8 @@ def test_sparsify(dir_):
                 "      final_sparsity: 0.6, params: [__ALL_PRUNABLE__], global_sparsity: true}\n")
     p = local("recipe", "check", recipe, "--model", "demo/base/model.onnx", "--rows", "500")
     check("recipe check", p.returncode == 0 and b"0.6" in p.stdout, p)
+    p = local("recipe", "check", recipe, "--model", "demo/base")
+    check("recipe check with the model's folder", p.returncode == 0 and b"CPU time" in p.stdout, p)
     scores = os.path.join(dir_, "scores.json")
     p = local("sparsify", "-m", "demo/base", "-d", data, "-r", recipe, "-o", out, "--json", scores)
     check("sparsify ends well, and prints before and after", p.returncode == 0 and b"before" in p.stdout, p)
@@ -167,12 +225,28 @@ def test_sparsify(dir_):
             s = json.load(f)
         a, b = (m["accuracy"] for m in s["scores"]["models"])
         check("better on rows set aside", b > a, s)
+        check("no warning where nothing was lost", b"less accurate" not in p.stderr, p)
         check("as sparse as the recipe says", abs(s["result"]["metrics"]["sparsity"] - 0.6) < 0.01, s)
         check("the result is a model's folder, the job's folder is gone",
               sorted(os.listdir(out)) == ["labels.txt", "master.onnx", "model.onnx", "pipeline.yaml"], os.listdir(out))
     bad = local("sparsify", "-m", "demo/base", "-d", recipe, "-r", recipe, "-o", os.path.join(dir_, "bad"))
     check("data that is none: exit 1, a reason, no job left", bad.returncode == 1 and bad.stderr and
           not os.path.exists(os.path.join(dir_, "bad", "job")), bad)
+    check("one line says why, and no empty folder is left", bad.stderr.count(b"\n") == 1 and
+          not os.path.exists(os.path.join(dir_, "bad")), bad)
+    there = os.path.join(dir_, "there")
+    os.mkdir(there)
+    local("sparsify", "-m", "demo/base", "-d", recipe, "-r", recipe, "-o", there)
+    check("a folder that was there stays", os.listdir(there) == [])
+    ruin = os.path.join(dir_, "ruin.yaml")
+    with open(ruin, "w", encoding="utf-8") as f:
+        f.write("modifiers:\n  - !EpochRangeModifier {start_epoch: 0, end_epoch: 1}\n"
+                "  - !SetLearningRateModifier {start_epoch: 0, learning_rate: 0.0001}\n"
+                "  - !GMPruningModifier {start_epoch: 0, end_epoch: 0.5, update_frequency: 0.1, init_sparsity: 0.9,\n"
+                "      final_sparsity: 0.99, params: [__ALL_PRUNABLE__]}\n")
+    p = local("sparsify", "-m", "demo/base", "-d", data, "-r", ruin, "-o", os.path.join(dir_, "ruined"))
+    check("a result that is worse is there, with a warning", p.returncode == 0 and
+          b"warning: the result is less accurate than the base" in p.stderr, p)
     check("a recipe and a level: 2",
           local("sparsify", "-m", "m", "-d", "d", "-o", "o", "-r", "r", "--level", "1").returncode == 2)
 
@@ -185,6 +259,8 @@ def main():
         test_models(url)
         test_files(url, dir_)
         test_jobs(url, dir_)
+        test_numbers()
+        test_compare(dir_)
         test_sparsify(dir_)
     server.shutdown()
     print(f"{passed} passed, {failed} failed")
