@@ -31,6 +31,8 @@ RECIPE = ["--recipe", "demo/base/recipe.yaml"]
 MANY = 6000  # pictures that the recipe can pass over in a minute or two
 TTY = sys.stdout.isatty()
 BOLD, DIM, GREEN, RED, PLAIN = ("\033[1m", "\033[2m", "\033[32m", "\033[31m", "\033[0m") if TTY else ("",) * 5
+PROMOTION = {"promoted": "its version is live now", "waiting": "its version waits for a person to promote it",
+             "refused": "the gate refused the result", "none": "nothing was published"}
 NOT_AS_TOLD = []  # what ONCE=1 fails for
 
 
@@ -385,9 +387,34 @@ def upload_and_train(server, load, data, *options, words="training"):
     took = time.monotonic() - started
     sparsity = (job.get("metrics") or {}).get("sparsity")
     text = f", {100 * sparsity:.0f} % of the weights pruned, INT8" if sparsity is not None else ""
-    say(f"     ended after {took:.0f} s{text}: {job['status']}, promotion {job.get('promotion')}")
+    outcome = PROMOTION.get(job.get("promotion"), "nothing was published")
+    say(f"     ended after {took:.0f} s{text}: the job {job['status']}, {outcome}")
     load.job = None
     return job
+
+
+def share_in_words(ratio):
+    """0.26 -> "a quarter of the base's CPU time"."""
+    named = {1 / 10: "a tenth of", 1 / 5: "a fifth of", 1 / 4: "a quarter of", 1 / 3: "a third of", 1 / 2: "half of",
+             2 / 3: "two thirds of", 3 / 4: "three quarters of", 1: "as much as", 2: "twice"}
+    near = min(named, key=lambda n: abs(ratio / n - 1))
+    about = "" if abs(ratio / near - 1) < 0.03 else "about "
+    words = about + named[near] if abs(ratio / near - 1) < 0.1 else f"{100 * ratio:.0f} % of"
+    return f"{words} the base's CPU time"
+
+
+def plain_reason(gate):
+    """The gate's reason, its ratio of CPU times in words."""
+    return re.sub(r"CPU time (\d+\.\d+)", lambda m: share_in_words(float(m[1])), gate.get("reason") or "")
+
+
+def say_anchor(server, job):
+    """The rows that were set aside guard the next job, too: the daemon tells how many there are now."""
+    events = get(server, f"/v1/fine_tuning/jobs/{job['id']}/events")["data"]
+    found = next((m for m in (re.search(r"The anchor of .* holds (\d+) rows", e["message"]) for e in events) if m), None)
+    if found:
+        say(f"   admitted: the new rows that were set aside joined the anchor ({found[1]} rows now); "
+            "the next candidate is held to them, too")
 
 
 def gate_table(job):
@@ -412,7 +439,7 @@ def gate_table(job):
         say(f"     {'bytes':<26}{a['bytes']:>12,}{b['bytes']:>12,}{a['bytes'] / b['bytes']:>11.1f} x smaller")
         say(f"     {'us of CPU per picture':<26}{a['cpu_us_per_row']:>12.1f}{b['cpu_us_per_row']:>12.1f}"
             f"{a['cpu_us_per_row'] / b['cpu_us_per_row']:>11.1f} x faster")
-    say(f"     verdict: {BOLD}{gate.get('verdict')}{PLAIN}: {gate.get('reason')}")
+    say(f"     verdict: {BOLD}{gate.get('verdict')}{PLAIN}: {plain_reason(gate)}")
     return gate
 
 
@@ -423,7 +450,8 @@ def models_of(gate, key):
 # ---- the acts ----
 
 def act_wrong(server, ports, picture, right, strict):
-    title(1, "A picture. The model that is live is wrong about it, over REST and over gRPC alike.")
+    title(1, f"A picture of the letter {right}. "
+          "The model that is live is wrong about it, over REST and over gRPC alike.")
     drawn = subprocess.run([MAKER, "show", picture], stdout=subprocess.PIPE, text=True, check=True,
                            env=dict(os.environ, **({"MAKER_COLOURS": "1"} if TTY else {}))).stdout
     say("\n".join(line.rstrip() for line in drawn.split("\n")).strip("\n"))
@@ -472,6 +500,8 @@ def act_gate(server, ports, load, job, picture, right, strict):
             f"{flipped['generation']} on")
     show_answer("REST", answer, right)
     show_answer("gRPC", ask_grpc(ports, MODEL, picture), right)
+    if job.get("promotion") == "promoted":
+        say_anchor(server, job)
     if strict:
         told(answer["label"] == right and answer["version"] == 2, "version 2 is right about the picture")
         base, new = models_of(gate, "eval")[:2] if len(models_of(gate, "eval")) == 2 else ({}, {})
