@@ -2,7 +2,7 @@
  *
  * DESIGN  A run is a list of short steps with a barrier after each, so a barrier has to cost about a microsecond when
  *         every thread has a core, and must not burn a core when one does not: threads spin for SPIN_NS and then wait
- * on a futex. Spinning longer made two threads slower than one on a loaded machine (kernels.md 4.3). Considered:
+ * on a futex. Spinning longer made two threads slower than one on a loaded machine. Considered:
  * OpenMP. Its team belongs to a process, ours to a stream, and it cannot be capped per run. */
 #include "engine/plan/pool.h"
 

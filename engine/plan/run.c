@@ -1,7 +1,7 @@
 /* run.c: scratches and runs.
  *
  * DESIGN  A model with independent rows is planned for one row, whatever the batch: the rows of a batch run one after
- *         the other (or dealt out over the threads), so activations stay in cache (kernels.md 4.1: running layer by
+ *         the other (or dealt out over the threads), so activations stay in cache (running layer by
  *         layer over a batch of 16 halves the speed of early layers) and an answer cannot depend on its neighbours.
  *         Other models are planned for the shapes as they come. */
 #include <stdlib.h>
