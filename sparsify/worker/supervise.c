@@ -20,11 +20,11 @@
 #include "sparsify/worker/worker.h"
 
 #define POLL_MS        200
-#define MAX_BACK_OFF_S 64u
-#define CANCEL_NS                                                                                                      \
-    ((uint64_t)10 * 1000000000) /* a child that does not heed `cancel` or a signal is killed after this                \
-                                 */
-#define NS UINT64_C(1000000000)
+#define MAX_BACK_OFF_S 64
+#define NS             UINT64_C(1000000000)
+#define CANCEL_NS      (10 * NS) /* a child that does not heed `cancel` or a signal is killed after this */
+#define LOCK_POLL_NS   20000000
+#define LOCK_NS        (3 * NS) /* the child of a killed worker keeps the lock until it has died, fsync and all */
 
 volatile sig_atomic_t wn_worker_stop;
 
@@ -235,6 +235,17 @@ static struct wn_report run_phase(const char *name, phase_fn *phase, struct wn_j
 
 /* ---- tries ---- */
 
+/* Sleep, cut short by a stop. */
+static void rest(time_t s, long ns)
+{
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    if (sigtimedwait(&set, NULL, &(struct timespec){ .tv_sec = s, .tv_nsec = ns }) > 0)
+        wn_worker_stop = 1;
+}
+
 static unsigned tries_read(struct wn_job *job)
 {
     void *bytes = NULL;
@@ -257,17 +268,6 @@ static void tries_write(struct wn_job *job, unsigned tries)
         wn_warning("tries_not_written", "job=%s reason=%s", job->id, err.msg);
 }
 
-/* Seconds between tries, cut short by a stop. */
-static void back_off(unsigned s)
-{
-    sigset_t set;
-    sigemptyset(&set);
-    sigaddset(&set, SIGTERM);
-    sigaddset(&set, SIGINT);
-    if (sigtimedwait(&set, NULL, &(struct timespec){ .tv_sec = s }) > 0)
-        wn_worker_stop = 1;
-}
-
 static struct wn_report try_phase(const char *name, phase_fn *phase, struct wn_job *job, struct wn_progress *pg,
                                   const struct wn_worker_opts *opts)
 {
@@ -286,7 +286,7 @@ static struct wn_report try_phase(const char *name, phase_fn *phase, struct wn_j
             return wn_report_fail(WN_END_FAILED, r.code, msg);
         }
         wn_progress_message(pg, "warning", "try %u: %s; going on from the last checkpoint", tries, r.msg);
-        back_off(tries > 3 ? MAX_BACK_OFF_S : 1u << (2 * (tries - 1)));
+        rest(tries > 3 ? MAX_BACK_OFF_S : 1 << (2 * (tries - 1)), 0);
     }
 }
 
@@ -340,8 +340,14 @@ static int take_lock(const char *dir, struct winnow_err *err)
 {
     WN_CLEANUP(wn_freep) char *path = wn_asprintf("%s/work/lock", dir);
     int fd = path ? open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0666) : -1;
-    if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0)
-        return fd;
+    for (uint64_t start = wn_now_ns(); fd >= 0;) {
+        if (flock(fd, LOCK_EX | LOCK_NB) == 0)
+            return fd;
+        if (errno != EWOULDBLOCK || wn_worker_stop || wn_now_ns() - start > LOCK_NS)
+            break;
+        rest(0, LOCK_POLL_NS);
+        errno = EWOULDBLOCK;
+    }
     if (fd >= 0 && errno == EWOULDBLOCK)
         wn_fail(err, WINNOW_E_CONFLICT, "another worker holds the job '%s'", dir);
     else

@@ -155,7 +155,7 @@ def make_job(name, upload, base, recipe=None, parent=ROOT, **more):
     if recipe is not None:
         (d / "recipe.yaml").write_text(recipe)
     elif "optim_level" not in job:
-        job.update(optim_level=0.7, epochs=8)
+        job.update(optim_level=0.7, epochs=16)
     (d / "job.json").write_text(json.dumps(job, indent=2))
     return d
 
@@ -292,6 +292,36 @@ def test_again(good, data):
 
 # ---- kills and stops ----
 
+def held_again(job, step, *options):
+    """Runs the job and stops its training child after that step: (process, pid of the child), or None when the training
+    ended first (progress is told a few times a second, and a whole training takes one)."""
+    p = start(job, *options)
+    child = wait_for(lambda: reached(job, step) and child_of(p.pid))
+    if child:
+        try:
+            os.kill(child, signal.SIGSTOP)
+            wait_for(lambda: pathlib.Path(f"/proc/{child}/stat").read_text().rsplit(")", 1)[1].split()[0] == "T")
+            if not any(e.get("phase") == "export" for e in events(job)):
+                return p, child
+            os.kill(child, signal.SIGCONT)
+        except (ProcessLookupError, FileNotFoundError):
+            pass
+    p.kill()
+    p.wait(60)
+    return None
+
+
+def held(name, data, base, step, *options):
+    """A new job held in its training: (folder, process, pid of the stopped child)."""
+    for _ in range(20):
+        job = make_job(name, data, base)
+        got = held_again(job, step, *options)
+        if got:
+            return job, *got
+        shutil.rmtree(job)
+    raise RuntimeError(f"job {name} ended each time before it could be stopped")
+
+
 def test_kills(good, data, base):
     want, rng = candidate(good), random.Random()
     job = make_job("killed", data, base)
@@ -300,32 +330,35 @@ def test_kills(good, data, base):
         wait_for(lambda: reached(job, step) or p.poll() is not None)
         p.kill()
         p.wait()
-    run("run", job)
+    while run("run", job)[0] == 3:  # the killed worker's child is still in its last fsync
+        pass
     check("kill -9 twice, then the same bytes", candidate(job) == want, result(job))
 
-    job = make_job("stopped", data, base)
-    p = start(job)
-    wait_for(lambda: reached(job, 20))
-    p.terminate()
-    code = p.wait(20)
-    kept = list((job / "work/checkpoint").glob("*.wnck"))
-    check("SIGTERM: a checkpoint, exit 0, no result", code == 0 and kept and not result(job), (code, kept))
-    (job / "pause").touch()
-    code = run("run", job)[0]
-    check("a paused job is left alone", code == 0 and not result(job))
-    (job / "pause").unlink()
-    p = start(job)
-    worker = wait_for(lambda: reached(job, 100) and child_of(p.pid))
-    if worker:
-        os.kill(worker, signal.SIGKILL)
-    p.wait(60)
+    for _ in range(20):
+        job, p, child = held("stopped", data, base, 20)
+        p.terminate()
+        os.kill(child, signal.SIGCONT)
+        code = p.wait(20)
+        kept = list((job / "work/checkpoint").glob("*.wnck"))
+        (job / "pause").touch()
+        paused = run("run", job)[0]
+        unfinished = not result(job)
+        (job / "pause").unlink()
+        again = held_again(job, 60)
+        if again or not unfinished:
+            break
+        shutil.rmtree(job)  # resumed, it ended before it could be stopped: once more
+    check("SIGTERM: a checkpoint, exit 0, no result", code == 0 and kept and unfinished, (code, kept))
+    check("a paused job is left alone", paused == 0 and unfinished, paused)
+    if again:
+        os.kill(again[1], signal.SIGKILL)
+        again[0].wait(60)
     check("the training child dies: another try", any("try 1" in e.get("text", "") for e in events(job)))
     check("stopped, killed and resumed: the same bytes", candidate(job) == want, result(job))
 
-    job = make_job("torn", data, base)
-    p = start(job)
-    wait_for(lambda: reached(job, 90))
+    job, p, child = held("torn", data, base, 90)
     p.terminate()
+    os.kill(child, signal.SIGCONT)
     p.wait(20)
     for kept in (job / "work/checkpoint").glob("*.wnck"):
         kept.write_bytes(kept.read_bytes()[:-100])
@@ -333,29 +366,20 @@ def test_kills(good, data, base):
     check("checkpoints that are cut short are passed over", candidate(job) == want and
           any("not used" in e.get("text", "") for e in events(job)), result(job))
 
-    job = make_job("hung", data, base)
-    p = start(job, "--hang", "2")
-    worker = wait_for(lambda: reached(job, 30) and child_of(p.pid))
-    if worker:
-        os.kill(worker, signal.SIGSTOP)
+    job, p, child = held("hung", data, base, 30, "--hang", "2")
     p.wait(60)
     check("a hang is found, and the job goes on", candidate(job) == want and
           any("no progress" in e.get("text", "") for e in events(job)), result(job))
 
-    job = make_job("hangs", data, base)
-    p = start(job, "--hang", "1", "--tries", "1")
-    worker = wait_for(lambda: reached(job, 5) and child_of(p.pid))
-    if worker:
-        os.kill(worker, signal.SIGSTOP)
+    job, p, child = held("hangs", data, base, 5, "--hang", "1", "--tries", "1")
     p.wait(60)
     check("as many tries as were said, and no more", error(job).get("code") == "hang" and
           error(job)["message"] == "training made no progress for 1 s (1 try)", result(job))
 
-    job = make_job("cancelled", data, base, optim_level=0.7, epochs=40)
-    p = start(job)
-    wait_for(lambda: reached(job, 5))
+    job, p, child = held("cancelled", data, base, 5)
     busy = run("run", job)[0]
     (job / "cancel").touch()
+    os.kill(child, signal.SIGCONT)
     p.wait(30)
     check("a job that runs is not taken twice", busy == 3, busy)
     check("cancel", result(job).get("status") == "cancelled", result(job))
