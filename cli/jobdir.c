@@ -114,6 +114,8 @@ static enum winnow_status write_job(const char *dir, const struct wn_jobdir_spec
                   "epochs", spec->epochs ? json_integer(spec->epochs) : json_null(), "min_accuracy");
     if (job && !spec->recipe)
         json_object_set_new(job, "optim_level", json_real(spec->level));
+    if (job && spec->training)
+        json_object_set(job, "training", spec->training);
     WN_CLEANUP(wn_freep) char *text = job ? json_dumps(job, JSON_INDENT(2) | JSON_REAL_PRECISION(9)) : NULL;
     json_decref(job);
     return text ? wn_file_write_durable(path, text, strlen(text), err) : wn_fail(err, WINNOW_E_NOMEM, "%s", path);

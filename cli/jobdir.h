@@ -15,6 +15,7 @@ struct wn_jobdir_spec {
     int64_t seed, threads, epochs; /* epochs 0: as the level has it */
     double eval_share;
     bool new_labels;
+    json_t *training; /* job.json's "training" as given; NULL: none */
 };
 
 /** Fill the existing, empty folder `dir`: base/, job.json, recipe.yaml, work/. */

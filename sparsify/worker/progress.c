@@ -94,10 +94,17 @@ void wn_progress_step(struct wn_progress *p, const struct wn_train_progress *s)
                       real(round(left_s * 10) / 10)));
 }
 
+double wn_progress_cpu_s(void)
+{
+    struct timespec cpu;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &cpu);
+    return (double)cpu.tv_sec + (double)cpu.tv_nsec * 1e-9;
+}
+
 void wn_progress_eval(struct wn_progress *p, double epoch, const struct wn_train_score *score)
 {
-    emit(p, json_pack("{s:s, s:o, s:o, s:o, s:I}", "event", "eval", "epoch", real(epoch), "accuracy",
-                      real(score->accuracy), "loss", real(score->loss), "rows", (json_int_t)score->n));
+    emit(p, json_pack("{s:s, s:o, s:o, s:o, s:I, s:o}", "event", "eval", "epoch", real(epoch), "accuracy",
+                      real(score->accuracy), "loss", real(score->loss), "rows", (json_int_t)score->n, "cpu_s", real(wn_progress_cpu_s())));
 }
 
 void wn_progress_message(struct wn_progress *p, const char *level, const char *fmt, ...)

@@ -20,6 +20,8 @@ void wn_progress_phase(struct wn_progress *p, const char *phase);
 void wn_progress_ingest(struct wn_progress *p, size_t rows, size_t rejected);
 /** At most every 200 ms, the last step always. */
 void wn_progress_step(struct wn_progress *p, const struct wn_train_progress *step);
+/** CPU seconds of this process so far, all threads. */
+double wn_progress_cpu_s(void);
 void wn_progress_eval(struct wn_progress *p, double epoch, const struct wn_train_score *score);
 /** `level`: "info" or "warning". */
 __attribute__((format(printf, 3, 4))) void wn_progress_message(struct wn_progress *p, const char *level,

@@ -4,7 +4,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 #include "base/digest.h"
 #include "base/file.h"
@@ -88,17 +87,13 @@ static json_t *curve(const char *text, const char *event, const char *key)
 
 static json_t *metrics(struct wn_train_run *r, double sparsity, double flops)
 {
-    struct rusage ru;
-    getrusage(RUSAGE_SELF, &ru);
-    double cpu_s = (double)ru.ru_utime.tv_sec + (double)ru.ru_stime.tv_sec +
-                   ((double)ru.ru_utime.tv_usec + (double)ru.ru_stime.tv_usec) / 1e6;
     return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:I, s:I, s:I, s:I, s:o, s:o, s:o, s:b}", "sparsity",
                      share(sparsity), "flop_sparsity", share(flops), "train_accuracy", share(r->score.accuracy), "loss",
                      share(r->score.loss), "float_accuracy", share(r->score_f32.accuracy), "agreement",
                      share(r->agreement), "master_agreement", share(r->master_agreement), "compared_rows",
                      (json_int_t)r->compared, "validation_rows", (json_int_t)r->rows.n_val, "model_bytes",
                      (json_int_t)r->candidate_bytes, "base_bytes", (json_int_t)r->base_bytes, "epochs", real(r->epochs),
-                     "wall_s", share((double)(wn_now_ns() - r->started_ns) / 1e9), "cpu_s", share(cpu_s), "quantized",
+                     "wall_s", share((double)(wn_now_ns() - r->started_ns) / 1e9), "cpu_s", share(wn_progress_cpu_s()), "quantized",
                      wn_trainer_quant_enabled(r->tr));
 }
 
