@@ -10,6 +10,8 @@ enum { KEY_ORDER = 0x6f726465, KEY_AUGMENT = 0x61756700 };
 enum winnow_status wn_trainer_check_data(const struct wn_trainer *tr, const struct wn_train_data *data, bool labels,
                                          struct winnow_err *err)
 {
+    if (data->tokens)
+        return wn_fail(err, WINNOW_E_UNSUPPORTED, "rows of tokens: the model takes pictures");
     if (!data->px && !data->row)
         return wn_fail(err, WINNOW_E_MALFORMED, "data set without rows");
     if (data->px && !data->normalise && (size_t)data->h * data->w * data->c != wn_trainer_row_elements(tr))

@@ -35,8 +35,24 @@ struct wn_train_opts {
 
 /* ---- data ---- */
 
-/** A data set in memory (mapped or malloc'ed by the caller, who keeps it). Either 8-bit pictures and a function that
- *  makes the model's input row from one, or ready f32 rows. */
+#define WN_TRAIN_MAX_INPUTS 8
+
+/** Rows of integers of different length, for models whose inputs are (B, L): token ids, attention mask, token types. A
+ *  batch is as long as its longest row, rounded up to `multiple` (and to the model's own L where that is fixed);
+ * shorter rows are filled with `pad`, which the mask must make neutral. Rows of similar length share batches: an
+ * epoch's order is sorted by length within runs of 16 batches, then the batches are shuffled; all from the seed alone.
+ *  Borrowed: everything stays the caller's and must outlive the trainer's use. */
+struct wn_train_tokens {
+    unsigned n_inputs;        /* 1 … WN_TRAIN_MAX_INPUTS, every input of the model once */
+    const char *const *name;  /* [n_inputs] of the model's inputs, any order */
+    const int64_t *const *id; /* [n_inputs] all rows one after another */
+    const int64_t *pad;       /* [n_inputs] */
+    const size_t *start; /* [n + 1]: row i is elements start[i] … start[i + 1] - 1 of every id[k]; at least one */
+    unsigned multiple;   /* 0: 16 */
+};
+
+/** A data set in memory (mapped or malloc'ed by the caller, who keeps it): 8-bit pictures and a function that makes the
+ *  model's input row from one, or ready f32 rows, or tokens. */
 struct wn_train_data {
     size_t n;
     const uint32_t *label; /* [n], below the number of classes */
@@ -46,7 +62,8 @@ struct wn_train_data {
      *  wn_pipeline_normalise() fits. NULL with px: x / 255 in (c, h, w) order. */
     void (*normalise)(const void *arg, const uint8_t *px, void *row);
     const void *normalise_arg;
-    const float *row; /* (n, row elements), when px is NULL */
+    const float *row; /* (n, row elements), when px and tokens are NULL */
+    const struct wn_train_tokens *tokens;
     /* augmentation of px, in training only; randomness depends on (seed, epoch, sample) alone */
     bool flip;         /* left-right, half of the time */
     unsigned crop_pad; /* shift by up to this many pixels both ways, edges filled with 0 */
