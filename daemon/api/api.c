@@ -28,6 +28,7 @@ static void req_unhold(struct wn_req *req)
     atomic_fetch_sub(&req->api->inflight, 1);
     wn_arena_done(&req->arena);
     free(req->orphan);
+    wn_inflated_done(&req->inflated, &req->api->inflated);
     req->magic = 0;
     free(req);
 }
@@ -121,9 +122,10 @@ static void start_http(struct wn_req *req)
         return;
     }
     const struct wn_header *coding = wn_exchange_header(x, "content-encoding");
-    if (coding && req->route->body != WN_BODY_NONE && req->route->body != WN_BODY_STREAM &&
-        !(coding->value_len == 8 && strncasecmp(coding->value, "identity", 8) == 0)) {
-        wn_reply_http_error(req, 415, "content-encoding is not supported: send the body as it is");
+    if (coding && (req->route->body == WN_BODY_SMALL || req->route->body == WN_BODY_INFER))
+        req->coding = wn_coding_named(coding->value, coding->value_len);
+    if (req->coding == WN_CODING_UNKNOWN) {
+        wn_reply_bad_coding(req, coding);
         return;
     }
     switch (req->route->body) {
@@ -150,6 +152,54 @@ static void on_head(struct wn_exchange *x, void *arg)
     call(req, is_grpc(x) ? start_rpc : start_http);
 }
 
+/* ---- compressed bodies ---- */
+static size_t decoded_max(const struct wn_req *req)
+{
+    return !req->rpc && req->route->body == WN_BODY_SMALL ? WN_SMALL_BODY : atomic_load(&req->api->max_body);
+}
+
+/** On a worker, or on the loop. What went wrong is kept in the request's arena. */
+static void decode(struct wn_req *req)
+{
+    struct winnow_err err = { 0 };
+    if (wn_coding_inflate(req->coding, req->body, req->body_n, decoded_max(req), &req->api->inflated, &req->inflated,
+                          &err) == WINNOW_OK)
+        return;
+    req->state = wn_arena_memdup(&req->arena, &err, sizeof err);
+}
+
+static void decoded(struct wn_req *req)
+{
+    struct winnow_err *err = WN_TAKE(req->state);
+    size_t n;
+    if (!req->x)
+        return;
+    if (err && req->rpc && err->status == WINNOW_E_MALFORMED)
+        wn_reply_rpc_error(req, 13, err->msg);
+    else if (err)
+        wn_reply_err(req, err);
+    else if (!req->inflated.cap)
+        wn_reply_fail(req, WINNOW_E_NOMEM, "request");
+    else {
+        free(wn_exchange_take_body(req->x, &n));
+        req->body = req->inflated.at;
+        req->body_n = req->inflated.n;
+        req->route->handle(req);
+    }
+}
+
+static void take_body(struct wn_req *req)
+{
+    if (req->coding == WN_CODING_IDENTITY) {
+        req->route->handle(req);
+    } else if (req->body_n <= WN_INLINE_DECODE) {
+        decode(req);
+        decoded(req);
+    } else if (!wn_req_work(req, decode, decoded)) {
+        wn_reply_fail(req, WINNOW_E_OVERLOAD, "too many requests wait for a decoder, retry later");
+    }
+}
+
 static void on_end(struct wn_exchange *x, void *arg)
 {
     struct wn_req *req = wn_exchange_data(x);
@@ -159,7 +209,7 @@ static void on_end(struct wn_exchange *x, void *arg)
     req->body = wn_exchange_body(x, &req->body_n);
     if (req->rpc && !wn_rpc_unframe(req))
         return;
-    call(req, req->route->handle);
+    call(req, take_body);
 }
 
 static void log_access(struct wn_req *req, int status)
@@ -332,6 +382,7 @@ void wn_api_free(struct wn_api *api)
 void wn_api_reconfigure(struct wn_api *api, const struct wn_config *cfg)
 {
     atomic_store(&api->max_body, (size_t)cfg->server.max_body);
+    atomic_store(&api->inflated.max, (size_t)cfg->server.max_buffered);
     atomic_store(&api->timeout_us, cfg->batch.timeout);
     atomic_store(&api->log_access, cfg->log.access);
 }

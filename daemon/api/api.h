@@ -13,6 +13,7 @@
 #include "base/arena.h"
 #include "config/config.h"
 #include "daemon/api/buf.h"
+#include "daemon/api/coding.h"
 #include "daemon/net/net.h"
 #include "daemon/serve/serve.h"
 
@@ -62,13 +63,14 @@ struct wn_req {
     struct wn_loop *loop;
     const struct wn_route *route;     /* NULL: no such path */
     const char *param[WN_MAX_PARAMS]; /* percent-decoded, in the order of the pattern */
-    const void *body;                 /* collected body, as long as the request lives; for an RPC: its message */
+    const void *body; /* collected body, decoded, as long as the request lives; for an RPC: its message */
     size_t body_n;
     uint64_t start_ns;
     struct wn_arena arena; /* released with the request */
     struct wn_made made;
-    bool rpc;  /* gRPC: errors are trailers */
-    bool gone; /* the client left */
+    bool rpc;              /* gRPC: errors are trailers */
+    bool gone;             /* the client left */
+    enum wn_coding coding; /* of the body as it came; an RPC is answered in the same */
 
     /* For handlers: their own state, told when the client leaves, released with the request. Both may be NULL. */
     void *state;
@@ -79,6 +81,8 @@ struct wn_req {
     /* private to api.c */
     unsigned holds;
     void *orphan; /* the body's memory, when the client left before the work on it was over */
+    struct wn_inflated inflated;
+    struct wn_late *late; /* a reply that is encoded on a worker */
     struct wn_msg msg;
     wn_handle_fn *then;
     void (*work)(struct wn_req *req);
@@ -113,7 +117,9 @@ void wn_api_set_jobs(struct wn_api *api, struct wn_jobs *jobs);
 typedef void wn_metrics_fn(struct wn_buf *to, void *arg);
 void wn_api_add_metrics(struct wn_api *api, wn_metrics_fn *write, void *arg);
 
-/* ---- replies: each completes the request; nothing happens when it is complete already or the client gone ---- */
+/* ---- replies: each completes the request; nothing happens when it is complete already or the client gone. Bodies are
+ * encoded as the client's Accept-Encoding says, large ones on a worker: the request must not be posted meanwhile ----
+ */
 
 /** JSON; `body` is taken (a reference is given up) and may be NULL: out of memory, answered 503. */
 void wn_reply_json(struct wn_req *req, int status, json_t *body);

@@ -26,7 +26,8 @@ struct wn_api {
     atomic_size_t max_body;
     _Atomic uint64_t timeout_us;
     atomic_uint inflight;
-    atomic_ullong answered[6]; /* by first digit of the status: answered[2] are the 2xx; [0]: client gone */
+    struct wn_coding_budget inflated; /* decoded bodies, all together */
+    atomic_ullong answered[6];        /* by first digit of the status: answered[2] are the 2xx; [0]: client gone */
     uint64_t start_s;
     struct wn_api_metrics metrics[4];
     unsigned n_metrics;
@@ -40,8 +41,15 @@ struct wn_api {
     unsigned n_workers;
 };
 
+/** Compressed bytes that a loop decodes, and plain bytes that it encodes, by itself: a millisecond or two at most. */
+#define WN_INLINE_DECODE ((size_t)2 << 10)
+#define WN_INLINE_ENCODE ((size_t)64 << 10)
+/** Smaller bodies are not worth encoding. */
+#define WN_ENCODE_MIN ((size_t)256)
 /** Count an answer (499: the client left). */
 void wn_api_count(struct wn_api *api, int status);
+/** 415: a Content-Encoding that we lack, with those we have. */
+void wn_reply_bad_coding(struct wn_req *req, const struct wn_header *coding);
 /** 405 with an Allow header. */
 void wn_reply_not_allowed(struct wn_req *req, const char *allow);
 /** wn_reply_buf() with more headers (at most 4). */
@@ -49,7 +57,7 @@ void wn_reply_buf_with(struct wn_req *req, int status, const char *content_type,
                        size_t n_more, struct wn_buf *body);
 /** An RPC's error with a code of its own. */
 void wn_reply_rpc_error(struct wn_req *req, int code, const char *text);
-/** Replace the body of an RPC by the message in it; false: the request has been answered. */
+/** Replace the body of an RPC by the message in it, and find its coding; false: the request has been answered. */
 bool wn_rpc_unframe(struct wn_req *req);
 /** When the request must be answered (wn_now_ns() time), from its headers, `timeout_us` of its parameters (0: none) and
  *  the default. */

@@ -69,14 +69,75 @@ static struct wn_bytes take(struct wn_buf *b)
 static void send_head(struct wn_req *req, int status, const char *content_type, const struct wn_header *more,
                       size_t n_more, struct wn_bytes body)
 {
-    struct wn_header h[8];
+    struct wn_header h[10];
     size_t n = 0;
     if (content_type)
         h[n++] = header("content-type", content_type);
-    for (size_t i = 0; i < n_more && n < 5; i++)
+    for (size_t i = 0; i < n_more && n < 7; i++)
         h[n++] = more[i];
     n += made_headers(req, h + n);
     wn_exchange_reply(req->x, status, h, n, body);
+}
+
+/* ---- encoded replies ---- */
+/** A reply on its way over a worker; or, on the stack, one that the loop encodes. */
+struct wn_late {
+    int status; /* 0: an RPC's message, with 5 bytes in front of it */
+    const char *content_type;
+    struct wn_header more[4];
+    size_t n_more;
+    struct wn_buf body;
+    enum wn_coding coding; /* IDENTITY: it did not become smaller */
+};
+
+/** The coding a body of `n` bytes goes out in. */
+static enum wn_coding wanted_coding(struct wn_req *req, size_t n)
+{
+    const struct wn_header *h = n < WN_ENCODE_MIN ? NULL : wn_exchange_header(req->x, "accept-encoding");
+    return h ? wn_coding_wanted(h->value, h->value_len) : WN_CODING_IDENTITY;
+}
+
+static void encode(struct wn_req *req)
+{
+    struct wn_late *l = req->late;
+    if (l->coding != WN_CODING_IDENTITY && !wn_coding_deflate(l->coding, &l->body, l->status ? 0 : 5))
+        l->coding = WN_CODING_IDENTITY;
+}
+
+static void send_rpc(struct wn_req *req, struct wn_late *l);
+
+static void send_late(struct wn_req *req)
+{
+    struct wn_late *l = req->late;
+    if (!req->x) {
+        wn_buf_done(&l->body);
+        return;
+    }
+    if (!l->status) {
+        send_rpc(req, l);
+        return;
+    }
+    if (l->coding != WN_CODING_IDENTITY) {
+        l->more[l->n_more++] = header("content-encoding", wn_coding_name(l->coding));
+        l->more[l->n_more++] = header("vary", "accept-encoding");
+    }
+    send_head(req, l->status, l->content_type, l->more, l->n_more, take(&l->body));
+}
+
+/** Encode and send, on a worker where it takes longer. */
+static void send_encoded(struct wn_req *req, struct wn_late *l)
+{
+    req->late = l;
+    if (l->coding != WN_CODING_IDENTITY && l->body.n > WN_INLINE_ENCODE) {
+        req->late = wn_arena_memdup(&req->arena, l, sizeof *l);
+        if (req->late && wn_req_work(req, encode, send_late))
+            return;
+        req->late = l;
+        l->coding = WN_CODING_IDENTITY; /* too busy to encode */
+    }
+    encode(req);
+    send_late(req);
+    req->late = NULL;
 }
 
 void wn_reply_buf_with(struct wn_req *req, int status, const char *content_type, const struct wn_header *more,
@@ -89,7 +150,12 @@ void wn_reply_buf_with(struct wn_req *req, int status, const char *content_type,
             wn_reply_fail(req, WINNOW_E_NOMEM, "response");
         return;
     }
-    send_head(req, status, content_type, more, n_more, take(body));
+    struct wn_late l = { .status = status, .content_type = content_type, .coding = wanted_coding(req, body->n) };
+    for (; l.n_more < n_more && l.n_more < 2; l.n_more++)
+        l.more[l.n_more] = more[l.n_more];
+    l.body = *body;
+    *body = (struct wn_buf){ 0 };
+    send_encoded(req, &l);
 }
 
 void wn_reply_buf(struct wn_req *req, int status, const char *content_type, struct wn_buf *body)
@@ -134,6 +200,15 @@ void wn_reply_http_error(struct wn_req *req, int status, const char *text)
     http_error(req, status, text, NULL, 0);
 }
 
+void wn_reply_bad_coding(struct wn_req *req, const struct wn_header *coding)
+{
+    struct wn_header h = header("accept-encoding", WN_CODINGS_HTTP);
+    char text[120];
+    snprintf(text, sizeof text, "content-encoding '%.*s' is not offered: gzip, deflate or none",
+             (int)WN_MIN(coding->value_len, (size_t)40), coding->value);
+    http_error(req, 415, text, &h, 1);
+}
+
 void wn_reply_not_allowed(struct wn_req *req, const char *allow)
 {
     struct wn_header h = header("allow", allow);
@@ -148,8 +223,9 @@ void wn_reply_rpc_error(struct wn_req *req, int code, const char *text)
     char number[12];
     snprintf(number, sizeof number, "%d", code);
     const char *message = wn_grpc_message(&req->arena, text);
-    struct wn_header h[] = { header("grpc-status", number), header("grpc-message", message ? message : "") };
-    send_head(req, 200, "application/grpc", h, 2, (struct wn_bytes){ 0 });
+    struct wn_header h[] = { header("grpc-status", number), header("grpc-message", message ? message : ""),
+                             header("grpc-accept-encoding", WN_CODINGS_GRPC) };
+    send_head(req, 200, "application/grpc", h, 3, (struct wn_bytes){ 0 });
 }
 
 const char *wn_req_error_text(const struct wn_req *req, const struct winnow_err *err, char *shown)
@@ -188,6 +264,27 @@ void wn_reply_fail(struct wn_req *req, enum winnow_status status, const char *fm
 }
 
 /* ---- gRPC ---- */
+static void send_rpc(struct wn_req *req, struct wn_late *l)
+{
+    uint32_t n = (uint32_t)(l->body.n - 5);
+    unsigned char head[5] = { l->coding != WN_CODING_IDENTITY, (unsigned char)(n >> 24), (unsigned char)(n >> 16),
+                              (unsigned char)(n >> 8), (unsigned char)n };
+    memcpy(l->body.at, head, 5);
+    struct wn_header h[6] = { header("content-type", "application/grpc"),
+                              header("grpc-accept-encoding", WN_CODINGS_GRPC) };
+    size_t n_h = 2 + made_headers(req, h + 2);
+    if (l->coding != WN_CODING_IDENTITY)
+        h[n_h++] = header("grpc-encoding", wn_coding_name(l->coding));
+    struct wn_header ok = header("grpc-status", "0");
+    wn_exchange_start(req->x, 200, h, n_h);
+    if (req->x)
+        wn_exchange_write(req->x, take(&l->body));
+    else
+        wn_buf_done(&l->body);
+    if (req->x)
+        wn_exchange_finish(req->x, &ok, 1);
+}
+
 void wn_reply_rpc(struct wn_req *req, struct wn_buf *b)
 {
     if (!req->x || b->failed || b->n < 5 || b->n - 5 > UINT32_MAX) {
@@ -199,20 +296,13 @@ void wn_reply_rpc(struct wn_req *req, struct wn_buf *b)
             wn_reply_fail(req, WINNOW_E_TOO_LARGE, "the response is longer than a gRPC message can be");
         return;
     }
-    uint32_t n = (uint32_t)(b->n - 5);
-    unsigned char head[5] = { 0, (unsigned char)(n >> 24), (unsigned char)(n >> 16), (unsigned char)(n >> 8),
-                              (unsigned char)n };
-    memcpy(b->at, head, 5);
-    struct wn_header h[4] = { header("content-type", "application/grpc") };
-    size_t n_h = 1 + made_headers(req, h + 1);
-    struct wn_header ok = header("grpc-status", "0");
-    wn_exchange_start(req->x, 200, h, n_h);
-    if (req->x)
-        wn_exchange_write(req->x, take(b));
-    else
-        wn_buf_done(b);
-    if (req->x)
-        wn_exchange_finish(req->x, &ok, 1);
+    struct wn_late l = { .body = *b };
+    const struct wn_header *listed = wn_exchange_header(req->x, "grpc-accept-encoding");
+    if (req->coding != WN_CODING_IDENTITY && listed && l.body.n >= 5 + WN_ENCODE_MIN &&
+        wn_coding_listed(listed->value, listed->value_len, req->coding))
+        l.coding = req->coding;
+    *b = (struct wn_buf){ 0 };
+    send_encoded(req, &l);
 }
 
 static void frame_error(struct wn_req *req, int code, const char *text)
@@ -228,11 +318,12 @@ bool wn_rpc_unframe(struct wn_req *req)
         frame_error(req, 13, req->body_n ? "the message's frame is cut short" : "the request has no message");
         return false;
     }
-    if (p[0] == 1 && coding && !(coding->value_len == 8 && memcmp(coding->value, "identity", 8) == 0)) {
-        frame_error(req, 12, "compressed messages are not supported; grpc-accept-encoding: identity");
+    enum wn_coding c = coding && p[0] == 1 ? wn_coding_named(coding->value, coding->value_len) : WN_CODING_IDENTITY;
+    if (c == WN_CODING_UNKNOWN) {
+        frame_error(req, 12, "the message's grpc-encoding is not offered; grpc-accept-encoding: " WN_CODINGS_GRPC);
         return false;
     }
-    if (p[0] != 0) {
+    if (p[0] > 1 || (p[0] == 1 && c == WN_CODING_IDENTITY)) {
         frame_error(req, 13,
                     p[0] == 1 ? "the message is marked as compressed, but grpc-encoding names nothing"
                               : "the message's compression flag is neither 0 nor 1");
@@ -251,6 +342,7 @@ bool wn_rpc_unframe(struct wn_req *req)
     }
     req->body = p + 5;
     req->body_n = n;
+    req->coding = c;
     return true;
 }
 

@@ -1,5 +1,6 @@
 """bad_input_wire.py: the part of test_bad_input.py that a winnowd answers."""
 
+import gzip
 import json
 import os
 import shutil
@@ -120,6 +121,35 @@ def json_bodies():
     )
 
 
+def compressed():
+    def case(name, body, want, *names, coding="gzip", target="/v2/models/linear/infer"):
+        headers = {"Content-Encoding": coding}
+        ask("compressed body: " + name, want, names, lambda: daemon.request("POST", target, body, headers))
+
+    body = tensor_json().encode()
+    whole = gzip.compress(body)
+    case("a good one", whole, 200, r"y")
+    case("a good one, deflate", zlib.compress(body), 200, r"y", coding="deflate")
+    case("cut short", whole[:-9], 400, r"gzip", r"cut short")
+    case("cut after its head", whole[:10], 400, r"gzip", r"cut short")
+    case("nothing at all", b"", 400, r"gzip", r"cut short")
+    case("a checksum that is wrong", whole[:-8] + b"\0" * 8, 400, r"gzip")
+    case("noise that says gzip", bytes(range(256)), 400, r"gzip")
+    case("text that says deflate", body, 400, r"deflate", coding="deflate")
+    case("bytes behind the end", whole + b"more", 400, r"gzip")
+    case("a coding nobody knows", whole, 415, r"zstd", coding="zstd")
+    case("two codings", whole, 415, r"gzip, gzip", coding="gzip, gzip")
+    case("a bomb: 1 GiB in 1 MB", bomb(), 413, r"4194304", r"gzip")
+    case("a bomb for a small route", bomb(), 413, r"1048576", target="/v2/repository/index")
+    case("100 000 empty members", gzip.compress(b"", mtime=0) * 100000, 400, r"JSON|body|object")
+
+
+def bomb():
+    """1 GiB of zeros, made of one compressed piece again and again: gzip of gzip's own repetition."""
+    z = zlib.compressobj(9, zlib.DEFLATED, 31)
+    return b"".join([z.compress(bytes(1 << 24)) for _ in range(64)] + [z.flush()])
+
+
 def rpcs():
     infer = "inference.GRPCInferenceService/ModelInfer"
 
@@ -170,6 +200,11 @@ def rpcs():
         r"snappy|compress|encoding",
         options=("-H", "grpc-encoding: snappy"),
     )
+    case("gzip frame cut short", framed(gzip.compress(request(tensor(), raw))[:-4], flag=1), 13, r"gzip|cut",
+         options=("-H", "grpc-encoding: gzip"))
+    case("gzip frame that is none", framed(request(tensor(), raw), flag=1), 13, r"gzip",
+         options=("-H", "grpc-encoding: gzip"))
+    case("gzip bomb of 1 GiB", framed(bomb(), flag=1), 8, r"4194304", options=("-H", "grpc-encoding: gzip"))
     case("frame flag 7", framed(ox.sub(1, "linear"), flag=7), (3, 12, 13), r"flag|compress|frame")
     call("unknown method", b"", 12, r"Frobnicate", method="inference.GRPCInferenceService/Frobnicate")
     call("unknown service", b"", 12, r"nobody\.Service", method="nobody.Service/Call")
@@ -487,4 +522,4 @@ def jobs():
     ask("jobs: none of these exists", 200, [r"^0 jobs"], none_left)
 
 
-PARTS = (json_bodies, rpcs, pictures, http_requests, repository_loads, files, jobs)
+PARTS = (json_bodies, compressed, rpcs, pictures, http_requests, repository_loads, files, jobs)
