@@ -1,5 +1,5 @@
 /* fuse_layers.c: f32 Conv, Gemm and MatMul with constant weights become Conv and Linear of domain "wn", and take in the
- * bias, the residual addition and the clamp that follow. */
+ * bias, the residual addition, the activation and the clamp that follow. */
 #include <math.h>
 #include <string.h>
 #include "engine/passes/impl.h"
@@ -118,6 +118,24 @@ static wn_vid take_residual(struct wn_graph *g, wn_vid *y)
     return other;
 }
 
+/* The function that follows a linear layer, when its epilogue can compute it. */
+static void take_activation(struct wn_graph *g, wn_vid *y, struct layer *l)
+{
+    struct wn_node *next = wn_graph_only_user(g, *y);
+    if (!next || strcmp(l->type, "Linear") != 0)
+        return;
+    if (wn_node_is(next, "Gelu"))
+        l->f.act = wn_node_str_is(next, "approximate", "none", "tanh") ? WN_ACT_GELU_TANH : WN_ACT_GELU;
+    else if (wn_node_is(next, "Tanh"))
+        l->f.act = WN_ACT_TANH;
+    else if (wn_node_is(next, "Sigmoid"))
+        l->f.act = WN_ACT_SIGMOID;
+    else
+        return;
+    *y = next->out[0];
+    wn_graph_kill(g, next);
+}
+
 static enum winnow_status put(struct wn_graph *g, struct wn_node node, struct wn_node *at, struct layer *l,
                               struct winnow_err *err)
 {
@@ -125,6 +143,7 @@ static enum winnow_status put(struct wn_graph *g, struct wn_node node, struct wn
     wn_graph_kill(g, at);
     take_bias(g, &y, l);
     wn_vid r = take_residual(g, &y);
+    take_activation(g, &y, l);
     struct wn_node *next = wn_graph_only_user(g, y);
     if (next && wn_clamp_of(g, next, &l->f.lo, &l->f.hi)) {
         y = next->out[0];

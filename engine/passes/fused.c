@@ -268,9 +268,25 @@ static const struct wn_tensor *input(const struct wn_run *run, unsigned i)
     return i < run->n_in ? run->in[i] : NULL;
 }
 
+static float activate(enum wn_act act, float v)
+{
+    switch (act) {
+    case WN_ACT_GELU:
+        return 0.5f * v * (1.0f + erff(v * 0.70710678f));
+    case WN_ACT_GELU_TANH:
+        return 0.5f * v * (1.0f + tanhf(0.79788456f * (v + 0.044715f * v * v * v)));
+    case WN_ACT_TANH:
+        return tanhf(v);
+    case WN_ACT_SIGMOID:
+        return 1.0f / (1.0f + expf(-v));
+    default:
+        return v;
+    }
+}
+
 static void put_f32(const struct wn_fused_f32 *f, const struct wn_tensor *r, float *y, int64_t at, float v)
 {
-    y[at] = clampf(r ? v + ((const float *)r->data)[at] : v, f->lo, f->hi);
+    y[at] = clampf(activate(f->act, r ? v + ((const float *)r->data)[at] : v), f->lo, f->hi);
 }
 
 struct conv_dims {

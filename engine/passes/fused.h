@@ -25,11 +25,15 @@ struct wn_conv_geom {
     int auto_pad; /* 0 none, 1 SAME_UPPER, 2 SAME_LOWER: pads follow from the concrete input */
 };
 
+/** Activations that a linear layer's epilogue computes besides the clamp; ONNX operators of the same names. */
+enum wn_act { WN_ACT_NONE, WN_ACT_GELU, WN_ACT_GELU_TANH, WN_ACT_TANH, WN_ACT_SIGMOID, WN_ACT_COUNT };
+
 /** node->fused of "wn.Conv" (f32) : in = X, W (O, I/g, kh, kw) f32 const, B (O) f32 const or omitted, R or omitted;
  *  "wn.Linear" (f32): in = X (..., K), W (N, K) f32 const (already transposed), B (N) or omitted, R or omitted;
- *  y = clamp(conv(x) + b + r, lo, hi). R has exactly the output's shape. */
+ *  y = clamp(act(conv(x) + b + r), lo, hi). R has exactly the output's shape. */
 struct wn_fused_f32 {
     struct wn_conv_geom geom; /* Linear: unused */
+    enum wn_act act;          /* Conv: NONE */
     float lo, hi;             /* -INFINITY / INFINITY when there is no activation */
     const char *note;         /* why a quantized layer stayed f32, for `winnow analyze`; or NULL */
 };

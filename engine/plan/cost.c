@@ -9,7 +9,7 @@ static const struct {
 #undef COST
 };
 
-static const char *const names[WN_FAMILY_COUNT] = { "f32_gemm",   "f32_spmm", "q8_gemm",
+static const char *const names[WN_FAMILY_COUNT] = { "f32_gemm",   "f32_spmm", "f32_gemv", "q8_gemm",
                                                     "q8_spmm_b4", "q8_spmm",  "to_plane" };
 
 const char *wn_family_name(enum wn_family family)

@@ -8,6 +8,7 @@
 enum wn_family {
     WN_FAMILY_f32_gemm,
     WN_FAMILY_f32_spmm,
+    WN_FAMILY_f32_gemv,
     WN_FAMILY_q8_gemm,
     WN_FAMILY_q8_spmm_b4,
     WN_FAMILY_q8_spmm,

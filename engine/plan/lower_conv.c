@@ -2,28 +2,11 @@
 #include <math.h>
 #include <string.h>
 #include "engine/kernels/f32_dw/f32_dw.h"
-#include "engine/kernels/f32_gemm/f32_gemm.h"
-#include "engine/kernels/f32_spmm/f32_spmm.h"
-#include "engine/plan/cost.h"
-#include "engine/plan/packs.h"
+#include "engine/plan/f32_pack.h"
 #include "engine/plan/planes.h"
 
-/* One packed matrix per group. */
-struct pack {
-    struct wn_arena arena;
-    enum wn_family family;
-    size_t groups, rows, k; /* of one group */
-    struct wn_f32_gemm *gemm;
-    struct wn_f32_spmm *spmm;
-};
-
-struct pack_arg {
-    enum wn_family family;
-    size_t groups, rows, k, taps;
-};
-
 struct conv_arg {
-    const struct pack *pack;
+    const struct wn_f32_pack *pack;
     struct wn_f32_dw dw; /* depthwise */
     bool depthwise;
     struct wn_planes x, y;
@@ -37,48 +20,6 @@ struct conv_arg {
     bool by_rows; /* threads share rows, not columns */
     bool pad;
 };
-
-static void pack_free(void *obj)
-{
-    struct pack *p = obj;
-    wn_arena_done(&p->arena);
-    free(p);
-}
-
-static enum winnow_status pack_group(struct pack *p, const float *w, size_t g, const struct pack_arg *a,
-                                     struct winnow_err *err)
-{
-    const float *from = w + g * a->rows * a->k;
-    if (a->family == WN_FAMILY_f32_spmm)
-        return wn_f32_spmm_pack(&p->arena, from, a->rows, a->k, a->taps, &p->spmm[g], err);
-    return wn_f32_gemm_pack(&p->arena, from, a->rows, a->k, &p->gemm[g], err);
-}
-
-static enum winnow_status pack_make(const struct wn_tensor *w, const void *arg, void **ret_obj, size_t *ret_bytes,
-                                    struct winnow_err *err)
-{
-    const struct pack_arg *a = arg;
-    struct pack *p = calloc(1, sizeof *p);
-    if (!p)
-        return wn_fail(err, WINNOW_E_NOMEM, "packing weights");
-    wn_arena_init(&p->arena, 0);
-    p->family = a->family;
-    p->groups = a->groups;
-    p->rows = a->rows;
-    p->k = a->k;
-    p->gemm = wn_arena_calloc(&p->arena, a->groups, sizeof *p->gemm);
-    p->spmm = wn_arena_calloc(&p->arena, a->groups, sizeof *p->spmm);
-    enum winnow_status status = p->gemm && p->spmm ? WINNOW_OK : wn_fail(err, WINNOW_E_NOMEM, "packing weights");
-    for (size_t g = 0; g < a->groups && status == WINNOW_OK; g++)
-        status = pack_group(p, w->data, g, a, err);
-    if (status != WINNOW_OK) {
-        pack_free(p);
-        return status;
-    }
-    *ret_obj = p;
-    *ret_bytes = p->arena.total;
-    return WINNOW_OK;
-}
 
 static void run_conv(const struct wn_step *step, struct wn_exec *exec, unsigned part, unsigned n_parts)
 {
@@ -108,10 +49,8 @@ static void run_conv(const struct wn_step *step, struct wn_exec *exec, unsigned 
         };
         if (a->depthwise)
             wn_f32_dw_run(&a->dw, a->off[0], a->channel_bytes, &args, from, to);
-        else if (a->pack->family == WN_FAMILY_f32_spmm)
-            wn_f32_spmm_run(&a->pack->spmm[g], a->off[g], &args, from - first, to - first);
         else
-            wn_f32_gemm_run(&a->pack->gemm[g], a->off[g], &args, from - first, to - first);
+            wn_f32_pack_run(a->pack, g, a->off[g], &args, from - first, to - first);
     }
     if (a->pad) {
         wn_share(a->rows, 1, part, n_parts, &r0, &r1);
@@ -131,17 +70,8 @@ static int32_t *make_koff(struct wn_lower *lo, const struct wn_source *src, size
 
 static enum winnow_status link_groups(struct wn_lower *lo, struct conv_arg *a, const int32_t *koff)
 {
-    struct wn_arena *arena = &lo->plan->arena;
-    for (size_t g = 0; g < a->pack->groups; g++) {
-        a->off[g] = koff;
-        if (a->pack->family != WN_FAMILY_f32_spmm)
-            continue;
-        int32_t *off = wn_arena_calloc(arena, a->pack->spmm[g].nnz + 16, sizeof *off);
-        if (!off)
-            return wn_fail(lo->err, WINNOW_E_NOMEM, "plan");
-        wn_f32_spmm_link(&a->pack->spmm[g], koff, off);
-        a->off[g] = off;
-    }
+    for (size_t g = 0; g < a->pack->groups; g++)
+        WN_TRY(wn_f32_pack_link(lo, a->pack, g, koff, &a->off[g]));
     return WINNOW_OK;
 }
 
@@ -156,12 +86,6 @@ static enum wn_family choose(struct wn_lower *lo, const struct wn_sparsity *s, d
         wn_arena_printf(&lo->plan->arena, "predicted kcycles: f32_gemm %.0f, f32_spmm %.0f", dense / 1e3, sparse / 1e3);
     *ret_why = why ? why : "";
     return best;
-}
-
-static const char *kernel_name(struct wn_lower *lo, enum wn_family family)
-{
-    const char *s = wn_arena_printf(&lo->plan->arena, "%s__%s", wn_family_name(family), wn_isa_name(wn_cpu_isa()));
-    return s ? s : "";
 }
 
 static enum winnow_status set_weights(struct wn_lower *lo, const struct wn_node *node, struct conv_arg *a,
@@ -183,15 +107,10 @@ static enum winnow_status set_weights(struct wn_lower *lo, const struct wn_node 
         info->kernel = wn_arena_printf(&lo->plan->arena, "f32_dw__%s", wn_isa_name(wn_cpu_isa()));
         return WINNOW_OK;
     }
-    struct pack_arg pa = { .groups = groups, .rows = O / groups, .k = I * taps, .taps = taps };
+    struct wn_f32_pack_arg pa = { .groups = groups, .rows = O / groups, .k = I * taps, .taps = taps };
     pa.family = choose(lo, &s, (double)O, (double)a->y.layout.plane.cols, (double)groups, &info->why);
-    const char *kind =
-        wn_arena_printf(&lo->plan->arena, "f32conv %s g%zu t%zu", kernel_name(lo, pa.family), groups, taps);
-    struct wn_pack_maker maker = { kind, pack_make, pack_free, &pa };
-    if (!kind)
-        return wn_fail(lo->err, WINNOW_E_NOMEM, "plan");
-    WN_TRY(wn_packs_get(lo->model->packs, w, &maker, (const void **)&a->pack, &info->weight_bytes, lo->err));
-    info->kernel = kernel_name(lo, pa.family);
+    WN_TRY(wn_f32_pack_get(lo, w, &pa, &a->pack, &info->weight_bytes));
+    info->kernel = wn_f32_kernel_name(lo, pa.family);
     a->group_bytes = I * src->channel_bytes;
     a->by_rows = groups == 1 && a->y.layout.plane.cols < 16 * WN_COLS && O >= 4 * WN_F32_GEMM_MR;
     int32_t *koff = make_koff(lo, src, I, taps);

@@ -1,8 +1,5 @@
-/* lower_f32.c: what f32 nets do besides convolution: pools, elementwise functions, concatenation, linear layers. */
-#include <math.h>
+/* lower_f32.c: f32 pools, and concatenation of channels. */
 #include <string.h>
-#include "engine/kernels/eltwise/f32.h"
-#include "engine/kernels/f32_gemv/f32_gemv.h"
 #include "engine/kernels/pool/f32.h"
 #include "engine/plan/planes.h"
 #include "engine/plan/q8.h"
@@ -95,110 +92,6 @@ enum winnow_status wn_lower_pool(struct wn_lower *lo, const struct wn_node *node
     return WINNOW_OK;
 }
 
-/* ---- elementwise ---- */
-
-struct elt_arg {
-    bool binary;
-    enum wn_elt_f32_unary unary_op;
-    enum wn_elt_f32_binary binary_op;
-    struct wn_elt_f32 args; /* without pointers */
-    struct wn_planes x, b, y;
-    const uint32_t *mask;
-    bool pad;
-};
-
-static void run_elt(const struct wn_step *step, struct wn_exec *exec, unsigned part, unsigned n_parts)
-{
-    const struct elt_arg *a = step->arg;
-    size_t c0, c1;
-    wn_share(a->x.n_planes, 1, part, n_parts, &c0, &c1);
-    char *x = (char *)wn_at(exec, a->x.loc) + a->x.base, *y = (char *)wn_at(exec, a->y.loc) + a->y.base;
-    char *b = a->binary ? (char *)wn_at(exec, a->b.loc) + a->b.base : NULL;
-    for (size_t c = c0; c < c1; c++) {
-        struct wn_elt_f32 args = a->args;
-        args.x = (const float *)(x + c * a->x.plane_bytes);
-        args.y = (float *)(y + c * a->y.plane_bytes);
-        args.b = b ? (const float *)(b + c * a->b.plane_bytes) : NULL;
-        args.n = a->y.layout.plane.cols;
-        args.mask = a->mask;
-        if (a->binary)
-            wn_elt_f32_binary_run(a->binary_op, &args);
-        else
-            wn_elt_f32_unary_run(a->unary_op, &args);
-    }
-    if (a->pad)
-        wn_planes_fill_pad(&a->y, y - a->y.base, 0, c0, c1);
-}
-
-static bool constant_scalar(const struct wn_lower *lo, const struct wn_node *node, unsigned i, float *ret)
-{
-    if (i >= node->n_in || node->in[i] == WN_NONE)
-        return true;
-    const struct wn_tensor *t = lo->plan->g.values.at[node->in[i]].constant;
-    if (!t || t->dtype != WINNOW_F32 || wn_tensor_count(t) != 1)
-        return false;
-    memcpy(ret, t->data, sizeof *ret);
-    return true;
-}
-
-/* Which elementwise kernel a node is; false: none. */
-static bool elt_op(const struct wn_lower *lo, const struct wn_node *node, struct elt_arg *a)
-{
-    struct wn_elt_f32 *e = &a->args;
-    *e = (struct wn_elt_f32){ .lo = -INFINITY, .hi = INFINITY };
-    if (wn_node_is(node, "Relu")) {
-        e->lo = 0;
-        a->unary_op = WN_ELT_CLAMP;
-    } else if (wn_node_is(node, "Clip")) {
-        a->unary_op = WN_ELT_CLAMP;
-        e->lo = wn_node_float(node, "min", e->lo);
-        e->hi = wn_node_float(node, "max", e->hi);
-        return constant_scalar(lo, node, 1, &e->lo) && constant_scalar(lo, node, 2, &e->hi);
-    } else if (wn_node_is(node, "LeakyRelu")) {
-        a->unary_op = WN_ELT_LEAKY;
-        e->alpha = wn_node_float(node, "alpha", 0.01f);
-    } else if (wn_node_is(node, "Sigmoid")) {
-        a->unary_op = WN_ELT_SIGMOID;
-    } else if (wn_node_is(node, "Tanh")) {
-        a->unary_op = WN_ELT_TANH;
-    } else if (wn_node_is(node, "HardSigmoid")) {
-        a->unary_op = WN_ELT_HARD_SIGMOID;
-        e->alpha = wn_node_float(node, "alpha", 0.2f);
-        e->beta = wn_node_float(node, "beta", 0.5f);
-    } else if (wn_node_is(node, "HardSwish")) {
-        a->unary_op = WN_ELT_HARD_SWISH;
-        e->alpha = 1.0f / 6;
-        e->beta = 0.5f;
-    } else if (wn_node_is(node, "Add") || wn_node_is(node, "Mul")) {
-        a->binary = true;
-        a->binary_op = wn_node_is(node, "Add") ? WN_ELT_ADD : WN_ELT_MUL;
-    } else {
-        return false;
-    }
-    return true;
-}
-
-enum winnow_status wn_lower_eltwise(struct wn_lower *lo, const struct wn_node *node, bool *done)
-{
-    struct elt_arg probe = { 0 };
-    struct wn_conv_geom geom;
-    *done = false;
-    if (*node->domain || wn_spatial_of(lo, node, &geom) != WN_SPATIAL_SAME || !elt_op(lo, node, &probe))
-        return WINNOW_OK;
-    struct elt_arg *a = wn_arena_memdup(&lo->plan->arena, &probe, sizeof probe);
-    if (!a)
-        return wn_fail(lo->err, WINNOW_E_NOMEM, "node '%s'", node->name);
-    WN_TRY(wn_planes_get(lo, node->in[0], WN_FORM_F32, &a->x));
-    if (a->binary)
-        WN_TRY(wn_planes_get(lo, node->in[1], WN_FORM_F32, &a->b));
-    WN_TRY(wn_planes_new(lo, node->out[0], WN_FORM_F32, &a->y));
-    WN_TRY(wn_geometry_mask(lo, node->out[0], &a->mask));
-    a->pad = wn_geometry_padded(lo, node->out[0]);
-    WN_TRY(finish(lo, node, "eltwise_f32", run_elt, a, (struct wn_loc[]){ a->x.loc, a->b.loc, a->y.loc }, 3, done));
-    wn_lower_images(lo, node->in[0]);
-    return WINNOW_OK;
-}
-
 /* ---- concatenation of channels: planes are copied as they lie ---- */
 
 struct concat_arg {
@@ -259,57 +152,5 @@ enum winnow_status wn_lower_concat(struct wn_lower *lo, const struct wn_node *no
         wn_lower_touch(lo, a->x[i].loc);
     wn_lower_touch(lo, a->y.loc);
     *done = true;
-    return WINNOW_OK;
-}
-
-/* ---- linear layers ---- */
-
-struct linear_arg {
-    struct wn_f32_gemv_args args; /* without x, y, r */
-    struct wn_loc x, y, r;
-    size_t rows;
-};
-
-static void run_linear(const struct wn_step *step, struct wn_exec *exec, unsigned part, unsigned n_parts)
-{
-    const struct linear_arg *a = step->arg;
-    struct wn_f32_gemv_args args = a->args;
-    size_t r0, r1;
-    wn_share(a->rows, 4, part, n_parts, &r0, &r1);
-    args.x = wn_at(exec, a->x);
-    args.y = wn_at(exec, a->y);
-    args.r = a->r.kind == WN_LOC_NONE ? NULL : wn_at(exec, a->r);
-    if (r0 < r1)
-        wn_f32_gemv_run(&args, r0, r1);
-}
-
-enum winnow_status wn_lower_linear_f32(struct wn_lower *lo, const struct wn_node *node, bool *done)
-{
-    *done = false;
-    if (lo->reference || !wn_fused_is(node, "Linear"))
-        return WINNOW_OK;
-    const struct wn_fused_f32 *f = node->fused;
-    const struct wn_graph *g = &lo->plan->g;
-    const struct wn_tensor *w = g->values.at[node->in[1]].constant;
-    struct linear_arg *a = wn_arena_calloc(&lo->plan->arena, 1, sizeof *a);
-    if (!a || !w->dim[1])
-        return a ? WINNOW_OK : wn_fail(lo->err, WINNOW_E_NOMEM, "node '%s'", node->name);
-    size_t k = (size_t)w->dim[1], rows = (size_t)w->dim[0], m = wn_lower_bytes(lo, node->in[0]) / 4 / k;
-    a->rows = rows;
-    a->args = (struct wn_f32_gemv_args){
-        .w = w->data, .k = k, .m = m, .x_stride = k, .y_stride = rows, .lo = f->lo, .hi = f->hi
-    };
-    if (node->n_in >= 3 && node->in[2] != WN_NONE)
-        a->args.bias = g->values.at[node->in[2]].constant->data;
-    WN_TRY(wn_lower_plain(lo, node->in[0], &a->x));
-    if (node->n_in == 4)
-        WN_TRY(wn_lower_plain(lo, node->in[3], &a->r));
-    WN_TRY(wn_lower_new_plain(lo, node->out[0], &a->y));
-    WN_TRY(finish(lo, node, "f32_gemv", run_linear, a, (struct wn_loc[]){ a->x, a->y, a->r }, 3, done));
-    struct wn_step *step = &lo->plan->steps.at[lo->plan->steps.n - 1];
-    step->macs = (uint64_t)(m * k * rows);
-    step->weight_bytes = w->bytes;
-    step->pattern = "dense";
-    step->why = f->note ? f->note : "";
     return WINNOW_OK;
 }

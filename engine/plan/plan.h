@@ -30,12 +30,13 @@ struct wn_buf {
     uint32_t first, last;
 };
 
-/** The forms an activation may be in (kernels.h). */
-enum wn_form { WN_FORM_PLAIN, WN_FORM_F32, WN_FORM_QUAD, WN_FORM_PLANE8, WN_FORM_COUNT };
+/** The forms an activation may be in (kernels.h). COLS: a f32 matrix of features, each a row of tokens (cols.h). */
+enum wn_form { WN_FORM_PLAIN, WN_FORM_F32, WN_FORM_QUAD, WN_FORM_PLANE8, WN_FORM_COLS, WN_FORM_COUNT };
 
 /** Where a value is, and its plane geometry (rank-4 values only). */
 struct wn_place {
     struct wn_loc form[WN_FORM_COUNT]; /* kind NONE: not there (yet) */
+    size_t cols_k;                     /* features of form COLS */
     uint32_t shape_class;              /* geometry class (geometry.c) */
     bool pad_wanted;                   /* some consumer reads its padding */
 };

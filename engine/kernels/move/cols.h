@@ -1,0 +1,15 @@
+/* cols.h (move): tokens as rows <-> tokens as columns: the transposition before the first and after the last linear
+ * layer of a transformer. Plain C in blocks of 16 x 16 that stay in cache; any number of threads, each on its own
+ * features. */
+#ifndef WN_MOVE_COLS_H
+#define WN_MOVE_COLS_H
+
+#include "engine/kernels/kernels.h"
+
+/** y[f][t] = x[t][f] for features f0 .. f1 - 1; columns n .. round_up(n, WN_COLS) - 1 become 0.
+ *  x (n, k)   y (k, stride), stride >= round_up(n, WN_COLS) */
+void wn_move_rows_to_cols_f32(const float *x, size_t n, size_t k, float *y, size_t stride, size_t f0, size_t f1);
+/** y[t][f] = x[f][t] for features f0 .. f1 - 1. x (k, stride)   y (n, k) */
+void wn_move_cols_to_rows_f32(const float *x, size_t stride, float *y, size_t n, size_t k, size_t f0, size_t f1);
+
+#endif

@@ -1,0 +1,78 @@
+/* f32_pack.c: packing f32 weights into the form of the family that was chosen for them. */
+#include "engine/plan/f32_pack.h"
+
+#include <stdlib.h>
+#include "engine/plan/packs.h"
+
+static void pack_free(void *obj)
+{
+    struct wn_f32_pack *p = obj;
+    wn_arena_done(&p->arena);
+    free(p);
+}
+
+static enum winnow_status pack_group(struct wn_f32_pack *p, const float *w, size_t g, const struct wn_f32_pack_arg *a,
+                                     struct winnow_err *err)
+{
+    const float *from = w + g * a->rows * a->k;
+    if (a->family == WN_FAMILY_f32_spmm)
+        return wn_f32_spmm_pack(&p->arena, from, a->rows, a->k, a->taps, &p->spmm[g], err);
+    return wn_f32_gemm_pack(&p->arena, from, a->rows, a->k, &p->gemm[g], err);
+}
+
+static enum winnow_status pack_make(const struct wn_tensor *w, const void *arg, void **ret_obj, size_t *ret_bytes,
+                                    struct winnow_err *err)
+{
+    const struct wn_f32_pack_arg *a = arg;
+    struct wn_f32_pack *p = calloc(1, sizeof *p);
+    if (!p)
+        return wn_fail(err, WINNOW_E_NOMEM, "packing weights");
+    wn_arena_init(&p->arena, 0);
+    p->family = a->family;
+    p->groups = a->groups;
+    p->rows = a->rows;
+    p->k = a->k;
+    p->gemm = wn_arena_calloc(&p->arena, a->groups, sizeof *p->gemm);
+    p->spmm = wn_arena_calloc(&p->arena, a->groups, sizeof *p->spmm);
+    enum winnow_status status = p->gemm && p->spmm ? WINNOW_OK : wn_fail(err, WINNOW_E_NOMEM, "packing weights");
+    for (size_t g = 0; g < a->groups && status == WINNOW_OK; g++)
+        status = pack_group(p, w->data, g, a, err);
+    if (status != WINNOW_OK) {
+        pack_free(p);
+        return status;
+    }
+    *ret_obj = p;
+    *ret_bytes = p->arena.total;
+    return WINNOW_OK;
+}
+
+const char *wn_f32_kernel_name(struct wn_lower *lo, enum wn_family family)
+{
+    const char *s = wn_arena_printf(&lo->plan->arena, "%s__%s", wn_family_name(family), wn_isa_name(wn_cpu_isa()));
+    return s ? s : "";
+}
+
+enum winnow_status wn_f32_pack_get(struct wn_lower *lo, const struct wn_tensor *w, const struct wn_f32_pack_arg *arg,
+                                   const struct wn_f32_pack **ret_pack, size_t *ret_bytes)
+{
+    const char *kind = wn_arena_printf(&lo->plan->arena, "f32conv %s g%zu t%zu", wn_f32_kernel_name(lo, arg->family),
+                                       arg->groups, arg->taps);
+    struct wn_pack_maker maker = { kind, pack_make, pack_free, arg };
+    if (!kind)
+        return wn_fail(lo->err, WINNOW_E_NOMEM, "plan");
+    return wn_packs_get(lo->model->packs, w, &maker, (const void **)ret_pack, ret_bytes, lo->err);
+}
+
+enum winnow_status wn_f32_pack_link(struct wn_lower *lo, const struct wn_f32_pack *pack, size_t g, const int32_t *koff,
+                                    const int32_t **ret_off)
+{
+    *ret_off = koff;
+    if (pack->family != WN_FAMILY_f32_spmm)
+        return WINNOW_OK;
+    int32_t *off = wn_arena_calloc(&lo->plan->arena, pack->spmm[g].nnz + 16, sizeof *off);
+    if (!off)
+        return wn_fail(lo->err, WINNOW_E_NOMEM, "plan");
+    wn_f32_spmm_link(&pack->spmm[g], koff, off);
+    *ret_off = off;
+    return WINNOW_OK;
+}

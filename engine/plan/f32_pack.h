@@ -1,0 +1,44 @@
+/* f32_pack.h: packed f32 weights of convolutions and linear layers, dense or sparse. Part of lowering. */
+#ifndef WN_F32_PACK_H
+#define WN_F32_PACK_H
+
+#include "engine/kernels/f32_gemm/f32_gemm.h"
+#include "engine/kernels/f32_spmm/f32_spmm.h"
+#include "engine/plan/cost.h"
+#include "engine/plan/lower.h"
+
+/** One packed matrix per group. */
+struct wn_f32_pack {
+    struct wn_arena arena;
+    enum wn_family family;  /* f32_gemm or f32_spmm */
+    size_t groups, rows, k; /* of one group */
+    struct wn_f32_gemm *gemm;
+    struct wn_f32_spmm *spmm;
+};
+
+struct wn_f32_pack_arg {
+    enum wn_family family;
+    size_t groups, rows, k, taps; /* rows, k: of one group; taps: ks in a row that read one input plane */
+};
+
+/** The pack of w (groups * rows, k), shared by content (packs.h); it lives as long as the model. */
+enum winnow_status wn_f32_pack_get(struct wn_lower *lo, const struct wn_tensor *w, const struct wn_f32_pack_arg *arg,
+                                   const struct wn_f32_pack **ret_pack, size_t *ret_bytes);
+/** What the kernel of group g reads its input by, for offsets koff [k] that outlive the plan's arena or are in it:
+ *  koff itself, or linked offsets in the plan's arena. */
+enum winnow_status wn_f32_pack_link(struct wn_lower *lo, const struct wn_f32_pack *pack, size_t g, const int32_t *koff,
+                                    const int32_t **ret_off);
+/** "f32_gemm__avx2" and the like, in the plan's arena; never NULL. */
+const char *wn_f32_kernel_name(struct wn_lower *lo, enum wn_family family);
+
+/** Rows row0 .. row1 - 1 of group g. */
+static inline void wn_f32_pack_run(const struct wn_f32_pack *pack, size_t g, const int32_t *off,
+                                   const struct wn_f32_args *args, size_t row0, size_t row1)
+{
+    if (pack->family == WN_FAMILY_f32_spmm)
+        wn_f32_spmm_run(&pack->spmm[g], off, args, row0, row1);
+    else
+        wn_f32_gemm_run(&pack->gemm[g], off, args, row0, row1);
+}
+
+#endif

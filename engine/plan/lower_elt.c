@@ -1,0 +1,283 @@
+/* lower_elt.c: f32 elementwise functions, in the form their inputs are in: planes, columns, or plain tensors. */
+#include <math.h>
+#include <string.h>
+#include "engine/kernels/eltwise/f32.h"
+#include "engine/plan/cols.h"
+#include "engine/plan/planes.h"
+
+static enum winnow_status finish(struct wn_lower *lo, const struct wn_node *node, const char *family,
+                                 void (*run)(const struct wn_step *, struct wn_exec *, unsigned, unsigned),
+                                 const void *arg, const struct wn_loc *locs, size_t n_locs, bool *done)
+{
+    const char *kernel = wn_arena_printf(&lo->plan->arena, "%s__%s", family, wn_isa_name(wn_cpu_isa()));
+    if (!kernel || !wn_lower_step(lo, node, kernel, run, arg))
+        return wn_fail(lo->err, WINNOW_E_NOMEM, "node '%s'", node->name);
+    for (size_t i = 0; i < n_locs; i++)
+        wn_lower_touch(lo, locs[i]);
+    *done = true;
+    return WINNOW_OK;
+}
+
+/* ---- which kernel a node is ---- */
+
+struct elt_arg {
+    bool binary;
+    enum wn_elt_f32_unary unary_op;
+    enum wn_elt_f32_binary binary_op;
+    struct wn_elt_f32 args; /* without pointers */
+    struct wn_planes x, b, y;
+    const uint32_t *mask;
+    bool pad;
+    struct wn_cols cx, cb, cy; /* columns */
+    struct wn_loc px, pb, py;  /* plain tensors */
+    size_t n, x_n, b_n;        /* elements of y, and after how many the inputs start again */
+};
+
+static bool constant_scalar(const struct wn_lower *lo, const struct wn_node *node, unsigned i, float *ret)
+{
+    if (i >= node->n_in || node->in[i] == WN_NONE)
+        return true;
+    const struct wn_tensor *t = lo->plan->g.values.at[node->in[i]].constant;
+    if (!t || t->dtype != WINNOW_F32 || wn_tensor_count(t) != 1)
+        return false;
+    memcpy(ret, t->data, sizeof *ret);
+    return true;
+}
+
+static bool elt_binary(const struct wn_node *node, struct elt_arg *a)
+{
+    static const char *const names[WN_ELT_BINARY_COUNT] = { "Add", "Sub", "Mul", "Div" };
+    for (unsigned i = 0; i < WN_ELT_BINARY_COUNT; i++)
+        if (wn_node_is(node, names[i])) {
+            a->binary = true;
+            a->binary_op = (enum wn_elt_f32_binary)i;
+            return node->n_in == 2;
+        }
+    return false;
+}
+
+/* Which elementwise kernel a node is; false: none. */
+static bool elt_op(const struct wn_lower *lo, const struct wn_node *node, struct elt_arg *a)
+{
+    struct wn_elt_f32 *e = &a->args;
+    *e = (struct wn_elt_f32){ .lo = -INFINITY, .hi = INFINITY };
+    if (wn_node_is(node, "Relu")) {
+        e->lo = 0;
+        a->unary_op = WN_ELT_CLAMP;
+    } else if (wn_node_is(node, "Clip")) {
+        a->unary_op = WN_ELT_CLAMP;
+        e->lo = wn_node_float(node, "min", e->lo);
+        e->hi = wn_node_float(node, "max", e->hi);
+        return constant_scalar(lo, node, 1, &e->lo) && constant_scalar(lo, node, 2, &e->hi);
+    } else if (wn_node_is(node, "LeakyRelu")) {
+        a->unary_op = WN_ELT_LEAKY;
+        e->alpha = wn_node_float(node, "alpha", 0.01f);
+    } else if (wn_node_is(node, "Sigmoid")) {
+        a->unary_op = WN_ELT_SIGMOID;
+    } else if (wn_node_is(node, "Tanh")) {
+        a->unary_op = WN_ELT_TANH;
+    } else if (wn_node_is(node, "HardSigmoid")) {
+        a->unary_op = WN_ELT_HARD_SIGMOID;
+        e->alpha = wn_node_float(node, "alpha", 0.2f);
+        e->beta = wn_node_float(node, "beta", 0.5f);
+    } else if (wn_node_is(node, "HardSwish")) {
+        a->unary_op = WN_ELT_HARD_SWISH;
+        e->alpha = 1.0f / 6;
+        e->beta = 0.5f;
+    } else if (wn_node_is(node, "Erf")) {
+        a->unary_op = WN_ELT_ERF;
+    } else if (wn_node_is(node, "Exp")) {
+        a->unary_op = WN_ELT_EXP;
+    } else if (wn_node_is(node, "Gelu")) {
+        a->unary_op = wn_node_str_is(node, "approximate", "none", "tanh") ? WN_ELT_GELU_TANH : WN_ELT_GELU;
+    } else {
+        return elt_binary(node, a);
+    }
+    return true;
+}
+
+/* ---- planes ---- */
+
+static void run_elt(const struct wn_step *step, struct wn_exec *exec, unsigned part, unsigned n_parts)
+{
+    const struct elt_arg *a = step->arg;
+    size_t c0, c1;
+    wn_share(a->x.n_planes, 1, part, n_parts, &c0, &c1);
+    char *x = (char *)wn_at(exec, a->x.loc) + a->x.base, *y = (char *)wn_at(exec, a->y.loc) + a->y.base;
+    char *b = a->binary ? (char *)wn_at(exec, a->b.loc) + a->b.base : NULL;
+    for (size_t c = c0; c < c1; c++) {
+        struct wn_elt_f32 args = a->args;
+        args.x = (const float *)(x + c * a->x.plane_bytes);
+        args.y = (float *)(y + c * a->y.plane_bytes);
+        args.b = b ? (const float *)(b + c * a->b.plane_bytes) : NULL;
+        args.n = a->y.layout.plane.cols;
+        args.mask = a->mask;
+        if (a->binary)
+            wn_elt_f32_binary_run(a->binary_op, &args);
+        else
+            wn_elt_f32_unary_run(a->unary_op, &args);
+    }
+    if (a->pad)
+        wn_planes_fill_pad(&a->y, y - a->y.base, 0, c0, c1);
+}
+
+enum winnow_status wn_lower_eltwise(struct wn_lower *lo, const struct wn_node *node, bool *done)
+{
+    struct elt_arg probe = { 0 };
+    struct wn_conv_geom geom;
+    *done = false;
+    if (*node->domain || wn_spatial_of(lo, node, &geom) != WN_SPATIAL_SAME || !elt_op(lo, node, &probe))
+        return WINNOW_OK;
+    struct elt_arg *a = wn_arena_memdup(&lo->plan->arena, &probe, sizeof probe);
+    if (!a)
+        return wn_fail(lo->err, WINNOW_E_NOMEM, "node '%s'", node->name);
+    WN_TRY(wn_planes_get(lo, node->in[0], WN_FORM_F32, &a->x));
+    if (a->binary)
+        WN_TRY(wn_planes_get(lo, node->in[1], WN_FORM_F32, &a->b));
+    WN_TRY(wn_planes_new(lo, node->out[0], WN_FORM_F32, &a->y));
+    WN_TRY(wn_geometry_mask(lo, node->out[0], &a->mask));
+    a->pad = wn_geometry_padded(lo, node->out[0]);
+    WN_TRY(finish(lo, node, "eltwise_f32", run_elt, a, (struct wn_loc[]){ a->x.loc, a->b.loc, a->y.loc }, 3, done));
+    wn_lower_images(lo, node->in[0]);
+    return WINNOW_OK;
+}
+
+/* ---- columns, and plain tensors ---- */
+
+static void run_cols(const struct wn_step *step, struct wn_exec *exec, unsigned part, unsigned n_parts)
+{
+    const struct elt_arg *a = step->arg;
+    size_t f0, f1;
+    wn_share(a->cy.k, 1, part, n_parts, &f0, &f1);
+    for (size_t f = f0; f < f1; f++) {
+        struct wn_elt_f32 args = a->args;
+        args.x = wn_cols_at(exec, &a->cx, f);
+        args.b = a->binary ? wn_cols_at(exec, &a->cb, f) : NULL;
+        args.y = wn_cols_at(exec, &a->cy, f);
+        args.n = a->cy.cols;
+        if (a->binary)
+            wn_elt_f32_binary_run(a->binary_op, &args);
+        else
+            wn_elt_f32_unary_run(a->unary_op, &args);
+    }
+}
+
+#define REPEAT ((size_t)256) /* copies of a single element */
+
+/* Where an input's elements for y[at] are, and how many of them lie there in a row. */
+static const float *piece(const float *x, size_t n, size_t at, const float *repeated, size_t *ret_len)
+{
+    if (n == 1) {
+        *ret_len = WN_MIN(*ret_len, REPEAT);
+        return repeated;
+    }
+    *ret_len = WN_MIN(*ret_len, n - at % n);
+    return x + at % n;
+}
+
+static void run_plain(const struct wn_step *step, struct wn_exec *exec, unsigned part, unsigned n_parts)
+{
+    const struct elt_arg *a = step->arg;
+    const float *x = wn_at(exec, a->px), *b = a->binary ? wn_at(exec, a->pb) : NULL;
+    float *y = wn_at(exec, a->py), x_rep[REPEAT], b_rep[REPEAT];
+    size_t from, to, len;
+    wn_share(a->n, 64, part, n_parts, &from, &to);
+    for (size_t i = 0; i < REPEAT && from < to; i++) {
+        x_rep[i] = a->x_n == 1 ? x[0] : 0;
+        b_rep[i] = a->b_n == 1 ? b[0] : 0;
+    }
+    for (; from < to; from += len) {
+        struct wn_elt_f32 args = a->args;
+        len = to - from;
+        args.x = piece(x, a->x_n, from, x_rep, &len);
+        args.b = a->binary ? piece(b, a->b_n, from, b_rep, &len) : NULL;
+        args.y = y + from;
+        args.n = len;
+        if (a->binary)
+            wn_elt_f32_binary_run(a->binary_op, &args);
+        else
+            wn_elt_f32_unary_run(a->unary_op, &args);
+    }
+}
+
+/* v's elements come again and again along the leading axes of y: after how many; 0: v is broadcast in another way. */
+static size_t period(const struct wn_lower *lo, wn_vid v, wn_vid y)
+{
+    const struct wn_type *t = wn_lower_type(lo, v), *o = wn_lower_type(lo, y);
+    size_t n = wn_lower_bytes(lo, v) / sizeof(float);
+    if (n <= 1)
+        return n;
+    bool leading = true;
+    for (int i = 0; i < t->rank; i++) { /* ones, then y's own extents to the end */
+        leading = leading && t->dim[i] == 1;
+        if (!leading && t->dim[i] != o->dim[i + o->rank - t->rank])
+            return 0;
+    }
+    return n;
+}
+
+static bool is_plane(const struct wn_lower *lo, wn_vid v)
+{
+    const struct wn_place *p = &lo->plan->place[v];
+    return p->form[WN_FORM_PLAIN].kind == WN_LOC_NONE && p->form[WN_FORM_COLS].kind == WN_LOC_NONE;
+}
+
+static bool one_shape(const struct wn_lower *lo, const struct wn_node *node)
+{
+    const struct wn_type *y = wn_lower_type(lo, node->out[0]);
+    for (unsigned i = 0; i < node->n_in && i < 2; i++) {
+        const struct wn_type *x = wn_lower_type(lo, node->in[i]);
+        if (x->rank != y->rank || memcmp(x->dim, y->dim, (size_t)y->rank * sizeof y->dim[0]) != 0)
+            return false;
+    }
+    return true;
+}
+
+static enum winnow_status lower_in_cols(struct wn_lower *lo, const struct wn_node *node, struct elt_arg *a, size_t k,
+                                        bool *done)
+{
+    WN_TRY(wn_cols_get(lo, node->in[0], k, &a->cx));
+    if (a->binary)
+        WN_TRY(wn_cols_get(lo, node->in[1], k, &a->cb));
+    WN_TRY(wn_cols_new(lo, node->out[0], k, &a->cy));
+    return finish(lo, node, "eltwise_f32", run_cols, a, (struct wn_loc[]){ a->cx.loc, a->cb.loc, a->cy.loc }, 3, done);
+}
+
+static enum winnow_status lower_in_plain(struct wn_lower *lo, const struct wn_node *node, struct elt_arg *a, bool *done)
+{
+    WN_TRY(wn_lower_plain(lo, node->in[0], &a->px));
+    if (a->binary)
+        WN_TRY(wn_lower_plain(lo, node->in[1], &a->pb));
+    WN_TRY(wn_lower_new_plain(lo, node->out[0], &a->py));
+    return finish(lo, node, "eltwise_f32", run_plain, a, (struct wn_loc[]){ a->px, a->pb, a->py }, 3, done);
+}
+
+/* Pictures (rank 4) that are planes, or plain ones that the plane kernels read next, are wn_lower_eltwise's. */
+enum winnow_status wn_lower_eltwise_flat(struct wn_lower *lo, const struct wn_node *node, bool *done)
+{
+    struct elt_arg probe = { 0 };
+    struct wn_conv_geom geom;
+    *done = false;
+    if (lo->reference || *node->domain || node->n_out != 1 || !elt_op(lo, node, &probe) ||
+        wn_lower_type(lo, node->out[0])->dtype != WINNOW_F32 || !wn_lower_bytes(lo, node->out[0]))
+        return WINNOW_OK;
+    const unsigned n_in = probe.binary ? 2 : 1;
+    size_t k = 0;
+    for (unsigned i = 0; i < n_in; i++) {
+        if (is_plane(lo, node->in[i]))
+            return WINNOW_OK;
+        const struct wn_place *p = &lo->plan->place[node->in[i]];
+        k = p->form[WN_FORM_COLS].kind != WN_LOC_NONE ? p->cols_k : k;
+    }
+    probe.n = wn_lower_bytes(lo, node->out[0]) / sizeof(float);
+    probe.x_n = period(lo, node->in[0], node->out[0]);
+    probe.b_n = probe.binary ? period(lo, node->in[1], node->out[0]) : 2;
+    bool cols = k && one_shape(lo, node),
+         picture = wn_lower_type(lo, node->out[0])->rank == 4 && wn_spatial_of(lo, node, &geom) == WN_SPATIAL_SAME;
+    if (!cols && (picture || !probe.x_n || !probe.b_n))
+        return WINNOW_OK;
+    struct elt_arg *a = wn_arena_memdup(&lo->plan->arena, &probe, sizeof probe);
+    if (!a)
+        return wn_fail(lo->err, WINNOW_E_NOMEM, "node '%s'", node->name);
+    return cols ? lower_in_cols(lo, node, a, k, done) : lower_in_plain(lo, node, a, done);
+}
