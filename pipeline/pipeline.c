@@ -1,36 +1,48 @@
-/* pipeline.c: what one picture becomes: channels, geometry, normalisation; and what scores mean.
- *
- * DESIGN  Normalisation is a table of 256 floats per channel, made once in double arithmetic: encoding is a look-up,
- * and serving and training cannot round differently. pipeline.yaml is read in spec.c. */
+/* pipeline.c: what every pipeline answers, whatever its task: names, rows, what scores mean. pipeline.yaml is read in
+ * spec.c; how items become tensors stands in the task's file. */
 #include "pipeline/pipeline.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include "pipeline/decode.h"
 #include "pipeline/spec.h"
 
 void wn_pipeline_free(struct wn_pipeline *p)
 {
     if (!p)
         return;
+    if (p->kind && p->kind->done)
+        p->kind->done(p);
     wn_arena_done(&p->arena);
     free(p);
 }
 
-const char *wn_pipeline_task(const struct wn_pipeline *p)
+const char *wn_pipeline_task_name(const struct wn_pipeline *p)
 {
-    return p->task;
+    return p->kind->name;
 }
 
-const char *wn_pipeline_input_name(const struct wn_pipeline *p)
+enum wn_pipe_task wn_pipeline_task(const struct wn_pipeline *p)
 {
-    return p->input_name;
+    return p->kind->task;
 }
 
-unsigned wn_pipeline_model_input(const struct wn_pipeline *p)
+const char *wn_pipeline_raw(const struct wn_pipeline *p, unsigned i)
 {
-    return p->model_input;
+    return i < p->n_raw ? p->raw[i] : NULL;
+}
+
+bool wn_pipeline_fills(const struct wn_pipeline *p, unsigned model_input)
+{
+    for (unsigned i = 0; i < p->n_fill; i++)
+        if (p->fill[i] == model_input)
+            return true;
+    return false;
+}
+
+bool wn_pipeline_scores(const struct wn_pipeline *p)
+{
+    return p->kind->task != WN_PIPE_EMBEDDINGS;
 }
 
 unsigned wn_pipeline_model_output(const struct wn_pipeline *p)
@@ -41,82 +53,17 @@ unsigned wn_pipeline_model_output(const struct wn_pipeline *p)
 const struct wn_pipe_io *wn_pipeline_row(const struct wn_pipeline *p, size_t *ret_bytes)
 {
     if (ret_bytes)
-        *ret_bytes = p->row_bytes;
-    return &p->row;
+        *ret_bytes = p->image.row_bytes;
+    return p->kind->task == WN_PIPE_IMAGES ? &p->image.row : NULL;
 }
 
-/* ---- geometry ---- */
-enum winnow_status wn_pipeline_fit(const struct wn_pipeline *p, const struct wn_image *image, uint8_t *px,
-                                   struct winnow_err *err)
+enum winnow_status wn_pipeline_encode_rows(const struct wn_pipeline *p, const struct wn_pipe_items *items,
+                                           const struct wn_pipe_opts *opts, struct wn_arena *arena,
+                                           struct wn_pipe_batch *ret, struct winnow_err *err)
 {
-    double part_w = 1, part_h = 1;
-    if (p->crop) { /* of the picture with its shorter side at resize_to, the middle W x H */
-        double shorter = WN_MIN(image->w, image->h);
-        part_w = fmin(1.0, p->w * shorter / ((double)p->resize_to * image->w));
-        part_h = fmin(1.0, p->h * shorter / ((double)p->resize_to * image->h));
-    }
-    if (image->channels == p->channels)
-        return wn_image_resize(image, part_w, part_h, p->w, p->h, px, err);
-    struct wn_image converted;
-    WN_TRY(wn_image_convert(image, p->channels, &converted, err));
-    enum winnow_status status = wn_image_resize(&converted, part_w, part_h, p->w, p->h, px, err);
-    wn_image_done(&converted);
-    return status;
-}
-
-/* ---- values ---- */
-static void normalise_f32(const struct wn_pipeline *p, const uint8_t *px, float *row)
-{
-    size_t n = (size_t)p->w * p->h, c = p->channels;
-    for (size_t k = 0; k < c; k++) {
-        const uint8_t *from = px + (p->bgr ? c - 1 - k : k);
-        const float *table = p->table[k];
-        float *to = row + (p->nhwc ? k : k * n);
-        size_t step = p->nhwc ? c : 1;
-        for (size_t i = 0; i < n; i++)
-            to[i * step] = table[from[i * c]];
-    }
-}
-
-static void order_u8(const struct wn_pipeline *p, const uint8_t *px, uint8_t *row)
-{
-    size_t n = (size_t)p->w * p->h, c = p->channels;
-    for (size_t k = 0; k < c; k++) {
-        const uint8_t *from = px + (p->bgr ? c - 1 - k : k);
-        uint8_t *to = row + (p->nhwc ? k : k * n);
-        size_t step = p->nhwc ? c : 1;
-        for (size_t i = 0; i < n; i++)
-            to[i * step] = from[i * c];
-    }
-}
-
-void wn_pipeline_normalise(const struct wn_pipeline *p, const uint8_t *px, void *row)
-{
-    if (p->row.dtype == WN_PIPE_F32)
-        normalise_f32(p, px, row);
-    else
-        order_u8(p, px, row);
-}
-
-enum winnow_status wn_pipeline_encode_image(const struct wn_pipeline *p, const struct wn_image *image, void *row,
-                                            struct winnow_err *err)
-{
-    WN_CLEANUP(wn_freep) uint8_t *px = malloc((size_t)p->w * p->h * p->channels);
-    if (!px)
-        return wn_fail(err, WINNOW_E_NOMEM, "picture of %u x %u pixels", p->w, p->h);
-    WN_TRY(wn_pipeline_fit(p, image, px, err));
-    wn_pipeline_normalise(p, px, row);
-    return WINNOW_OK;
-}
-
-enum winnow_status wn_pipeline_encode(const struct wn_pipeline *p, const void *bytes, size_t n, void *row,
-                                      struct winnow_err *err)
-{
-    struct wn_image image;
-    WN_TRY(wn_image_decode(bytes, n, &p->limits, &image, err));
-    enum winnow_status status = wn_pipeline_encode_image(p, &image, row, err);
-    wn_image_done(&image);
-    return status;
+    static const struct wn_pipe_opts none;
+    *ret = (struct wn_pipe_batch){ .bad_row = SIZE_MAX };
+    return p->kind->encode(p, items, opts ? opts : &none, arena, ret, err);
 }
 
 /* ---- scores ---- */
@@ -170,4 +117,48 @@ unsigned wn_pipeline_top_k(const struct wn_pipeline *p, const float *scores, uns
     for (unsigned i = 0; i < found; i++)
         ret[i].label = ret[i].index < p->n_labels ? p->label[ret[i].index] : "";
     return found;
+}
+
+/* ---- embeddings ---- */
+const char *wn_pipeline_embed_name(const struct wn_pipeline *p)
+{
+    return p->text.output;
+}
+
+size_t wn_pipeline_embed_dim(const struct wn_pipeline *p, unsigned rank, const int64_t *shape)
+{
+    unsigned want = p->text.pooling == WN_POOL_NONE ? 2 : 3;
+    if (rank != want || shape[want - 1] < 1 || shape[want - 2] < 1)
+        return 0;
+    return (size_t)shape[want - 1];
+}
+
+static void to_unit(float *v, size_t dim)
+{
+    double sum = 0;
+    for (size_t k = 0; k < dim; k++)
+        sum += (double)v[k] * (double)v[k];
+    double norm = fmax(sqrt(sum), 1e-12); /* a vector of zeros stays one */
+    for (size_t k = 0; k < dim; k++)
+        v[k] = (float)((double)v[k] / norm);
+}
+
+void wn_pipeline_embed(const struct wn_pipeline *p, const float *output, const int64_t *shape, const uint32_t *used,
+                       float *ret)
+{
+    bool pooled = p->text.pooling != WN_POOL_NONE;
+    size_t rows = (size_t)shape[0], len = pooled ? (size_t)shape[1] : 1, dim = (size_t)shape[pooled ? 2 : 1];
+    for (size_t r = 0; r < rows; r++) {
+        const float *from = output + r * len * dim;
+        float *to = ret + r * dim;
+        size_t n = p->text.pooling != WN_POOL_MEAN ? 1 : used ? WN_MIN((size_t)used[r], len) : len;
+        for (size_t k = 0; k < dim; k++) {
+            double sum = 0;
+            for (size_t i = 0; i < n; i++)
+                sum += (double)from[i * dim + k];
+            to[k] = (float)(sum / (double)WN_MAX(n, (size_t)1));
+        }
+        if (p->text.normalize)
+            to_unit(to, dim);
+    }
 }

@@ -1,16 +1,18 @@
-/* pipeline.h: from what people send (an encoded picture) to a model's tensors, and from scores to labels.
+/* pipeline.h: from what people send (an encoded picture, a text) to a model's tensors, and from a model's outputs to
+ * labels and embeddings.
  *
  * One implementation for training, gate and serving: the same bytes always become the same tensor. A model's
  * pipeline.yaml says what to do; every key and its default stands in pipeline.yaml(5) (docs/man). */
 #ifndef WN_PIPELINE_H
 #define WN_PIPELINE_H
 
+#include "base/arena.h"
 #include "base/base.h"
 
 /** A pipeline: immutable, any number of threads may use it. */
 struct wn_pipeline;
 
-enum wn_pipe_dtype { WN_PIPE_F32, WN_PIPE_U8 };
+enum wn_pipe_dtype { WN_PIPE_F32, WN_PIPE_U8, WN_PIPE_I64, WN_PIPE_I32, WN_PIPE_OTHER };
 
 /** A model's input or output as the caller (who knows the model) describes it: without the batch axis. */
 struct wn_pipe_io {
@@ -51,14 +53,89 @@ WINNOW_MUST_USE enum winnow_status wn_pipeline_open(const char *dir, const struc
 /** NULL is fine. */
 void wn_pipeline_free(struct wn_pipeline *p);
 
-/** "image_classification". */
-const char *wn_pipeline_task(const struct wn_pipeline *p);
-/** Name of the BYTES input that clients may send instead of tensors, and index of the model input it becomes. */
-const char *wn_pipeline_input_name(const struct wn_pipeline *p);
-unsigned wn_pipeline_model_input(const struct wn_pipeline *p);
-/** Index of the model output that holds the scores. */
-unsigned wn_pipeline_model_output(const struct wn_pipeline *p);
-/** Shape and dtype of one encoded row (dynamic extents resolved), and its bytes. */
+enum wn_pipe_task { WN_PIPE_IMAGES, WN_PIPE_TEXTS, WN_PIPE_EMBEDDINGS };
+enum wn_pipe_task wn_pipeline_task(const struct wn_pipeline *p);
+/** "image_classification", "text_classification", "embeddings": as pipeline.yaml has it. */
+const char *wn_pipeline_task_name(const struct wn_pipeline *p);
+
+/* ---- in: items to rows of the model's inputs ---- */
+
+#define WN_PIPE_MAX_RAW  2 /* BYTES inputs of a pipeline */
+#define WN_PIPE_MAX_FILL 3 /* model inputs that it fills */
+
+/** Name of BYTES input `i` that clients may send instead of tensors; NULL past the end. The first is always needed, a
+ *  second ("text_pair") may be left out. */
+const char *wn_pipeline_raw(const struct wn_pipeline *p, unsigned i);
+/** Whether encoding fills this input of the model. */
+bool wn_pipeline_fills(const struct wn_pipeline *p, unsigned model_input);
+
+/** A view of an item's bytes. */
+struct wn_pipe_item {
+    const void *at;
+    size_t n;
+};
+/** `n` rows of raw items. */
+struct wn_pipe_items {
+    const struct wn_pipe_item *at[WN_PIPE_MAX_RAW]; /* [n] each, in the order of wn_pipeline_raw(); NULL: not given */
+    size_t n;
+};
+struct wn_pipe_opts {
+    uint64_t max_pixels; /* of a picture, where pipeline.yaml says nothing; 0: 64 Mi */
+};
+/** A tensor as the engine takes it, batch axis included. */
+struct wn_pipe_tensor {
+    unsigned model_input;
+    enum wn_pipe_dtype dtype;
+    unsigned rank;
+    int64_t shape[9];
+    void *data;
+    size_t bytes;
+};
+/** What rows became: tensors in the arena that was given. */
+struct wn_pipe_batch {
+    unsigned n_t;
+    struct wn_pipe_tensor t[WN_PIPE_MAX_FILL];
+    uint32_t *used; /* [rows] tokens of each text without padding; NULL for pictures */
+    size_t bad_row; /* on failure: the row at fault, SIZE_MAX: none */
+};
+/** Rows of raw items -> tensors for the model inputs that the pipeline fills. A row's numbers do not depend on the rows
+ *  beside it, but for padding, which the model's mask hides. Any thread.
+ *  @param opts  NULL: defaults
+ *  @return E_MALFORMED, E_UNSUPPORTED, E_TOO_LARGE (an item; ret->bad_row is set and err does not repeat it), E_NOMEM
+ */
+WINNOW_MUST_USE enum winnow_status wn_pipeline_encode_rows(const struct wn_pipeline *p,
+                                                           const struct wn_pipe_items *items,
+                                                           const struct wn_pipe_opts *opts, struct wn_arena *arena,
+                                                           struct wn_pipe_batch *ret, struct winnow_err *err);
+
+/* ---- texts ---- */
+
+struct wn_tokens; /* pipeline/tokenizer.h */
+
+/** A text as ids: special tokens included. A view; owns nothing. */
+struct wn_pipe_ids {
+    const int32_t *id;
+    const uint8_t *type; /* segment of each; NULL: all 0 */
+    size_t n;
+};
+/** Most tokens of one text, special ones counted. */
+size_t wn_pipeline_max_tokens(const struct wn_pipeline *p);
+/** One text (or a pair) -> ids, cut to max_length. Text tasks only. Any thread, each with its own `ret`.
+ *  @return E_TOO_LARGE (max_bytes), E_MALFORMED (a text without tokens), E_NOMEM */
+WINNOW_MUST_USE enum winnow_status wn_pipeline_tokenize(const struct wn_pipeline *p, struct wn_pipe_item text,
+                                                        const struct wn_pipe_item *pair, struct wn_tokens *ret,
+                                                        struct winnow_err *err);
+/** Rows of ids -> tensors (rows, L): padded to the longest of these rows, as pipeline.yaml says. What
+ *  wn_pipeline_encode_rows() does after tokenizing; text tasks only.
+ *  @return E_MALFORMED (no tokens, an id outside the vocabulary), E_TOO_LARGE (more than max_length); ret->bad_row */
+WINNOW_MUST_USE enum winnow_status wn_pipeline_pack(const struct wn_pipeline *p, const struct wn_pipe_ids *row,
+                                                    size_t n, struct wn_arena *arena, struct wn_pipe_batch *ret,
+                                                    struct winnow_err *err);
+
+/* ---- pictures ---- */
+
+/** Shape and dtype of one encoded row of the model's picture input (dynamic extents resolved), and its bytes. NULL for
+ *  other tasks. */
 const struct wn_pipe_io *wn_pipeline_row(const struct wn_pipeline *p, size_t *ret_bytes);
 
 /** One raw item (an encoded picture) -> one row of the model's input: decode, channels, resize, scale, normalise.
@@ -73,6 +150,22 @@ WINNOW_MUST_USE enum winnow_status wn_pipeline_encode_image(const struct wn_pipe
 WINNOW_MUST_USE enum winnow_status wn_pipeline_fit(const struct wn_pipeline *p, const struct wn_image *image,
                                                    uint8_t *px /* H*W*C */, struct winnow_err *err);
 void wn_pipeline_normalise(const struct wn_pipeline *p, const uint8_t *px /* H*W*C */, void *row);
+
+/* ---- out: scores, embeddings ---- */
+
+/** Whether the model's output is scores of classes (then labels and top-k apply), not an embedding. */
+bool wn_pipeline_scores(const struct wn_pipeline *p);
+/** Index of the model output that holds the scores, or what becomes the embedding. */
+unsigned wn_pipeline_model_output(const struct wn_pipeline *p);
+
+/** Task "embeddings": name of the output that clients ask for. */
+const char *wn_pipeline_embed_name(const struct wn_pipeline *p);
+/** Dimensions of an embedding made of a model output of this shape (batch axis included); 0: not the shape of one. */
+size_t wn_pipeline_embed_dim(const struct wn_pipeline *p, unsigned rank, const int64_t *shape);
+/** Embeddings (rows, dim) of a model output (rows, tokens, dim), or (rows, dim) with pooling none: pooled over each
+ *  row's own tokens (`used` [rows]; NULL: all), made unit vectors where pipeline.yaml says so. In double arithmetic. */
+void wn_pipeline_embed(const struct wn_pipeline *p, const float *output, const int64_t *shape, const uint32_t *used,
+                       float *ret);
 
 unsigned wn_pipeline_n_labels(const struct wn_pipeline *p);
 /** NULL past the end. */

@@ -7,11 +7,13 @@
 #include <string.h>
 #include "daemon/api/infer.h"
 #include "daemon/api/text.h"
-#include "pipeline/spec.h"
 
 /** Pixels of a picture that a request may bring where pipeline.yaml says nothing (max_pixels): decoding takes up to ten
  *  bytes for each, on every worker. */
 #define SERVE_MAX_PIXELS ((uint64_t)25 << 20)
+
+/** Text of more bytes than this is tokenized on a worker: half a millisecond. */
+#define INLINE_TEXT ((size_t)4 << 10)
 
 #define NAME(in) (int)WN_MIN((in)->name.n, (size_t)60), (in)->name.p
 
@@ -44,40 +46,45 @@ static struct wn_infer_in *find_in(const struct wn_infer *req, const char *name,
     return NULL;
 }
 
-/** The raw item(s) for the pipeline, or NULL when the request brings the model's own tensor. */
-static struct wn_infer_in *pictures(const struct wn_infer *req, const struct wn_gen *gen)
+/** The raw items for the pipeline, by wn_pipeline_raw(); in[0] NULL when the request brings the model's own tensors. */
+struct raw {
+    const struct wn_infer_in *in[WN_PIPE_MAX_RAW];
+};
+static struct raw raw_of(const struct wn_infer *req, const struct wn_gen *gen)
 {
     const struct wn_pipeline *p = wn_gen_pipeline(gen);
-    return p ? find_in(req, wn_pipeline_input_name(p), true) : NULL;
+    struct raw r = { { NULL } };
+    const char *name;
+    for (unsigned i = 0; p && (name = wn_pipeline_raw(p, i)) != NULL; i++)
+        r.in[i] = find_in(req, name, true);
+    return r;
 }
 
-bool wn_infer_has_pictures(const struct wn_infer *req, const struct wn_gen *gen)
+bool wn_infer_has_raw(const struct wn_infer *req, const struct wn_gen *gen)
 {
-    return pictures(req, gen) != NULL;
+    return raw_of(req, gen).in[0] != NULL;
 }
 
-static enum winnow_status encode_one(struct wn_infer *req, const struct wn_pipeline *p, const struct wn_infer_in *in,
-                                     struct winnow_str item, void *row, struct winnow_err *err)
+bool wn_infer_is_slow(const struct wn_infer *req, const struct wn_gen *gen)
 {
-    struct wn_image_limits limits = p->limits;
-    struct wn_image image;
-    if (in->base64 && !wn_base64_decode(item.p, item.n, req->arena, &item))
-        return wn_fail(err, WINNOW_E_MALFORMED, "not base64");
-    if (!limits.max_pixels)
-        limits.max_pixels = SERVE_MAX_PIXELS;
-    WN_TRY(wn_image_decode(item.p, item.n, &limits, &image, err));
-    enum winnow_status s = wn_pipeline_encode_image(p, &image, row, err);
-    wn_image_done(&image);
-    return s;
+    struct raw r = raw_of(req, gen);
+    size_t bytes = 0;
+    if (!r.in[0])
+        return false;
+    if (wn_pipeline_task(wn_gen_pipeline(gen)) == WN_PIPE_IMAGES)
+        return true;
+    for (unsigned k = 0; k < WN_PIPE_MAX_RAW && r.in[k]; k++) {
+        const struct winnow_str *s = r.in[k]->data;
+        for (size_t i = 0; i < r.in[k]->bytes / sizeof *s; i++)
+            bytes += s[i].n + 16;
+    }
+    return bytes > INLINE_TEXT;
 }
 
-/** BYTES (n) or (n, 1) -> (n, row). */
-static enum winnow_status encode(struct wn_infer *req, const struct wn_gen *gen, struct wn_infer_in *in,
-                                 struct winnow_tensor *ret, struct winnow_err *err)
+/** BYTES (n) or (n, 1) -> items. */
+static enum winnow_status items_of(struct wn_infer *req, const struct wn_gen *gen, const struct wn_infer_in *in,
+                                   size_t *ret_n, const struct wn_pipe_item **ret, struct winnow_err *err)
 {
-    const struct wn_pipeline *p = wn_gen_pipeline(gen);
-    size_t row_bytes, total;
-    const struct wn_pipe_io *row = wn_pipeline_row(p, &row_bytes);
     const struct winnow_str *item = in->data;
     size_t n = in->bytes / sizeof *item;
     if (in->rank < 1 || in->rank > 2 || (size_t)in->shape[0] != n)
@@ -86,18 +93,58 @@ static enum winnow_status encode(struct wn_infer *req, const struct wn_gen *gen,
     if (!n || n > (size_t)wn_gen_max_rows(gen))
         return wn_fail(err, WINNOW_E_MALFORMED, "input '%.*s' has %zu rows, but from 1 to %" PRId64 " are allowed",
                        NAME(in), n, wn_gen_max_rows(gen));
-    char *to = wn_mul_size(n, row_bytes, &total) ? wn_arena_alloc(req->arena, total) : NULL;
+    struct wn_pipe_item *to = wn_arena_calloc(req->arena, n, sizeof *to);
     if (!to)
         return wn_fail(err, WINNOW_E_NOMEM, "input '%.*s'", NAME(in));
-    for (size_t i = 0; i < n; i++)
-        if (encode_one(req, p, in, item[i], to + i * row_bytes, err) != WINNOW_OK)
-            return wn_fail_at(err, WINNOW_E_MALFORMED, "input '%.*s', row %zu", NAME(in), i);
-    *ret = (struct winnow_tensor){
-        .dtype = row->dtype == WN_PIPE_U8 ? WINNOW_U8 : WINNOW_F32, .rank = row->rank + 1, .data = to, .bytes = total
+    for (size_t i = 0; i < n; i++) {
+        struct winnow_str s = item[i];
+        if (in->base64 && !wn_base64_decode(s.p, s.n, req->arena, &s))
+            return wn_fail(err, WINNOW_E_MALFORMED, "input '%.*s', row %zu: not base64", NAME(in), i);
+        to[i] = (struct wn_pipe_item){ s.p, s.n };
+    }
+    *ret_n = n;
+    *ret = to;
+    return WINNOW_OK;
+}
+
+/** What the engine calls a pipeline's tensor. */
+static struct winnow_tensor engine_tensor(const struct wn_pipe_tensor *t)
+{
+    static const enum winnow_dtype dtype[] = {
+        [WN_PIPE_F32] = WINNOW_F32, [WN_PIPE_U8] = WINNOW_U8, [WN_PIPE_I64] = WINNOW_I64, [WN_PIPE_I32] = WINNOW_I32
     };
-    ret->shape[0] = (int64_t)n;
-    for (unsigned i = 0; i < row->rank; i++)
-        ret->shape[i + 1] = row->shape[i];
+    struct winnow_tensor r = { .dtype = dtype[t->dtype], .rank = t->rank, .data = t->data, .bytes = t->bytes };
+    memcpy(r.shape, t->shape, t->rank * sizeof r.shape[0]);
+    return r;
+}
+
+void wn_infer_take_batch(const struct wn_pipe_batch *batch, struct winnow_tensor *ret)
+{
+    for (unsigned i = 0; i < batch->n_t; i++)
+        ret[batch->t[i].model_input] = engine_tensor(&batch->t[i]);
+}
+
+static enum winnow_status encode(struct wn_infer *req, const struct wn_gen *gen, const struct raw *raw,
+                                 struct winnow_tensor *ret, struct winnow_err *err)
+{
+    static const struct wn_pipe_opts opts = { .max_pixels = SERVE_MAX_PIXELS };
+    struct wn_pipe_items items = { .n = 0 };
+    struct wn_pipe_batch batch;
+    for (unsigned k = 0; k < WN_PIPE_MAX_RAW && raw->in[k]; k++) {
+        size_t n = 0;
+        WN_TRY(items_of(req, gen, raw->in[k], &n, &items.at[k], err));
+        if (k && n != items.n)
+            return wn_fail(err, WINNOW_E_MALFORMED, "input '%.*s' has %zu rows, input '%.*s' has %zu", NAME(raw->in[k]),
+                           n, NAME(raw->in[0]), items.n);
+        items.n = n;
+    }
+    enum winnow_status s = wn_pipeline_encode_rows(wn_gen_pipeline(gen), &items, &opts, req->arena, &batch, err);
+    if (s != WINNOW_OK && batch.bad_row != SIZE_MAX)
+        return wn_fail_at(err, WINNOW_E_MALFORMED, "input '%.*s', row %zu", NAME(raw->in[0]), batch.bad_row);
+    if (s != WINNOW_OK)
+        return wn_fail_at(err, s, "input '%.*s'", NAME(raw->in[0]));
+    wn_infer_take_batch(&batch, ret);
+    req->used = batch.used;
     return WINNOW_OK;
 }
 
@@ -149,10 +196,10 @@ static enum winnow_status check_used(const struct wn_infer *req, const struct wn
 {
     const winnow_model *model = wn_gen_model(gen);
     unsigned n = winnow_model_n_inputs(model);
-    const struct wn_infer_in *raw = pictures(req, gen);
+    struct raw raw = raw_of(req, gen);
     for (unsigned i = 0; i < req->n_in; i++) {
         const struct wn_infer_in *in = &req->in[i];
-        bool known = in == raw;
+        bool known = in == raw.in[0] || (raw.in[0] && in == raw.in[1]);
         for (unsigned k = 0; k < n && !known; k++)
             known = is(in->name, winnow_model_input(model, k)->name);
         if (!known)
@@ -190,24 +237,25 @@ enum winnow_status wn_infer_bind(struct wn_infer *req, const struct wn_gen *gen,
 {
     const winnow_model *model = wn_gen_model(gen);
     const struct wn_pipeline *p = wn_gen_pipeline(gen);
-    struct wn_infer_in *raw = pictures(req, gen);
+    struct raw raw = raw_of(req, gen);
     WN_TRY(check_used(req, gen, err));
+    if (raw.in[0])
+        WN_TRY(encode(req, gen, &raw, ret, err));
     for (unsigned i = 0; i < winnow_model_n_inputs(model); i++) {
         const struct winnow_io *io = winnow_model_input(model, i);
         struct wn_infer_in *in = find_in(req, io->name, false);
+        bool filled = raw.in[0] && wn_pipeline_fills(p, i);
         if (!in)
             in = find_in(req, io->name, true);
-        if (raw && i == wn_pipeline_model_input(p)) {
-            if (in && in != raw)
-                return wn_fail(err, WINNOW_E_MALFORMED, "input '%s' and '%.*s', which becomes it, are both there",
-                               io->name, NAME(raw));
-            WN_TRY(encode(req, gen, raw, &ret[i], err));
-        } else if (!in) {
+        if (filled && in && in != raw.in[0] && in != raw.in[1])
+            return wn_fail(err, WINNOW_E_MALFORMED, "input '%s' and '%.*s', which becomes it, are both there", io->name,
+                           NAME(raw.in[0]));
+        if (filled)
+            continue;
+        if (!in)
             return wn_fail(err, WINNOW_E_MALFORMED, "input '%s' (%s %s) is missing", io->name, wn_oip_name(io->dtype),
                            shape_text(io->rank, io->shape).s);
-        } else {
-            WN_TRY(take(req, io, in, &ret[i], err));
-        }
+        WN_TRY(take(req, io, in, &ret[i], err));
     }
     return count_rows(gen, ret, ret_rows, err);
 }
@@ -221,13 +269,23 @@ static int find_out(const winnow_model *model, struct winnow_str name)
     return -1;
 }
 
+/** Whether the pipeline makes this output: "label" and "score", or the embedding, which needs a text. */
+static bool is_made(const struct wn_infer *req, const struct wn_gen *gen, struct winnow_str name)
+{
+    const struct wn_pipeline *p = wn_gen_pipeline(gen);
+    if (!p)
+        return false;
+    return wn_pipeline_scores(p) ? is(name, "label") || is(name, "score")
+                                 : wn_infer_has_raw(req, gen) && is(name, wn_pipeline_embed_name(p));
+}
+
 enum winnow_status wn_infer_check_wants(const struct wn_infer *req, const struct wn_gen *gen, struct winnow_err *err)
 {
     const winnow_model *model = wn_gen_model(gen);
     for (unsigned i = 0; i < req->n_want; i++) {
         const struct wn_infer_want *w = &req->want[i];
         int o = find_out(model, w->name);
-        if (o < 0 && !(wn_gen_pipeline(gen) && (is(w->name, "label") || is(w->name, "score"))))
+        if (o < 0 && !is_made(req, gen, w->name))
             return wn_fail(err, WINNOW_E_MALFORMED, "model '%s' has no output '%.*s'", wn_gen_model_name(gen), NAME(w));
         if (w->classes && (o < 0 || winnow_model_output(model, (unsigned)o)->dtype == WINNOW_STRING))
             return wn_fail(err, WINNOW_E_MALFORMED, "output '%.*s' has no classes", NAME(w));
@@ -362,38 +420,89 @@ static bool as_binary(const struct wn_infer *req, const struct wn_infer_want *wa
     return said == 1 || dtype == WINNOW_F16 || dtype == WINNOW_BF16;
 }
 
+/** The embedding of a pipeline: (rows, dimensions). */
+static enum winnow_status embed(struct wn_infer *req, const struct wn_gen *gen, const struct winnow_tensor *outputs,
+                                struct winnow_tensor *ret, struct winnow_err *err)
+{
+    const struct wn_pipeline *p = wn_gen_pipeline(gen);
+    const struct winnow_tensor *t = &outputs[wn_pipeline_model_output(p)];
+    size_t dim = wn_pipeline_embed_dim(p, t->rank, t->shape), n;
+    if (t->dtype != WINNOW_F32 || !dim)
+        return wn_fail(err, WINNOW_E_INTERNAL, "the pipeline's embeddings are not FP32 vectors");
+    size_t rows = (size_t)t->shape[0];
+    float *to = wn_mul_size(rows, dim, &n) ? wn_arena_calloc(req->arena, n, sizeof *to) : NULL;
+    if (!to)
+        return wn_fail(err, WINNOW_E_NOMEM, "response");
+    wn_pipeline_embed(p, t->data, t->shape, req->used, to);
+    *ret = (struct winnow_tensor){
+        .dtype = WINNOW_F32, .rank = 2, .shape = { (int64_t)rows, (int64_t)dim }, .data = to, .bytes = n * sizeof *to
+    };
+    return WINNOW_OK;
+}
+
+/** What the pipeline makes of the model's outputs. */
+struct made {
+    struct winnow_tensor label, score, embedding;
+    const char *embed_name; /* NULL: label and score */
+};
+
+static enum winnow_status make(struct wn_infer *req, const struct wn_gen *gen, const struct winnow_tensor *outputs,
+                               struct made *ret, struct winnow_err *err)
+{
+    const struct wn_pipeline *p = wn_gen_pipeline(gen);
+    if (wn_pipeline_scores(p))
+        return top_k(req, gen, outputs, &ret->label, &ret->score, err);
+    ret->embed_name = wn_pipeline_embed_name(p);
+    return embed(req, gen, outputs, &ret->embedding, err);
+}
+
+static struct wn_infer_out made_output(const struct made *made, const struct wn_infer_want *w)
+{
+    if (made->embed_name)
+        return (struct wn_infer_out){ made->embed_name, made->embedding, false };
+    return is(w->name, "label") ? (struct wn_infer_out){ "label", made->label, false }
+                                : (struct wn_infer_out){ "score", made->score, false };
+}
+
+/** Whether one of the wanted outputs is the pipeline's. */
+static bool wants_made(const struct wn_infer *req, const struct wn_gen *gen)
+{
+    for (unsigned i = 0; i < req->n_want; i++)
+        if (find_out(wn_gen_model(gen), req->want[i].name) < 0)
+            return true;
+    return false;
+}
+
 enum winnow_status wn_infer_outputs(struct wn_infer *req, const struct wn_gen *gen, const struct winnow_tensor *outputs,
                                     struct wn_infer_out **ret, unsigned *ret_n, struct winnow_err *err)
 {
     const winnow_model *model = wn_gen_model(gen);
     const struct wn_pipeline *p = wn_gen_pipeline(gen);
     unsigned n_model = winnow_model_n_outputs(model);
-    bool all = req->n_want == 0, labels = p && (!all || pictures(req, gen));
+    bool all = req->n_want == 0, more = p && (all ? wn_infer_has_raw(req, gen) : wants_made(req, gen));
     unsigned room = all ? n_model + 2 : req->n_want, n = 0;
-    struct winnow_tensor label = { 0 }, score = { 0 };
+    struct made made = { .embed_name = NULL };
     struct wn_infer_out *out = wn_arena_calloc(req->arena, room, sizeof *out);
     if (!out)
         return wn_fail(err, WINNOW_E_NOMEM, "response");
-    if (labels)
-        WN_TRY(top_k(req, gen, outputs, &label, &score, err));
+    if (more)
+        WN_TRY(make(req, gen, outputs, &made, err));
     for (unsigned i = 0; all && i < n_model; i++)
         out[n++] = (struct wn_infer_out){ winnow_model_output(model, i)->name, outputs[i], false };
-    if (all && labels) {
-        out[n++] = (struct wn_infer_out){ "label", label, false };
-        out[n++] = (struct wn_infer_out){ "score", score, false };
+    if (all && more && made.embed_name) {
+        out[n++] = (struct wn_infer_out){ made.embed_name, made.embedding, false };
+    } else if (all && more) {
+        out[n++] = (struct wn_infer_out){ "label", made.label, false };
+        out[n++] = (struct wn_infer_out){ "score", made.score, false };
     }
     for (unsigned i = 0; i < req->n_want; i++) {
         const struct wn_infer_want *w = &req->want[i];
         int o = find_out(model, w->name);
-        if (o >= 0)
-            out[n] = (struct wn_infer_out){ winnow_model_output(model, (unsigned)o)->name, outputs[o], false };
-        else if (p && is(w->name, "label"))
-            out[n] = (struct wn_infer_out){ "label", label, false };
-        else
-            out[n] = (struct wn_infer_out){ "score", score, false };
+        out[n] = o >= 0 ? (struct wn_infer_out){ winnow_model_output(model, (unsigned)o)->name, outputs[o], false }
+                        : made_output(&made, w);
         if (w->classes && o >= 0)
-            WN_TRY(classify(req, gen, p && (unsigned)o == wn_pipeline_model_output(p), w->classes, &outputs[o],
-                            &out[n].t, err));
+            WN_TRY(classify(req, gen, p && wn_pipeline_scores(p) && (unsigned)o == wn_pipeline_model_output(p),
+                            w->classes, &outputs[o], &out[n].t, err));
         n++;
     }
     for (unsigned i = 0; i < n; i++)

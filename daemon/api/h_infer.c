@@ -1,9 +1,9 @@
 /* h_infer.c: POST …/infer and ModelInfer: from a request's bytes to a job of the executors, and back.
  *
- * LIFE    on the loop: take a generation -> read and bind (on a worker where that takes milliseconds: pictures, large
- *         JSON) -> submit -> … an executor calls job_done() … -> on the loop: write the response (on a worker where it
- *         is large JSON) -> reply. The request is held across each gap, and with it the body, which inputs point into;
- * a client that leaves cancels the job. */
+ * LIFE    on the loop: take a generation -> read and bind (on a worker where that takes milliseconds: pictures, long
+ *         texts, large JSON) -> submit -> … an executor calls job_done() … -> on the loop: write the response (on a
+ * worker where it is large JSON) -> reply. The request is held across each gap, and with it the body, which inputs
+ * point into; a client that leaves cancels the job. */
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,7 +16,7 @@
 /** JSON of more bytes than this is read and written on a worker: about a millisecond. */
 #define INLINE_JSON ((size_t)64 << 10)
 
-enum form { FORM_JSON, FORM_RAW, FORM_PICTURE, FORM_RPC };
+enum form { FORM_JSON, FORM_RAW, FORM_ITEM, FORM_RPC };
 
 struct infer {
     struct wn_req *req;
@@ -65,7 +65,7 @@ static struct infer *new_infer(struct wn_req *req, enum form form)
 }
 
 /* ---- the response ---- */
-static void picture_json(struct infer *st, const struct wn_infer_out *out, unsigned n_out)
+static void item_json(struct infer *st, const struct wn_infer_out *out, unsigned n_out)
 {
     const struct winnow_str *label = NULL;
     const float *score = NULL;
@@ -110,8 +110,8 @@ static void write_response(struct infer *st)
         if (wn_buf_room(&st->out, 5))
             st->out.n = 5;
         wn_infer_write_pb(&st->in, st->gen, out, n, &st->out);
-    } else if (st->form == FORM_PICTURE) {
-        picture_json(st, out, n);
+    } else if (st->form == FORM_ITEM) {
+        item_json(st, out, n);
         st->out_json_n = st->out.n;
     } else {
         if (st->form == FORM_RAW)
@@ -180,6 +180,13 @@ static void job_done(struct wn_job *job)
 }
 
 /* ---- the request ---- */
+static bool is_type(struct wn_req *req, const char *type)
+{
+    const struct wn_header *h = wn_exchange_header(req->x, "content-type");
+    size_t n = strlen(type);
+    return h && h->value_len >= n && strncasecmp(h->value, type, n) == 0;
+}
+
 static enum winnow_status read_raw(struct infer *st, struct winnow_err *err)
 {
     const winnow_model *model = wn_gen_model(st->gen);
@@ -224,7 +231,7 @@ static enum winnow_status read_raw(struct infer *st, struct winnow_err *err)
     return wn_infer_take_raw(&st->in, in, st->req->body, st->req->body_n, err);
 }
 
-static enum winnow_status read_picture(struct infer *st, struct winnow_err *err)
+static enum winnow_status read_item(struct infer *st, struct winnow_err *err)
 {
     const struct wn_pipeline *p = wn_gen_pipeline(st->gen);
     struct winnow_str *s = wn_arena_alloc(&st->req->arena, sizeof *s);
@@ -232,10 +239,15 @@ static enum winnow_status read_picture(struct infer *st, struct winnow_err *err)
     if (!s || !in)
         return wn_fail(err, WINNOW_E_NOMEM, "request");
     if (!p)
-        return wn_fail(err, WINNOW_E_MALFORMED, "model '%s' has no pipeline.yaml: it takes tensors, not pictures",
+        return wn_fail(err, WINNOW_E_MALFORMED,
+                       "model '%s' has no pipeline.yaml: it takes tensors, not pictures or texts",
                        wn_gen_model_name(st->gen));
+    bool picture = is_type(st->req, "image/"), want = wn_pipeline_task(p) == WN_PIPE_IMAGES;
+    if (picture != want)
+        return wn_fail(err, WINNOW_E_MALFORMED, "model '%s' takes a %s, not a %s", wn_gen_model_name(st->gen),
+                       want ? "picture" : "text", picture ? "picture" : "text");
     *s = (struct winnow_str){ st->req->body, st->req->body_n };
-    *in = (struct wn_infer_in){ .name = { wn_pipeline_input_name(p), strlen(wn_pipeline_input_name(p)) },
+    *in = (struct wn_infer_in){ .name = { wn_pipeline_raw(p, 0), strlen(wn_pipeline_raw(p, 0)) },
                                 .dtype = WINNOW_STRING,
                                 .rank = 1,
                                 .shape = { 1 },
@@ -250,8 +262,8 @@ static enum winnow_status read_request(struct infer *st, struct winnow_err *err)
     switch (st->form) {
     case FORM_RAW:
         return read_raw(st, err);
-    case FORM_PICTURE:
-        return read_picture(st, err);
+    case FORM_ITEM:
+        return read_item(st, err);
     case FORM_RPC:
         return WINNOW_OK; /* read before the generation was taken: the model's name is in it */
     case FORM_JSON:
@@ -301,7 +313,7 @@ static void submit(struct wn_req *req)
 static void prepare(struct wn_req *req)
 {
     struct infer *st = req->state;
-    if (st->form != FORM_JSON || !st->in.n_in)
+    if (!st->in.n_in)
         st->status = read_request(st, &st->err);
     if (st->status == WINNOW_OK)
         st->status = bind_request(st, &st->err);
@@ -311,11 +323,11 @@ static void prepare(struct wn_req *req)
 static void start(struct wn_req *req)
 {
     struct infer *st = req->state;
-    bool slow = st->form == FORM_PICTURE || (st->form == FORM_JSON && st->json_n > INLINE_JSON) ||
-                (st->form == FORM_RPC && wn_infer_has_pictures(&st->in, st->gen));
-    if (!slow && st->form == FORM_JSON) {
+    bool slow = (st->form == FORM_JSON && st->json_n > INLINE_JSON) ||
+                (st->form == FORM_RPC && wn_infer_is_slow(&st->in, st->gen));
+    if (!slow && (st->form == FORM_JSON || st->form == FORM_ITEM)) {
         st->status = read_request(st, &st->err);
-        slow = st->status == WINNOW_OK && wn_infer_has_pictures(&st->in, st->gen);
+        slow = st->status == WINNOW_OK && wn_infer_is_slow(&st->in, st->gen);
     }
     if (slow) {
         req->on_gone = on_gone;
@@ -330,12 +342,6 @@ static void start(struct wn_req *req)
 }
 
 /* ---- handlers ---- */
-static bool is_picture(struct wn_req *req)
-{
-    const struct wn_header *h = wn_exchange_header(req->x, "content-type");
-    return h && h->value_len >= 6 && strncasecmp(h->value, "image/", 6) == 0;
-}
-
 void wn_post_infer(struct wn_req *req)
 {
     const struct wn_header *h = wn_exchange_header(req->x, "inference-header-content-length");
@@ -348,14 +354,16 @@ void wn_post_infer(struct wn_req *req)
     struct wn_gen *gen = wn_req_acquire(req, req->param[0], req->param[1]);
     if (!gen)
         return;
-    struct infer *st = new_infer(req, h ? (json_n ? FORM_JSON : FORM_RAW) : is_picture(req) ? FORM_PICTURE : FORM_JSON);
+    struct infer *st = new_infer(req, h ? (json_n ? FORM_JSON : FORM_RAW)
+                                      : is_type(req, "image/") || is_type(req, "text/plain") ? FORM_ITEM
+                                                                                             : FORM_JSON);
     if (!st) {
         wn_gen_unref(gen);
         return;
     }
     st->gen = gen;
     st->json_n = json_n;
-    if (st->form == FORM_PICTURE) {
+    if (st->form == FORM_ITEM) {
         const char *k = wn_req_query(req, "top_k");
         uint64_t v;
         if (k && (!wn_text_u64(k, strlen(k), &v) || !v || v > 1000)) {

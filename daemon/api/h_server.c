@@ -81,9 +81,11 @@ static json_t *versions_json(struct wn_serve *serve, const char *model)
  *  make requests from the metadata (perf_analyzer) send those. */
 static json_t *pipeline_json(const struct wn_pipeline *p)
 {
-    return json_pack("{s:s,s:s,s:s,s:o}", "pipeline_task", wn_pipeline_task(p), "pipeline_input",
-                     wn_pipeline_input_name(p), "pipeline_outputs", "label,score", "pipeline_labels",
-                     json_sprintf("%u", wn_pipeline_n_labels(p)));
+    json_t *raw = wn_pipeline_raw(p, 1) ? json_sprintf("%s,%s", wn_pipeline_raw(p, 0), wn_pipeline_raw(p, 1))
+                                        : json_string(wn_pipeline_raw(p, 0));
+    return json_pack("{s:s,s:o,s:s,s:o}", "pipeline_task", wn_pipeline_task_name(p), "pipeline_input", raw,
+                     "pipeline_outputs", wn_pipeline_scores(p) ? "label,score" : wn_pipeline_embed_name(p),
+                     "pipeline_labels", json_sprintf("%u", wn_pipeline_n_labels(p)));
 }
 
 void wn_get_model(struct wn_req *req)

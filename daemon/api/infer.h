@@ -43,7 +43,8 @@ struct wn_infer {
     unsigned n_want;
     int binary_output; /* request-wide; as wn_infer_want.binary */
     uint64_t timeout_us;
-    int64_t top_k; /* classes in "label" and "score"; 0 = not said */
+    int64_t top_k;  /* classes in "label" and "score"; 0 = not said */
+    uint32_t *used; /* [rows] tokens of each text, once bound; NULL without texts */
 };
 
 /** Read the JSON form, with the blobs of the binary extension behind it.
@@ -63,13 +64,18 @@ WINNOW_MUST_USE enum winnow_status wn_infer_take_raw(struct wn_infer *req, struc
 struct wn_infer_in *wn_infer_add_in(struct wn_infer *req, struct winnow_err *err);
 struct wn_infer_want *wn_infer_add_want(struct wn_infer *req, struct winnow_err *err);
 
-/** Turn a request into tensors in the model's order; pictures are decoded and resized (slow: see wn_infer_is_slow()).
+/** Turn a request into tensors in the model's order; raw items go through the pipeline (slow: see
+ *  wn_infer_is_slow()).
  *  @param ret  [n_inputs of the model] data in `req->arena` or in the body
  *  @param ret_rows  rows of a model with independent rows, else 1 */
 WINNOW_MUST_USE enum winnow_status wn_infer_bind(struct wn_infer *req, const struct wn_gen *gen,
                                                  struct winnow_tensor *ret, int64_t *ret_rows, struct winnow_err *err);
-/** Whether binding decodes pictures. */
-bool wn_infer_has_pictures(const struct wn_infer *req, const struct wn_gen *gen);
+/** Whether the request brings raw items (pictures, texts) for the pipeline. */
+bool wn_infer_has_raw(const struct wn_infer *req, const struct wn_gen *gen);
+/** Whether binding takes milliseconds, so that a worker must do it: pictures, long texts. */
+bool wn_infer_is_slow(const struct wn_infer *req, const struct wn_gen *gen);
+/** What a pipeline made, as the model's inputs: ret[model input]. */
+void wn_infer_take_batch(const struct wn_pipe_batch *batch, struct winnow_tensor *ret);
 
 /** One output of a response. */
 struct wn_infer_out {
@@ -77,7 +83,8 @@ struct wn_infer_out {
     struct winnow_tensor t; /* STRING: struct winnow_str[count] */
     bool binary;
 };
-/** The outputs a request asked for, from a finished job's tensors: the model's own, "label" and "score" of a pipeline,
+/** The outputs a request asked for, from a finished job's tensors: the model's own, "label" and "score" or the
+ *  embedding of a pipeline,
  *  classifications. E_NOT_FOUND becomes E_MALFORMED: an output that does not exist is the client's mistake.
  *  @param ret  in `req->arena` */
 WINNOW_MUST_USE enum winnow_status wn_infer_outputs(struct wn_infer *req, const struct wn_gen *gen,

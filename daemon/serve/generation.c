@@ -95,9 +95,25 @@ enum winnow_status wn_gen_aux(const char *dir, struct wn_sha256 *ret, struct win
 
 /* ---- pipeline ---- */
 
+static enum wn_pipe_dtype pipe_dtype(enum winnow_dtype dtype)
+{
+    switch (dtype) {
+    case WINNOW_F32:
+        return WN_PIPE_F32;
+    case WINNOW_U8:
+        return WN_PIPE_U8;
+    case WINNOW_I64:
+        return WN_PIPE_I64;
+    case WINNOW_I32:
+        return WN_PIPE_I32;
+    default:
+        return WN_PIPE_OTHER;
+    }
+}
+
 static void pipe_io(const struct winnow_io *io, struct wn_pipe_io *ret)
 {
-    *ret = (struct wn_pipe_io){ .name = io->name, .dtype = io->dtype == WINNOW_U8 ? WN_PIPE_U8 : WN_PIPE_F32 };
+    *ret = (struct wn_pipe_io){ .name = io->name, .dtype = pipe_dtype(io->dtype) };
     ret->rank = io->rank ? io->rank - 1 : 0;
     for (unsigned d = 0; d < ret->rank; d++)
         ret->shape[d] = io->shape[d + 1];
@@ -135,16 +151,7 @@ static enum winnow_status open_pipeline(const struct wn_serve *serve, struct wn_
         pipe_io(winnow_model_input(gen->model, i), &io[i]);
     for (unsigned i = 0; i < gen->n_out; i++)
         pipe_io(winnow_model_output(gen->model, i), &io[gen->n_in + i]);
-    WN_TRY(wn_pipeline_open(dir, io, gen->n_in, io + gen->n_in, gen->n_out, &gen->pipeline, err));
-    const struct winnow_io *in = winnow_model_input(gen->model, wn_pipeline_model_input(gen->pipeline));
-    const struct winnow_io *out = winnow_model_output(gen->model, wn_pipeline_model_output(gen->pipeline));
-    if (in->dtype != WINNOW_F32 && in->dtype != WINNOW_U8)
-        return wn_fail(err, WINNOW_E_UNSUPPORTED, "%s/pipeline.yaml: model input '%s' is %s, not f32 or u8", dir,
-                       in->name, winnow_dtype_name(in->dtype));
-    if (out->dtype != WINNOW_F32 && out->dtype != WINNOW_U8)
-        return wn_fail(err, WINNOW_E_UNSUPPORTED, "%s/pipeline.yaml: model output '%s' is %s, not f32 or u8", dir,
-                       out->name, winnow_dtype_name(out->dtype));
-    return WINNOW_OK;
+    return wn_pipeline_open(dir, io, gen->n_in, io + gen->n_in, gen->n_out, &gen->pipeline, err);
 }
 
 /* The model's config.pbtxt: beside its versions, in the first root that has one. */

@@ -28,7 +28,7 @@ static enum winnow_status take_labels(struct wn_job *job, const struct wn_origin
         labels[i] = wn_arena_strndup(&job->arena, s, strlen(s));
         ok = labels[i] != NULL;
     }
-    const char *name = wn_pipeline_input_name(o->pipeline), *task = wn_pipeline_task(o->pipeline);
+    const char *name = wn_pipeline_raw(o->pipeline, 0), *task = wn_pipeline_task_name(o->pipeline);
     opts->labels = labels;
     opts->n_labels = n;
     opts->input_name = wn_arena_strndup(&job->arena, name, strlen(name));

@@ -48,7 +48,7 @@ static enum winnow_status predict(const struct wn_train_run *r, const void *byte
     const struct wn_pipe_io *row = wn_pipeline_row(r->origin.pipeline, &row_bytes);
     WN_TRY(winnow_model_load_memory(bytes, n_bytes, name, NULL, &run.model, r->err));
     WN_TRY(winnow_scratch_new(run.model, NULL, &run.scratch, r->err));
-    const struct winnow_io *io = winnow_model_input(run.model, wn_pipeline_model_input(r->origin.pipeline));
+    const struct winnow_io *io = winnow_model_input(run.model, 0);
     size_t block = io->shape[0] > 0 ? (size_t)io->shape[0] : BLOCK;
     if (winnow_model_n_inputs(run.model) != 1 || !(run.x = calloc(block, row_bytes)))
         return wn_fail(r->err, WINNOW_E_NOMEM, "%s", name);

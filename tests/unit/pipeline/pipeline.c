@@ -122,8 +122,8 @@ Test(pipeline, model_shapes_settle_the_rest)
     struct wn_pipeline *p = open_with("task: image_classification\nsize: [5, 7]\ninput: photo\n", &nhwc);
     const struct wn_pipe_io *row = wn_pipeline_row(p, &bytes);
     cr_expect(row->shape[0] == 5 && row->shape[1] == 7 && row->shape[2] == 1 && bytes == 35);
-    cr_expect_str_eq(wn_pipeline_input_name(p), "photo");
-    cr_expect_str_eq(wn_pipeline_task(p), "image_classification");
+    cr_expect_str_eq(wn_pipeline_raw(p, 0), "photo");
+    cr_expect_str_eq(wn_pipeline_task_name(p), "image_classification");
     wn_pipeline_free(p);
 
     struct wn_pipe_io two_in[2] = { { "mask", WN_PIPE_F32, 1, { 4 } }, in_32 };
@@ -133,7 +133,7 @@ Test(pipeline, model_shapes_settle_the_rest)
     put_file("labels.txt", "a\r\nb\nc");
     put_file("pipeline.yaml", "task: image_classification\nlabels: labels.txt\n");
     cr_assert_eq(wn_pipeline_open(dir, two_in, 2, two_out, 2, &p, &err), WINNOW_OK, "%s", err.msg);
-    cr_expect(wn_pipeline_model_input(p) == 1 && wn_pipeline_model_output(p) == 1);
+    cr_expect(wn_pipeline_fills(p, 1) && !wn_pipeline_fills(p, 0) && wn_pipeline_model_output(p) == 1);
     cr_expect_eq(wn_pipeline_n_labels(p), 3);
     cr_expect_str_eq(wn_pipeline_label(p, 0), "a");
     cr_expect_str_eq(wn_pipeline_label(p, 2), "c");
