@@ -120,11 +120,13 @@ def conformance(total):
         program = BUILD / "tests" / name
         if program.exists():
             run(total, name, [program])
+    run(total, "conformance, newest", [PYTHON, "tests/conformance/newest.py"])
 
 
 def models(total):
-    """Every reference model through the engine, when the data is there."""
+    """Every reference model through the engine, when the data is there; ONNX Runtime's operators beside itself."""
     run(total, "engine models", [PYTHON, "tests/engine_models.py"])
+    run(total, "engine contrib operators", [PYTHON, "tests/engine_contrib.py"])
 
 
 def daemon(total):

@@ -157,6 +157,15 @@ static int64_t mod_floor_i64(int64_t a, int64_t b)
     return r != 0 && (r < 0) != (b < 0) ? r + b : r;
 }
 
+/* The result has the divisor's sign, as Python's %. */
+static double mod_floor(double a, double b)
+{
+    double r = fmod(a, b);
+    if (r != 0 && (r < 0) != (b < 0))
+        return r + b;
+    return r == 0 ? copysign(0, b) : r;
+}
+
 static uint64_t pow_u64_of(uint64_t a, uint64_t b)
 {
     uint64_t y = 1;
@@ -192,7 +201,7 @@ BINARY(bitwise_and, a, a &b, a &b)
 BINARY(bitwise_or, a, a | b, a | b)
 BINARY(bitwise_xor, a, a ^ b, a ^ b)
 FNS(pow, pow(a, b), pow_i64_of(a, b), pow_u64_of(a, b))
-FNS(mod, fmod(a, b), mod_floor_i64(a, b), b ? a % b : 0)
+FNS(mod, mod_floor(a, b), mod_floor_i64(a, b), b ? a % b : 0)
 FNS(fmod, fmod(a, b), mod_trunc_i64(a, b), b ? a % b : 0)
 FNS(shift_left, a, b < 64 ? (int64_t)((uint64_t)a << (b & 63)) : 0, b < 64 ? a << b : 0)
 FNS(shift_right, a, b < 64 ? a >> (b & 63) : 0, b < 64 ? a >> b : 0)
@@ -287,8 +296,8 @@ enum winnow_status wn_infer_bit_shift(struct wn_infer *in, struct winnow_err *er
 
 enum winnow_status wn_infer_mod(struct wn_infer *in, struct winnow_err *err)
 {
-    if (wn_dtype_is_float(in->in[0].dtype) && !wn_node_int(in->node, "fmod", 0))
-        return wn_bad(err, "attribute fmod must be 1 for %s", winnow_dtype_name(in->in[0].dtype));
+    if (in->node->opset < 28 && wn_dtype_is_float(in->in[0].dtype) && !wn_node_int(in->node, "fmod", 0))
+        return wn_bad(err, "attribute fmod must be 1 for %s before opset 28", winnow_dtype_name(in->in[0].dtype));
     return infer_bcast(in, WN_NUMBERS, err);
 }
 

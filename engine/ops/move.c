@@ -609,11 +609,11 @@ enum winnow_status wn_run_depth_to_space(struct wn_run *run, struct winnow_err *
 
 enum winnow_status wn_run_space_to_depth(struct wn_run *run, struct winnow_err *err)
 {
-    static const int perm[] = { 0, 3, 5, 1, 2, 4 };
+    static const int dcr[] = { 0, 3, 5, 1, 2, 4 }, crd[] = { 0, 1, 3, 5, 2, 4 };
     const struct wn_tensor *x = run->in[0];
     int64_t b = wn_node_int(run->node, "blocksize", 1);
     int64_t shape[] = { x->dim[0], x->dim[1], x->dim[2] / b, b, x->dim[3] / b, b };
-    permute6(x, &run->out[0], shape, perm);
+    permute6(x, &run->out[0], shape, wn_node_str_is(run->node, "mode", "DCR", "CRD") ? crd : dcr);
     return WINNOW_OK;
 }
 

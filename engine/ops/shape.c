@@ -160,19 +160,14 @@ void wn_rows_reshape(struct wn_rows *r)
             r->out_axis = WN_ROWS_MIXED;
         return;
     }
+    const struct wn_tensor *shape = r->n_in > 1 ? r->infer->value[1] : NULL;
     int64_t row_x, row_y;
     if (wn_dim_prod(x->dim, 1, x->rank, &row_x, NULL) == WINNOW_OK &&
         wn_dim_prod(y->dim, 1, y->rank, &row_y, NULL) == WINNOW_OK && row_x > 0 && row_x == row_y)
         r->out_axis = 0;
-    else if (r->n_in > 1 && r->infer->value[1] && wn_tensor_count(r->infer->value[1]) == x->rank) {
-        bool keeps = true; /* unknown extents, each kept by a 0 in its place: nothing moves */
-        for (int i = 0; i < x->rank; i++) {
-            int64_t want = wn_scalar_int(r->infer->value[1], i);
-            keeps &= want == 0 || (want >= 0 && want == x->dim[i]);
-        }
-        if (keeps)
-            r->out_axis = 0;
-    }
+    else if (shape && wn_tensor_count(shape) > 0 && wn_scalar_int(shape, 0) == 0 &&
+             !wn_node_int(r->node, "allowzero", 0))
+        r->out_axis = 0; /* "keep": as many elements in as many rows, however a row is cut */
 }
 
 enum winnow_status wn_infer_flatten(struct wn_infer *in, struct winnow_err *err)

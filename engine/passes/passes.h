@@ -10,6 +10,11 @@
  * Conv/Gemm/MatMul with constant weights -> fused operators with activation and residual, dead code. */
 WINNOW_MUST_USE enum winnow_status wn_passes_run(struct wn_graph *g, struct winnow_err *err);
 
+/** Write operators that stand for a handful of others (most of com.microsoft; Attention, RotaryEmbedding and other
+ *  functions of ONNX) as standard operators, whose opset may be newer than the file's. Runs on a graph as it was read,
+ *  before wn_ops_resolve(); leaves it sorted.
+ *  @return E_UNSUPPORTED for a form of such an operator that we lack, E_MALFORMED, E_NOMEM, naming the node */
+WINNOW_MUST_USE enum winnow_status wn_pass_expand(struct wn_graph *g, struct winnow_err *err);
 /** Fold every node whose inputs are constant (single passes are public for tests and for the trainer). */
 WINNOW_MUST_USE enum winnow_status wn_pass_fold(struct wn_graph *g, struct winnow_err *err);
 /** Fold BatchNormalization into the convolution before it. */
