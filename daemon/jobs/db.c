@@ -37,7 +37,7 @@ const char *wn_job_status_name(enum wn_job_status s)
 
 const char *wn_promotion_name(enum wn_promotion p)
 {
-    static const char *const name[] = { "none", "waiting", "promoted", "refused" };
+    static const char *const name[] = { "none", "waiting", "promoted", "refused", "rolled_back" };
     return (unsigned)p < WN_COUNT(name) ? name[p] : "none";
 }
 

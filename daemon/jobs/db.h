@@ -39,7 +39,13 @@ enum wn_job_status {
     WN_JOB_FAILED,
     WN_JOB_CANCELLED
 };
-enum wn_promotion { WN_PROMOTION_NONE, WN_PROMOTION_WAITING, WN_PROMOTION_PROMOTED, WN_PROMOTION_REFUSED };
+enum wn_promotion {
+    WN_PROMOTION_NONE,
+    WN_PROMOTION_WAITING,
+    WN_PROMOTION_PROMOTED,
+    WN_PROMOTION_REFUSED,
+    WN_PROMOTION_ROLLED_BACK
+};
 /** "validating_files", …; "none", …. */
 const char *wn_job_status_name(enum wn_job_status s);
 const char *wn_promotion_name(enum wn_promotion p);

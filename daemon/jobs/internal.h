@@ -8,6 +8,7 @@
 #include "daemon/api/api.h"
 #include "daemon/jobs/db.h"
 #include "daemon/jobs/jobs.h"
+#include "daemon/jobs/regression.h"
 #include "daemon/jobs/tasks.h"
 
 /** The settings that jobs look at; copied out under a lock. */
@@ -16,6 +17,9 @@ struct wn_jobs_settings {
     int64_t max_files, max_queued, tries, threads, min_rows, max_anchor_rows;
     double margin, max_cpu_ratio;
     bool enabled, eval_rows_decide;
+    bool watch_enabled;
+    uint64_t watch_window_us;
+    struct wn_regression_rules regression;
 };
 
 /** A job that is not done, in memory. On the jobs thread; the gate thread reads `row` and `cancel` while `busy`. */
@@ -39,6 +43,8 @@ struct wn_jobs_counters {
     atomic_llong files, file_bytes; /* kept now */
     atomic_int uploads_now;
     atomic_int active[WN_STAGE_DONE];
+    atomic_ullong watch_back[WN_REGRESSION_DRIFT + 1]; /* rollbacks, by enum wn_regression */
+    atomic_int watched_now;
 };
 
 struct wn_jobs {
@@ -62,6 +68,7 @@ struct wn_jobs {
     /* on the jobs thread */
     struct wn_db *db;
     struct wn_ft *active;
+    struct wn_watched *watched;
     WN_VEC(struct wn_pinned { char id[WN_ID_ROOM]; }) pins; /* files of jobs being made */
     unsigned being_made;
     bool looked;      /* for waiting jobs whose version was made live before the start */
@@ -140,6 +147,14 @@ void wn_ft_advance(struct wn_jobs *jobs, struct wn_ft *ft);
 void wn_jobs_on_live(struct wn_jobs *jobs, const char *model, int64_t version, uint64_t generation);
 /** Waiting jobs whose version is live already (after a restart). */
 void wn_jobs_look_waiting(struct wn_jobs *jobs);
+/* watch.c */
+/** The registry made a version live; `back`: by a rollback. Any thread. */
+void wn_watch_on_live(struct wn_jobs *jobs, const char *model, int64_t version, bool back);
+/** What is live at the start. On the jobs thread. */
+void wn_watch_begin(struct wn_jobs *jobs);
+/** Look at what is watched; milliseconds until it wants to look again. On the jobs thread. */
+int wn_watch_tick(struct wn_jobs *jobs, const struct wn_jobs_settings *s);
+void wn_watch_free(struct wn_jobs *jobs);
 /* reconcile.c */
 WINNOW_MUST_USE enum winnow_status wn_jobs_reconcile(struct wn_jobs *jobs, bool fresh, struct winnow_err *err);
 void wn_jobs_sweep(struct wn_jobs *jobs);

@@ -74,6 +74,12 @@ void wn_jobs_reconfigure(struct wn_jobs *jobs, const struct wn_config *cfg)
         .margin = cfg->gate.margin,
         .max_cpu_ratio = cfg->gate.max_cpu_ratio,
         .eval_rows_decide = cfg->gate.without_anchor == WN_ANCHOR_EVAL_ROWS,
+        .watch_enabled = cfg->watch.enabled,
+        .watch_window_us = cfg->watch.window,
+        .regression = { .min_requests = cfg->watch.min_requests,
+                        .max_error_rate = cfg->watch.max_error_rate,
+                        .max_latency_ratio = cfg->watch.max_latency_ratio,
+                        .max_drift = cfg->watch.max_drift },
     };
     pthread_mutex_unlock(&jobs->lock);
 }
@@ -252,14 +258,15 @@ static int tick(void *arg)
     forget_done(jobs);
     if (!jobs->looked && wn_serve_ready(jobs->serve)) {
         jobs->looked = true;
+        wn_watch_begin(jobs);
         wn_jobs_look_waiting(jobs);
     }
     if (now - jobs->sweep_ns > SWEEP_NS) {
         jobs->sweep_ns = now;
         wn_jobs_sweep(jobs);
     }
-    int wait = wn_supervise(jobs);
-    return WN_MIN(wait, jobs->active ? TICK_BUSY_MS : TICK_IDLE_MS);
+    int wait = wn_supervise(jobs), watch = wn_watch_tick(jobs, &s);
+    return WN_MIN(WN_MIN(wait, watch), jobs->active ? TICK_BUSY_MS : TICK_IDLE_MS);
 }
 
 static void on_serve_event(void *arg, const char *event, const char *model, int64_t version, uint64_t generation,
@@ -267,6 +274,8 @@ static void on_serve_event(void *arg, const char *event, const char *model, int6
 {
     if (strcmp(event, "live") == 0 || strcmp(event, "rollback") == 0 || strcmp(event, "load") == 0)
         wn_jobs_on_live(arg, model, version, generation);
+    if (strcmp(event, "live") == 0 || strcmp(event, "rollback") == 0)
+        wn_watch_on_live(arg, model, version, *event == 'r');
 }
 
 /* ---- life ---- */
@@ -393,6 +402,7 @@ void wn_jobs_free(struct wn_jobs *jobs)
     wn_tasks_free(&jobs->chores);
     wn_tasks_free(&jobs->gate);
     wn_tasks_free(&jobs->main);
+    wn_watch_free(jobs);
     while (jobs->active) {
         struct wn_ft *ft = jobs->active;
         jobs->active = ft->next;

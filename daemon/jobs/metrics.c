@@ -42,6 +42,12 @@ void wn_jobs_metrics(struct wn_buf *to, void *arg)
     wn_buf_printf(to, "winnow_gate_total{verdict=\"promoted\"} %llu\n", atomic_load(&c->promoted));
     wn_buf_printf(to, "winnow_gate_total{verdict=\"refused\"} %llu\n", atomic_load(&c->gate_refused));
     wn_buf_printf(to, "winnow_gate_total{verdict=\"waiting\"} %llu\n", atomic_load(&c->waiting));
+    gauge(to, "winnow_watched", "Models whose promoted version is watched now.", atomic_load(&c->watched_now));
+    family(to, "winnow_watch_rollbacks_total", "counter",
+           "Promoted versions that were rolled back, by what was worse.");
+    for (int r = WN_REGRESSION_ERRORS; r <= WN_REGRESSION_DRIFT; r++)
+        wn_buf_printf(to, "winnow_watch_rollbacks_total{reason=\"%s\"} %llu\n",
+                      wn_regression_name((enum wn_regression)r), atomic_load(&c->watch_back[r]));
     counter(to, "winnow_evaluations_total", "Evaluator processes started.", &c->evaluations);
     counter(to, "winnow_worker_starts_total", "Times the worker was started.", &c->worker_starts);
     counter(to, "winnow_job_hangs_total", "Times a job reported no progress for jobs.hang_timeout.", &c->hangs);

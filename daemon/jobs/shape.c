@@ -90,9 +90,10 @@ json_t *wn_job_json(const struct wn_job_row *row, const struct wn_ft *ft)
                         json_pack("{s:s,s:{s:O}}", "type", "supervised", "supervised", "hyperparameters",
                                   json_object_get(o, "hyperparameters")));
     json_object_set_new(o, "phase", json_string(phase(row, ft)));
-    static const char *const copied[] = { "error",      "seed",         "metadata", "suffix",     "optim_level",
-                                          "recipe",     "metrics",      "gate",     "digest",     "base",
-                                          "generation", "min_accuracy", "ingest",   "started_at", "new_labels" };
+    static const char *const copied[] = { "error",       "seed",       "metadata",   "suffix",
+                                          "optim_level", "recipe",     "metrics",    "gate",
+                                          "digest",      "base",       "generation", "min_accuracy",
+                                          "ingest",      "started_at", "new_labels", "watch" };
     for (size_t i = 0; i < WN_COUNT(copied); i++)
         set_or_null(o, copied[i], json_incref(json_object_get(row->doc, copied[i])));
     add_result(o, row);

@@ -230,7 +230,7 @@ static void serve_batch(struct wn_stream *st, struct wn_job **job, unsigned n, s
     int64_t rows = 0;
     for (unsigned k = 0; k < n; k++)
         rows += job[k]->rows;
-    uint64_t start = wn_now_ns();
+    uint64_t start = wn_now_ns(), cpu = wn_thread_cpu_ns();
     enum winnow_status status = run_batch(st, gen, job, n, in, out, &err);
     uint64_t ns = wn_now_ns() - start;
     WN_COUNT_ADD(gen->counters->batches, 1);
@@ -239,6 +239,10 @@ static void serve_batch(struct wn_stream *st, struct wn_job **job, unsigned n, s
         for (unsigned k = 0; k < n; k++)
             serve_batch(st, &job[k], 1, in, out);
         return;
+    }
+    if (status == WINNOW_OK) {
+        wn_record_batch(gen->counters, wn_thread_cpu_ns() - cpu, rows);
+        wn_record_classes(gen, out);
     }
     close_batch(st, gen, job, n, (uint64_t)rows, ns, status == WINNOW_OK);
     finish(st, gen, job, n, status, out, rows, &err);

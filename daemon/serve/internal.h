@@ -74,6 +74,7 @@ struct wn_counters {
     _Atomic uint64_t success, failure, rejected, cancelled, expired, rows, batches, queue_ns, compute_ns, last_ms,
         queued;
     _Atomic uint64_t bucket[16];
+    _Atomic uint64_t cpu_us[WN_RECORD_TIMES], answered[WN_RECORD_CLASSES]; /* record.c */
 };
 
 /** One model name. Made when it is first seen, lives as long as the registry. */
@@ -340,6 +341,11 @@ winnow_pool *wn_executor_pool(const struct wn_serve *serve, unsigned stream);
 /** Counters of this version, made when they are not there; NULL when out of memory. Takes cat. */
 struct wn_counters *wn_counters_of(struct wn_serve *serve, struct wn_served *m, int64_t version);
 void wn_counters_latency(struct wn_counters *c, uint64_t ns);
+
+/** A batch of `rows` took `cpu_ns`. Any thread. */
+void wn_record_batch(struct wn_counters *c, uint64_t cpu_ns, int64_t rows);
+/** Count the classes in the outputs [n_out] of a batch, if they are scores. Any thread. */
+void wn_record_classes(const struct wn_gen *gen, const struct winnow_tensor *out);
 
 /** Thread with a name of at most 15 bytes. */
 int wn_thread_start(pthread_t *ret, const char *name, void *(*fn)(void *), void *arg);

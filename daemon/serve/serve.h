@@ -152,6 +152,22 @@ WINNOW_MUST_USE enum winnow_status wn_serve_stats(struct wn_serve *serve, struct
                                                   struct winnow_err *err);
 void wn_serve_stats_free(struct wn_serve_stats *stats, size_t n);
 
+#define WN_RECORD_TIMES   96 /* buckets of CPU time per row: the first up to 1 us, each 2^(1/4) times the one before */
+#define WN_RECORD_CLASSES 64 /* classes, modulo this */
+
+/** What a version has answered and what it cost. Counts only ever grow. */
+struct wn_serve_record {
+    uint64_t success, failure;            /* requests; failure: the model's own, not a client's or a full queue's */
+    uint64_t cpu_us[WN_RECORD_TIMES];     /* rows by CPU time per row of their batch */
+    uint64_t answered[WN_RECORD_CLASSES]; /* rows of a classifier by the class with the largest score */
+};
+/** False: no such model or version has run here (the record is zero). Any thread. */
+bool wn_serve_record(struct wn_serve *serve, const char *model, int64_t version, struct wn_serve_record *ret);
+/** What was added since `earlier`. */
+void wn_serve_record_less(struct wn_serve_record *r, const struct wn_serve_record *earlier);
+/** Median CPU time per row in microseconds; 0: no rows. */
+double wn_serve_record_median_us(const struct wn_serve_record *r);
+
 /** Told of every load, swap, rollback and failure: event "load", "live", "unload", "load_failed", "rollback"; for logs,
  *  metrics and jobs. Called on loader threads. */
 typedef void wn_serve_event_fn(void *arg, const char *event, const char *model, int64_t version, uint64_t generation,
