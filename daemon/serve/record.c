@@ -28,7 +28,7 @@ static const struct winnow_tensor *scores_of(const struct wn_gen *gen, const str
 {
     unsigned which = 0;
     if (gen->pipeline) {
-        if (!strstr(wn_pipeline_task(gen->pipeline), "classification"))
+        if (wn_pipeline_task(gen->pipeline) == WN_PIPE_EMBEDDINGS)
             return NULL;
         which = wn_pipeline_model_output(gen->pipeline);
     } else if (gen->n_out != 1) {
