@@ -134,7 +134,7 @@ def one_seed(seed, a, x, y, dir, rows):
 
 def torch_jobs(a, dir, rows):
     """The same jobs in PyTorch from the first seed's dense network; our CPU time over its, epoch by epoch."""
-    g = onnx.load(dir / "base1/model.onnx").graph
+    g = onnx.load(dir / "base1/master.onnx").graph
     held = {t.name: onnx.numpy_helper.to_array(t) for t in g.initializer}
     wanted = [i for n in g.node if n.op_type in ("Conv", "BatchNormalization", "Gemm") for i in n.input[1:]]
     np.savez(dir / "base.npz", **{f"{k:03}": held[name] for k, name in enumerate(wanted)})
