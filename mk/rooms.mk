@@ -16,7 +16,8 @@ SRC_cli      := $(call rwildcard,cli,*.c)
 PROTOS_engine := $(wildcard engine/graph/*.proto)
 PROTOS_daemon := $(wildcard daemon/api/*.proto)
 GEN_engine := $(PROTOS_engine:%.proto=$(GEN)/%.pb-c.c)
-GEN_daemon := $(PROTOS_daemon:%.proto=$(GEN)/%.pb-c.c)
+GEN_daemon := $(patsubst %.proto,$(GEN)/%.pb-c.c,$(filter-out %/reflection_v1.proto %/reflection_v1alpha.proto,$(PROTOS_daemon)))
+DESCRIPTORS := $(GEN)/daemon/api/descriptors
 
 # llhttp comes as C source in a Debian package; strict mode refuses what request smuggling needs.
 LLHTTP := /usr/share/llhttp
@@ -34,7 +35,7 @@ LIBS_cli      := $(call pkg-libs,libcurl)
 obj = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
 $(foreach r,$(ROOMS) cli,$(eval OBJ_$(r) := $(call obj,$(SRC_$(r)))))
 OBJ_engine += $(GEN_engine:$(GEN)/%.c=$(BUILD)/gen-obj/%.o)
-OBJ_daemon += $(GEN_daemon:$(GEN)/%.c=$(BUILD)/gen-obj/%.o)
+OBJ_daemon += $(GEN_daemon:$(GEN)/%.c=$(BUILD)/gen-obj/%.o) $(BUILD)/gen-obj/daemon/api/descriptors.o
 
 PROGRAMS := $(if $(SRC_cli),$(BUILD)/winnow) $(if $(wildcard daemon/main.c),$(BUILD)/winnowd) \
             $(if $(wildcard sparsify/worker/main.c),$(BUILD)/winnow-worker)
@@ -52,6 +53,12 @@ EXTRA_sparsify :=
 $(GEN)/%.pb-c.c $(GEN)/%.pb-c.h: %.proto
 	@mkdir -p $(GEN)
 	$(call say,PROTOC,$<)protoc --c_out=$(GEN) $<
+# What reflection tells: protoc's descriptors of all of them, as bytes (daemon/api/descriptors.h).
+$(DESCRIPTORS).c: $(PROTOS_daemon)
+	@mkdir -p $(@D)
+	$(call say,PROTOC,$@)protoc --descriptor_set_out=$(DESCRIPTORS).bin $(PROTOS_daemon) && \
+	  { echo '#include "daemon/api/descriptors.h"'; echo 'const unsigned char wn_descriptors[] = {'; \
+	    xxd -i < $(DESCRIPTORS).bin; echo '};'; echo 'const size_t wn_descriptors_n = sizeof wn_descriptors;'; } > $@
 $(BUILD)/gen-obj/%.o: $(GEN)/%.c
 	@mkdir -p $(@D)
 	$(call say,CC,$<)$(CC) $(CSTD) $(OPT) $(CODE) $(HARD) $(INC) -MMD -MP -c $< -o $@

@@ -23,14 +23,18 @@ static void req_unhold(struct wn_req *req)
     WN_CHECK_MAGIC(req, REQ_MAGIC);
     if (--req->holds)
         return;
+    struct wn_req *parent = req->parent;
     if (req->free_state)
         req->free_state(req->state);
     atomic_fetch_sub(&req->api->inflight, 1);
     wn_arena_done(&req->arena);
     free(req->orphan);
     wn_inflated_done(&req->inflated, &req->api->inflated);
+    wn_inflated_done(&req->came, &req->api->inflated);
     req->magic = 0;
     free(req);
+    if (parent)
+        req_unhold(parent);
 }
 
 static struct wn_req *req_new(struct wn_api *api, struct wn_exchange *x)
@@ -50,8 +54,29 @@ static struct wn_req *req_new(struct wn_api *api, struct wn_exchange *x)
     return req;
 }
 
-/** Call a handler with the request alive until it returns. */
-static void call(struct wn_req *req, wn_handle_fn *fn)
+struct wn_req *wn_req_child(struct wn_req *parent, wn_handle_fn *handle)
+{
+    struct wn_req *req = calloc(1, sizeof *req);
+    if (!req)
+        return NULL;
+    req->magic = REQ_MAGIC;
+    req->api = parent->api;
+    req->x = parent->x;
+    req->loop = parent->loop;
+    req->route = parent->route;
+    req->start_ns = wn_now_ns();
+    req->deadline_ns = parent->deadline_ns;
+    req->rpc = true;
+    req->holds = 1;
+    req->handle = handle;
+    req->parent = parent;
+    parent->holds++;
+    wn_arena_init(&req->arena, REQ_ARENA);
+    atomic_fetch_add(&req->api->inflight, 1);
+    return req;
+}
+
+void wn_req_call(struct wn_req *req, wn_handle_fn *fn)
 {
     req->holds++;
     fn(req);
@@ -97,6 +122,8 @@ static void start_rpc(struct wn_req *req)
         req->rpc = true;
         if (!origin_allowed(req))
             wn_reply_fail(req, WINNOW_E_DENIED, "a page of another site may not do this");
+        else if (req->route->stream)
+            req->route->handle(req);
         else
             wn_exchange_collect(x, atomic_load(&req->api->max_body) + 5);
     }
@@ -149,7 +176,7 @@ static void on_head(struct wn_exchange *x, void *arg)
         wn_exchange_reply(x, 503, NULL, 0, (struct wn_bytes){ 0 });
         return;
     }
-    call(req, is_grpc(x) ? start_rpc : start_http);
+    wn_req_call(req, is_grpc(x) ? start_rpc : start_http);
 }
 
 /* ---- compressed bodies ---- */
@@ -181,17 +208,20 @@ static void decoded(struct wn_req *req)
     else if (!req->inflated.cap)
         wn_reply_fail(req, WINNOW_E_NOMEM, "request");
     else {
-        free(wn_exchange_take_body(req->x, &n));
+        if (req->parent)
+            wn_inflated_done(&req->came, &req->api->inflated);
+        else
+            free(wn_exchange_take_body(req->x, &n));
         req->body = req->inflated.at;
         req->body_n = req->inflated.n;
-        req->route->handle(req);
+        req->handle(req);
     }
 }
 
-static void take_body(struct wn_req *req)
+void wn_req_take_body(struct wn_req *req)
 {
     if (req->coding == WN_CODING_IDENTITY) {
-        req->route->handle(req);
+        req->handle(req);
     } else if (req->body_n <= WN_INLINE_DECODE) {
         decode(req);
         decoded(req);
@@ -209,7 +239,8 @@ static void on_end(struct wn_exchange *x, void *arg)
     req->body = wn_exchange_body(x, &req->body_n);
     if (req->rpc && !wn_rpc_unframe(req))
         return;
-    call(req, take_body);
+    req->handle = req->route->handle;
+    wn_req_call(req, wn_req_take_body);
 }
 
 static void log_access(struct wn_req *req, int status)
@@ -259,7 +290,7 @@ static void on_drain(struct wn_exchange *x, void *arg)
 {
     struct wn_req *req = wn_exchange_data(x);
     if (req && req->on_drain)
-        call(req, req->on_drain);
+        wn_req_call(req, req->on_drain);
 }
 
 /* ---- other threads ---- */

@@ -22,6 +22,7 @@
 
 struct wn_api;
 struct wn_req;
+struct wn_rpc_message;
 typedef void wn_handle_fn(struct wn_req *req);
 
 enum wn_body_kind { WN_BODY_NONE, WN_BODY_SMALL, WN_BODY_INFER, WN_BODY_STREAM };
@@ -33,7 +34,7 @@ struct wn_route {
     wn_handle_fn *handle;
     enum wn_body_kind body;
     enum wn_scope scope;
-    bool rpc;
+    bool rpc, stream; /* stream: the handler is called at the head, see rpc_stream.h */
     const char *text;
 };
 /** All of them; `ret_n` of them. */
@@ -62,6 +63,7 @@ struct wn_req {
     struct wn_exchange *x; /* NULL when the response is complete or the client gone */
     struct wn_loop *loop;
     const struct wn_route *route;     /* NULL: no such path */
+    struct wn_req *parent;            /* this is one message of that stream; NULL: a request of its own */
     const char *param[WN_MAX_PARAMS]; /* percent-decoded, in the order of the pattern */
     const void *body; /* collected body, decoded, as long as the request lives; for an RPC: its message */
     size_t body_n;
@@ -71,6 +73,8 @@ struct wn_req {
     bool rpc;              /* gRPC: errors are trailers */
     bool gone;             /* the client left */
     enum wn_coding coding; /* of the body as it came; an RPC is answered in the same */
+    uint64_t deadline_ns;  /* of the stream, 0: none */
+    struct winnow_str id;  /* of an inference; errors inside a stream tell it */
 
     /* For handlers: their own state, told when the client leaves, released with the request. Both may be NULL. */
     void *state;
@@ -80,7 +84,10 @@ struct wn_req {
 
     /* private to api.c */
     unsigned holds;
-    void *orphan; /* the body's memory, when the client left before the work on it was over */
+    wn_handle_fn *handle;
+    struct wn_rpc_message *message;
+    struct wn_inflated came; /* a stream's message as it came */
+    void *orphan;            /* the body's memory, when the client left before the work on it was over */
     struct wn_inflated inflated;
     struct wn_late *late; /* a reply that is encoded on a worker */
     struct wn_msg msg;
@@ -171,8 +178,10 @@ struct wn_gen *wn_req_acquire(struct wn_req *req, const char *model, const char 
 
 #define ROUTE(method, path, handler, body, scope, text) wn_handle_fn handler;
 #define RPC(service, method, handler, scope, text)      wn_handle_fn handler;
+#define RPC_STREAM                                      RPC
 #include "daemon/api/routes.def"
 #undef ROUTE
 #undef RPC
+#undef RPC_STREAM
 
 #endif

@@ -141,7 +141,7 @@ static enum winnow_status grow(struct wn_inflated *b, size_t n, size_t max, stru
     size_t want = b->cap ? b->cap * 2 : WN_MAX(n < max / GROWTH ? n * GROWTH : max, FIRST);
     want = WN_MIN(want, max + 1);
     if (!spend(budget, want - b->cap))
-        return wn_fail(err, WINNOW_E_OVERLOAD, "too many compressed requests at once, retry later");
+        return wn_fail(err, WINNOW_E_OVERLOAD, "request buffers are full, retry later");
     char *at = realloc(b->at, want);
     if (!at) {
         atomic_fetch_sub(&budget->used, want - b->cap);
@@ -149,6 +149,20 @@ static enum winnow_status grow(struct wn_inflated *b, size_t n, size_t max, stru
     }
     b->at = at;
     b->cap = want;
+    return WINNOW_OK;
+}
+
+enum winnow_status wn_inflated_add(struct wn_inflated *b, const void *p, size_t n, size_t max,
+                                   struct wn_coding_budget *budget, struct winnow_err *err)
+{
+    while (b->cap - b->n < n) {
+        size_t had = b->cap;
+        WN_TRY(grow(b, n / GROWTH, max, budget, err));
+        if (b->cap == had)
+            return wn_fail(err, WINNOW_E_TOO_LARGE, "more than %zu bytes", max);
+    }
+    memcpy(b->at + b->n, p, n);
+    b->n += n;
     return WINNOW_OK;
 }
 

@@ -28,7 +28,7 @@ bool wn_coding_listed(const char *list, size_t n, enum wn_coding coding);
 struct wn_coding_budget {
     atomic_size_t used, max;
 };
-/** A decoded body; its memory is counted in the budget. */
+/** A decoded body, or one that is collected; its memory is counted in the budget. */
 struct wn_inflated {
     char *at;
     size_t n, cap;
@@ -39,6 +39,10 @@ struct wn_inflated {
 WINNOW_MUST_USE enum winnow_status wn_coding_inflate(enum wn_coding coding, const void *in, size_t n, size_t max,
                                                      struct wn_coding_budget *budget, struct wn_inflated *ret,
                                                      struct winnow_err *err);
+/** Append bytes that came in pieces, `max` in all at most (the caller has checked): memory grows as they come.
+ * E_OVERLOAD, E_NOMEM. */
+WINNOW_MUST_USE enum winnow_status wn_inflated_add(struct wn_inflated *b, const void *p, size_t n, size_t max,
+                                                   struct wn_coding_budget *budget, struct winnow_err *err);
 void wn_inflated_done(struct wn_inflated *b, struct wn_coding_budget *budget);
 /** Encode what stands behind the first `skip` bytes of `b`. False, and nothing changed: out of memory, or it would not
  *  become smaller. */

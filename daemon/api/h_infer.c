@@ -110,6 +110,8 @@ static void write_response(struct infer *st)
         if (wn_buf_room(&st->out, 5))
             st->out.n = 5;
         wn_infer_write_pb(&st->in, st->gen, out, n, &st->out);
+        if (st->req->parent)
+            wn_stream_wrap(st->req, &st->out);
     } else if (st->form == FORM_ITEM) {
         item_json(st, out, n);
         st->out_json_n = st->out.n;
@@ -381,7 +383,9 @@ void wn_rpc_model_infer(struct wn_req *req)
     struct winnow_err err = { 0 };
     if (!st)
         return;
-    if (wn_infer_read_pb(req->body, req->body_n, &st->in, &err) != WINNOW_OK) {
+    enum winnow_status s = wn_infer_read_pb(req->body, req->body_n, &st->in, &err);
+    req->id = st->in.id;
+    if (s != WINNOW_OK) {
         wn_reply_err(req, &err);
         return;
     }

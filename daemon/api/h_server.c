@@ -214,27 +214,3 @@ void wn_rpc_model_metadata(struct wn_req *req)
     json_decref(versions);
     wn_gen_unref(gen);
 }
-
-void wn_rpc_health_check(struct wn_req *req)
-{
-    WN_CLEANUP(wn_rpc_freep)
-    Grpc__Health__V1__HealthCheckRequest *m = wn_rpc_read(req, &grpc__health__v1__health_check_request__descriptor);
-    if (!m)
-        return;
-    bool serving = wn_api_is_ready(req->api);
-    if (*m->service && strcmp(m->service, "inference.GRPCInferenceService") != 0) {
-        struct winnow_err err = { 0 };
-        struct wn_gen *gen = NULL;
-        enum winnow_status s = wn_serve_acquire(req->api->serve, m->service, NULL, &gen, &err);
-        if (s == WINNOW_E_NOT_FOUND) {
-            wn_reply_fail(req, WINNOW_E_NOT_FOUND, "unknown service or model '%.100s'", m->service);
-            return;
-        }
-        serving = s == WINNOW_OK;
-        wn_gen_unref(gen);
-    }
-    Grpc__Health__V1__HealthCheckResponse r = GRPC__HEALTH__V1__HEALTH_CHECK_RESPONSE__INIT;
-    r.status = serving ? GRPC__HEALTH__V1__HEALTH_CHECK_RESPONSE__SERVING_STATUS__SERVING
-                       : GRPC__HEALTH__V1__HEALTH_CHECK_RESPONSE__SERVING_STATUS__NOT_SERVING;
-    wn_rpc_reply(req, &r.base);
-}

@@ -125,7 +125,10 @@ void wn_rpc_model_config(struct wn_req *req)
     c.platform = (char *)(uintptr_t)WN_API_PLATFORM;
     c.backend = (char *)(uintptr_t) "winnow";
     c.max_batch_size = max_batch(gen);
-    c.dynamic_batching = c.max_batch_size ? &batching : NULL;
+    if (c.max_batch_size) {
+        c.scheduling_choice_case = INFERENCE__MODEL_CONFIG__SCHEDULING_CHOICE_DYNAMIC_BATCHING;
+        c.dynamic_batching = &batching;
+    }
     if (fill_config(&req->arena, gen, c.max_batch_size > 0, &c))
         wn_rpc_reply(req, &r.base);
     else

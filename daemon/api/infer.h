@@ -100,6 +100,9 @@ void wn_infer_write_json(const struct wn_infer *req, const struct wn_gen *gen, c
 /** Append a ModelInferResponse with raw_output_contents. */
 void wn_infer_write_pb(const struct wn_infer *req, const struct wn_gen *gen, const struct wn_infer_out *out,
                        unsigned n_out, struct wn_buf *to);
+/** Make of a ModelInferResponse behind 5 bytes of room a ModelStreamInferResponse, with what made it in parameters. */
+struct wn_req;
+void wn_stream_wrap(const struct wn_req *msg, struct wn_buf *frame);
 /** Bytes of an output in raw form (BYTES with their lengths). */
 size_t wn_infer_raw_size(const struct winnow_tensor *t);
 void wn_infer_write_raw(const struct winnow_tensor *t, struct wn_buf *to);

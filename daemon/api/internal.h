@@ -46,6 +46,20 @@ struct wn_api {
 #define WN_INLINE_ENCODE ((size_t)64 << 10)
 /** Smaller bodies are not worth encoding. */
 #define WN_ENCODE_MIN ((size_t)256)
+/* ---- messages of streams; rpc_stream.c ---- */
+/** A request for one message of a stream: on its exchange, with an arena of its own, held once by the caller. NULL: out
+ *  of memory. */
+struct wn_req *wn_req_child(struct wn_req *parent, wn_handle_fn *handle);
+/** Call `fn` with the request alive until it returns. */
+void wn_req_call(struct wn_req *req, wn_handle_fn *fn);
+/** Decode the body where it is compressed, then call the handler. */
+void wn_req_take_body(struct wn_req *req);
+/** What wn_reply_rpc() and errors become for a message of a stream. */
+void wn_rpc_message_answer(struct wn_req *msg, struct wn_buf *frame, enum wn_coding coding);
+void wn_rpc_message_fail(struct wn_req *msg, int code, const char *text);
+/** Write the head into the 5 bytes of room of a frame, and take it. */
+struct wn_bytes wn_rpc_frame(struct wn_buf *frame, enum wn_coding coding);
+
 /** Count an answer (499: the client left). */
 void wn_api_count(struct wn_api *api, int status);
 /** 415: a Content-Encoding that we lack, with those we have. */

@@ -220,6 +220,10 @@ void wn_reply_rpc_error(struct wn_req *req, int code, const char *text)
 {
     if (!req->x)
         return;
+    if (req->parent) {
+        wn_rpc_message_fail(req, code, text);
+        return;
+    }
     char number[12];
     snprintf(number, sizeof number, "%d", code);
     const char *message = wn_grpc_message(&req->arena, text);
@@ -264,12 +268,21 @@ void wn_reply_fail(struct wn_req *req, enum winnow_status status, const char *fm
 }
 
 /* ---- gRPC ---- */
+struct wn_bytes wn_rpc_frame(struct wn_buf *frame, enum wn_coding coding)
+{
+    uint32_t n = (uint32_t)(frame->n - 5);
+    unsigned char head[5] = { coding != WN_CODING_IDENTITY, (unsigned char)(n >> 24), (unsigned char)(n >> 16),
+                              (unsigned char)(n >> 8), (unsigned char)n };
+    memcpy(frame->at, head, 5);
+    return take(frame);
+}
+
 static void send_rpc(struct wn_req *req, struct wn_late *l)
 {
-    uint32_t n = (uint32_t)(l->body.n - 5);
-    unsigned char head[5] = { l->coding != WN_CODING_IDENTITY, (unsigned char)(n >> 24), (unsigned char)(n >> 16),
-                              (unsigned char)(n >> 8), (unsigned char)n };
-    memcpy(l->body.at, head, 5);
+    if (req->parent) {
+        wn_rpc_message_answer(req, &l->body, l->coding);
+        return;
+    }
     struct wn_header h[6] = { header("content-type", "application/grpc"),
                               header("grpc-accept-encoding", WN_CODINGS_GRPC) };
     size_t n_h = 2 + made_headers(req, h + 2);
@@ -278,7 +291,7 @@ static void send_rpc(struct wn_req *req, struct wn_late *l)
     struct wn_header ok = header("grpc-status", "0");
     wn_exchange_start(req->x, 200, h, n_h);
     if (req->x)
-        wn_exchange_write(req->x, take(&l->body));
+        wn_exchange_write(req->x, wn_rpc_frame(&l->body, l->coding));
     else
         wn_buf_done(&l->body);
     if (req->x)
@@ -388,7 +401,8 @@ json_t *wn_req_json(struct wn_req *req)
 enum winnow_status wn_req_deadline(struct wn_req *req, uint64_t timeout_us, uint64_t *ret_ns, struct winnow_err *err)
 {
     uint64_t us = timeout_us ? timeout_us : UINT64_MAX, v;
-    const struct wn_header *h = wn_exchange_header(req->x, "grpc-timeout");
+    const struct wn_header *h =
+        req->parent ? NULL : wn_exchange_header(req->x, "grpc-timeout"); /* that is the stream's */
     if (h && !wn_grpc_timeout(h->value, h->value_len, &v))
         return wn_fail(err, WINNOW_E_MALFORMED, "grpc-timeout: '%.*s' is not 1 to 8 digits and one of H M S m u n",
                        (int)WN_MIN(h->value_len, (size_t)40), h->value);
@@ -404,6 +418,8 @@ enum winnow_status wn_req_deadline(struct wn_req *req, uint64_t timeout_us, uint
         us = atomic_load(&req->api->timeout_us);
     us = WN_MIN(us, (uint64_t)86400000000u * 365);
     *ret_ns = req->start_ns + us * 1000;
+    if (req->deadline_ns)
+        *ret_ns = WN_MIN(*ret_ns, req->deadline_ns);
     return WINNOW_OK;
 }
 

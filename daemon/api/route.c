@@ -10,12 +10,15 @@
 
 static const struct wn_route routes[] = {
 #define ROUTE(method, path, handler, body, scope, text)                                                                \
-    { #method, path, handler, WN_BODY_##body, WN_SCOPE_##scope, false, text },
+    { #method, path, handler, WN_BODY_##body, WN_SCOPE_##scope, false, false, text },
 #define RPC(service, method, handler, scope, text)                                                                     \
-    { "POST", "/" service "/" method, handler, WN_BODY_INFER, WN_SCOPE_##scope, true, text },
+    { "POST", "/" service "/" method, handler, WN_BODY_INFER, WN_SCOPE_##scope, true, false, text },
+#define RPC_STREAM(service, method, handler, scope, text)                                                              \
+    { "POST", "/" service "/" method, handler, WN_BODY_STREAM, WN_SCOPE_##scope, true, true, text },
 #include "daemon/api/routes.def"
 #undef ROUTE
 #undef RPC
+#undef RPC_STREAM
 };
 
 const struct wn_route *wn_routes(size_t *ret_n)

@@ -281,6 +281,11 @@ void wn_exchange_allow_idle(struct wn_exchange *x)
     x->allow_idle = true;
 }
 
+bool wn_exchange_draining(const struct wn_exchange *x)
+{
+    return x->conn->loop->draining;
+}
+
 /* ---- response ---- */
 bool wn_header_is_ours(const struct wn_header *h)
 {

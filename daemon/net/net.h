@@ -161,6 +161,8 @@ const void *wn_exchange_body(const struct wn_exchange *x, size_t *ret_n);
 /** The client of this stream may be silent for as long as it likes (streaming RPCs): the body timeout does not apply.
  */
 void wn_exchange_allow_idle(struct wn_exchange *x);
+/** The server is on its way down: what could go on for ever should end when it can. */
+bool wn_exchange_draining(const struct wn_exchange *x);
 /** Take the collected body's memory (malloc'ed, the caller frees); NULL when empty. */
 void *wn_exchange_take_body(struct wn_exchange *x, size_t *ret_n);
 

@@ -431,7 +431,7 @@ def test_grpc_frames(d):
     post("shorter than it says", frame(0, len(msg) + 1, msg), 13)
     post("two messages", frame(0, len(msg), msg) * 2, 13)
     post("compressed without an encoding", frame(1, len(msg), msg), 13)
-    post("compressed with an encoding", frame(1, len(msg), msg), 12, headers=["grpc-encoding: gzip"])
+    post("compressed with an encoding", frame(1, len(msg), msg), 13, headers=["grpc-encoding: gzip"])
     post("flag 7", frame(7, len(msg), msg), 13)
     post("over the limit by its head", frame(0, 1 << 30, msg), 8)
     post("grpc-timeout of nothing left", frame(0, len(msg), msg), 4, headers=["grpc-timeout: 1n"])
