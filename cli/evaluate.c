@@ -46,9 +46,12 @@ struct contestant {
     struct wn_cli_model m;
     unsigned output; /* the scores */
     char *right;     /* [rows] 0 or 1 */
-    size_t correct, row_bytes;
-    uint64_t cpu_ns; /* of the model alone, without decoding */
-    double loss;     /* sum of -log softmax of the label */
+    size_t correct;
+    int raw[WN_PIPE_MAX_RAW];            /* inputs of the rows that are the pipeline's items; -1: none */
+    unsigned tensor[WN_ROWS_MAX_INPUTS]; /* else: input of the rows per input of the model */
+    struct wn_arena arena;               /* of one block */
+    uint64_t cpu_ns;                     /* of the model alone, without decoding */
+    double loss;                         /* sum of -log softmax of the label */
 };
 
 static bool same_labels(const struct wn_pipeline *p, const struct wn_rows *rows)
@@ -61,56 +64,100 @@ static bool same_labels(const struct wn_pipeline *p, const struct wn_rows *rows)
     return true;
 }
 
+/* Which input of the rows becomes which: raw items for the pipeline, else tensors of the model's names (a single one
+ * needs none). */
+static enum winnow_status match_inputs(const char *path, const struct wn_rows *rows, struct contestant *c,
+                                       struct winnow_err *err)
+{
+    const char *raw;
+    c->raw[0] = c->m.pipeline ? wn_rows_find_input(rows, wn_pipeline_raw(c->m.pipeline, 0)) : -1;
+    if (c->raw[0] < 0 && wn_rows_n_inputs(rows) == 1 && wn_rows_input(rows, 0)->bytes)
+        c->raw[0] = 0;
+    c->raw[1] = -1;
+    if (c->raw[0] >= 0 && !c->m.pipeline)
+        return wn_fail(err, WINNOW_E_MALFORMED, "the rows hold raw items, and %s has no pipeline.yaml", path);
+    if (c->raw[0] >= 0) {
+        raw = wn_pipeline_raw(c->m.pipeline, 1);
+        c->raw[1] = raw ? wn_rows_find_input(rows, raw) : -1;
+        return WINNOW_OK;
+    }
+    for (unsigned i = 0; i < winnow_model_n_inputs(c->m.model); i++) {
+        const struct winnow_io *io = winnow_model_input(c->m.model, i);
+        int at = wn_rows_find_input(rows, io->name);
+        if (at < 0 && winnow_model_n_inputs(c->m.model) == 1 && wn_rows_n_inputs(rows) == 1)
+            at = 0;
+        if (at < 0 || wn_rows_input(rows, (unsigned)at)->bytes)
+            return wn_fail(err, WINNOW_E_MALFORMED, "the rows have no tensor '%s', which %s wants", io->name, path);
+        c->tensor[i] = (unsigned)at;
+    }
+    return WINNOW_OK;
+}
+
 static enum winnow_status open_contestant(const char *path, const struct wn_rows *rows, struct contestant *c,
                                           struct winnow_err *err)
 {
     WN_TRY(wn_cli_open(path, 1, NULL, &c->m, err));
-    if (winnow_model_n_inputs(c->m.model) != 1)
-        return wn_fail(err, WINNOW_E_UNSUPPORTED, "%s has %u inputs, evaluation wants one", path,
-                       winnow_model_n_inputs(c->m.model));
-    const struct wn_rows_input *in = wn_rows_input(rows, 0);
-    if (in->bytes && !c->m.pipeline)
-        return wn_fail(err, WINNOW_E_MALFORMED, "the rows hold raw items, and %s has no pipeline.yaml", path);
+    if (winnow_model_n_inputs(c->m.model) > WN_ROWS_MAX_INPUTS)
+        return wn_fail(err, WINNOW_E_UNSUPPORTED, "%s has %u inputs, rows have at most %d", path,
+                       winnow_model_n_inputs(c->m.model), WN_ROWS_MAX_INPUTS);
+    if (c->m.pipeline && !wn_pipeline_scores(c->m.pipeline))
+        return wn_fail(err, WINNOW_E_UNSUPPORTED, "%s makes embeddings, which have no accuracy", path);
     if (c->m.pipeline && wn_rows_n_labels(rows) && wn_pipeline_n_labels(c->m.pipeline) &&
         !same_labels(c->m.pipeline, rows))
         return wn_fail(err, WINNOW_E_MALFORMED, "the label names of %s are not those of the rows", path);
+    WN_TRY(match_inputs(path, rows, c, err));
     c->output = c->m.pipeline ? wn_pipeline_model_output(c->m.pipeline) : 0;
     c->right = calloc(wn_rows_count(rows) + 1, 1);
-    if (c->m.pipeline)
-        wn_pipeline_row(c->m.pipeline, &c->row_bytes);
-    else
-        c->row_bytes = in->row_bytes;
     return c->right ? WINNOW_OK : wn_fail(err, WINNOW_E_NOMEM, "%s", path);
 }
 
-/* Rows [from, to) as one tensor of the model's input; data malloc'ed. */
-static enum winnow_status make_input(const struct contestant *c, const struct wn_rows *rows, size_t from, size_t to,
-                                     struct winnow_tensor *ret, struct winnow_err *err)
+/* Raw items of rows [from, to) through the pipeline. */
+static enum winnow_status encode(struct contestant *c, const struct wn_rows *rows, size_t from, size_t to,
+                                 struct winnow_tensor *ret, struct winnow_err *err)
 {
-    const struct winnow_io *io = winnow_model_input(c->m.model, 0);
-    const struct wn_rows_input *in = wn_rows_input(rows, 0);
-    *ret = (struct winnow_tensor){ .dtype = io->dtype, .rank = io->rank, .bytes = (to - from) * c->row_bytes };
-    memcpy(ret->shape, io->shape, sizeof ret->shape);
-    ret->shape[0] = (int64_t)(to - from);
-    if (c->m.pipeline)
-        memcpy(ret->shape + 1, wn_pipeline_row(c->m.pipeline, NULL)->shape, (io->rank - 1) * sizeof ret->shape[0]);
-    else
-        memcpy(ret->shape + 1, in->shape, in->rank * sizeof ret->shape[0]);
-    ret->data = malloc(ret->bytes + 1);
-    if (!ret->data)
-        return wn_fail(err, WINNOW_E_NOMEM, "rows");
-    for (size_t i = from; i < to; i++) {
-        size_t n;
-        const void *item = wn_rows_item(rows, 0, i, &n);
-        char *row = (char *)ret->data + (i - from) * c->row_bytes;
-        if (in->bytes) {
-            enum winnow_status status = wn_pipeline_encode(c->m.pipeline, item, n, row, err);
-            if (status != WINNOW_OK)
-                return wn_fail_at(err, status, "row %zu", i);
-        } else if (n != c->row_bytes) {
-            return wn_fail(err, WINNOW_E_MALFORMED, "row %zu has %zu bytes, the model wants %zu", i, n, c->row_bytes);
-        } else {
-            memcpy(row, item, n);
+    static const enum winnow_dtype dtype[] = {
+        [WN_PIPE_F32] = WINNOW_F32, [WN_PIPE_U8] = WINNOW_U8, [WN_PIPE_I64] = WINNOW_I64, [WN_PIPE_I32] = WINNOW_I32
+    };
+    struct wn_pipe_item item[WN_PIPE_MAX_RAW][BLOCK];
+    struct wn_pipe_items items = { .n = to - from };
+    struct wn_pipe_batch batch;
+    for (unsigned k = 0; k < WN_PIPE_MAX_RAW && c->raw[k] >= 0; k++) {
+        items.at[k] = item[k];
+        for (size_t i = from; i < to; i++)
+            item[k][i - from].at = wn_rows_item(rows, (unsigned)c->raw[k], i, &item[k][i - from].n);
+    }
+    enum winnow_status status = wn_pipeline_encode_rows(c->m.pipeline, &items, NULL, &c->arena, &batch, err);
+    if (status != WINNOW_OK && batch.bad_row != SIZE_MAX)
+        return wn_fail_at(err, status, "row %zu", from + batch.bad_row);
+    WN_TRY(status);
+    for (unsigned i = 0; i < batch.n_t; i++) {
+        const struct wn_pipe_tensor *t = &batch.t[i];
+        struct winnow_tensor *x = &ret[t->model_input];
+        *x = (struct winnow_tensor){ .dtype = dtype[t->dtype], .rank = t->rank, .data = t->data, .bytes = t->bytes };
+        memcpy(x->shape, t->shape, t->rank * sizeof t->shape[0]);
+    }
+    return WINNOW_OK;
+}
+
+/* Rows [from, to) as one tensor per input of the model; data in the contestant's arena. */
+static enum winnow_status make_inputs(struct contestant *c, const struct wn_rows *rows, size_t from, size_t to,
+                                      struct winnow_tensor *ret, struct winnow_err *err)
+{
+    if (c->raw[0] >= 0)
+        return encode(c, rows, from, to, ret, err);
+    for (unsigned k = 0; k < winnow_model_n_inputs(c->m.model); k++) {
+        const struct wn_rows_input *in = wn_rows_input(rows, c->tensor[k]);
+        struct winnow_tensor *t = &ret[k];
+        *t = (struct winnow_tensor){ .dtype = winnow_model_input(c->m.model, k)->dtype, .rank = in->rank + 1 };
+        t->shape[0] = (int64_t)(to - from);
+        memcpy(t->shape + 1, in->shape, in->rank * sizeof t->shape[0]);
+        t->bytes = (to - from) * in->row_bytes;
+        if (t->rank > WINNOW_MAX_RANK || !(t->data = wn_arena_alloc(&c->arena, t->bytes)))
+            return wn_fail(err, WINNOW_E_NOMEM, "rows");
+        for (size_t i = from; i < to; i++) {
+            size_t n;
+            const void *item = wn_rows_item(rows, c->tensor[k], i, &n);
+            memcpy((char *)t->data + (i - from) * in->row_bytes, item, n);
         }
     }
     return WINNOW_OK;
@@ -129,17 +176,15 @@ static double label_loss(const float *s, size_t n, int64_t label)
 static enum winnow_status score(struct contestant *c, const struct wn_rows *rows, size_t from, size_t to,
                                 struct winnow_err *err)
 {
-    struct winnow_tensor x = { 0 }, y[64] = { 0 };
-    unsigned n_out = winnow_model_n_outputs(c->m.model);
+    struct winnow_tensor x[WN_ROWS_MAX_INPUTS] = { 0 }, y[64] = { 0 };
+    unsigned n_in = winnow_model_n_inputs(c->m.model), n_out = winnow_model_n_outputs(c->m.model);
     if (n_out > WN_COUNT(y))
         return wn_fail(err, WINNOW_E_UNSUPPORTED, "%u outputs", n_out);
-    enum winnow_status status = make_input(c, rows, from, to, &x, err);
+    wn_arena_reset(&c->arena);
+    WN_TRY(make_inputs(c, rows, from, to, x, err));
     uint64_t start = wn_thread_cpu_ns();
-    if (status == WINNOW_OK)
-        status = winnow_run(c->m.model, c->m.scratch, &x, 1, y, n_out, err);
+    WN_TRY(winnow_run(c->m.model, c->m.scratch, x, n_in, y, n_out, err));
     c->cpu_ns += wn_thread_cpu_ns() - start;
-    free(x.data);
-    WN_TRY(status);
     const struct winnow_tensor *s = &y[c->output];
     size_t classes = s->bytes / 4 / (to - from);
     if (s->dtype != WINNOW_F32 || !classes)
@@ -269,6 +314,7 @@ enum winnow_status wn_cli_evaluate_models(const struct wn_evaluate_args *what, s
         status = report(what, c, n, rows, err);
     for (unsigned i = 0; i < n; i++) {
         free(c[i].right);
+        wn_arena_done(&c[i].arena);
         wn_cli_close(&c[i].m);
     }
     wn_rows_free(rows);

@@ -146,6 +146,8 @@ __attribute__((format(printf, 3, 4))) void wn_reply_fail(struct wn_req *req, enu
 void wn_reply_http_error(struct wn_req *req, int status, const char *text);
 /** gRPC: one message; `b` holds 5 bytes for the frame's head and the payload behind them. Taken. */
 void wn_reply_rpc(struct wn_req *req, struct wn_buf *b);
+/** {"error": {"message", "type", "param", "code"}} with the HTTP status of err, as OpenAI's clients read it. */
+void wn_reply_v1_error(struct wn_req *req, const struct winnow_err *err, const char *param, const char *code);
 /** HTTP status and gRPC code of a status. */
 int wn_status_http(enum winnow_status status);
 int wn_status_grpc(enum winnow_status status);
@@ -175,6 +177,10 @@ void wn_req_made(struct wn_req *req, const struct wn_gen *gen);
 /** The generation a request asks for: model, version (NULL or "": the live one) and the pin in its headers. On failure
  *  the request has been answered, and NULL is returned. */
 struct wn_gen *wn_req_acquire(struct wn_req *req, const char *model, const char *version);
+/** The same, but the caller answers. @return what wn_serve_acquire() says; E_MALFORMED, E_PRECONDITION: version or pin
+ */
+WINNOW_MUST_USE enum winnow_status wn_req_find(struct wn_req *req, const char *model, const char *version,
+                                               struct wn_gen **ret, struct winnow_err *err);
 
 #define ROUTE(method, path, handler, body, scope, text) wn_handle_fn handler;
 #define RPC(service, method, handler, scope, text)      wn_handle_fn handler;

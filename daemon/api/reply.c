@@ -430,33 +430,33 @@ void wn_req_made(struct wn_req *req, const struct wn_gen *gen)
     snprintf(req->made.digest, sizeof req->made.digest, "%s", wn_gen_digest(gen));
 }
 
+enum winnow_status wn_req_find(struct wn_req *req, const char *model, const char *version, struct wn_gen **ret,
+                               struct winnow_err *err)
+{
+    struct wn_pin pin = { 0 };
+    uint64_t v;
+    const struct wn_header *h = wn_exchange_header(req->x, "winnow-pin");
+    if (h)
+        WN_TRY(wn_pin_parse(h->value, h->value_len, &req->arena, &pin, err));
+    if (version && *version) {
+        if (!wn_text_u64(version, strlen(version), &v) || !v || v > INT64_MAX)
+            return wn_fail(err, WINNOW_E_MALFORMED, "model version '%.60s' is not a number from 1", version);
+        if (pin.version && pin.version != (int64_t)v)
+            return wn_fail(err, WINNOW_E_PRECONDITION, "winnow-pin wants version %lld, the request version %llu",
+                           (long long)pin.version, (unsigned long long)v);
+        pin.version = (int64_t)v;
+    }
+    WN_TRY(wn_serve_acquire(req->api->serve, model, &pin, ret, err));
+    wn_req_made(req, *ret);
+    return WINNOW_OK;
+}
+
 struct wn_gen *wn_req_acquire(struct wn_req *req, const char *model, const char *version)
 {
     struct winnow_err err = { 0 };
-    struct wn_pin pin = { 0 };
     struct wn_gen *gen;
-    uint64_t v;
-    const struct wn_header *h = wn_exchange_header(req->x, "winnow-pin");
-    if (h && wn_pin_parse(h->value, h->value_len, &req->arena, &pin, &err) != WINNOW_OK) {
-        wn_reply_err(req, &err);
-        return NULL;
-    }
-    if (version && *version) {
-        if (!wn_text_u64(version, strlen(version), &v) || !v || v > INT64_MAX) {
-            wn_reply_fail(req, WINNOW_E_MALFORMED, "model version '%.60s' is not a number from 1", version);
-            return NULL;
-        }
-        if (pin.version && pin.version != (int64_t)v) {
-            wn_reply_fail(req, WINNOW_E_PRECONDITION, "winnow-pin wants version %lld, the request version %llu",
-                          (long long)pin.version, (unsigned long long)v);
-            return NULL;
-        }
-        pin.version = (int64_t)v;
-    }
-    if (wn_serve_acquire(req->api->serve, model, &pin, &gen, &err) != WINNOW_OK) {
-        wn_reply_err(req, &err);
-        return NULL;
-    }
-    wn_req_made(req, gen);
-    return gen;
+    if (wn_req_find(req, model, version, &gen, &err) == WINNOW_OK)
+        return gen;
+    wn_reply_err(req, &err);
+    return NULL;
 }

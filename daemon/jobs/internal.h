@@ -105,8 +105,6 @@ void wn_call_start(struct wn_req *req, size_t size, void (*work)(struct wn_call 
 WINNOW_MUST_USE bool wn_call_limit(struct wn_call *call, size_t fallback, size_t max, size_t *ret);
 /** Answer `out` or `err`. Any thread; the call may be gone afterwards. */
 void wn_call_done(struct wn_call *call);
-/** Answer in OpenAI's shape: {"error": {"message", "type", "param", "code"}}. On the loop. */
-void wn_reply_v1_error(struct wn_req *req, const struct winnow_err *err, const char *param, const char *code);
 /** The room's state, or NULL: answered 503. With `taking`: also while draining. */
 struct wn_jobs *wn_req_jobs(struct wn_req *req, bool taking);
 

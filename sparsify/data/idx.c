@@ -95,3 +95,17 @@ enum winnow_status wn_gunzip(const void *bytes, size_t n, const char *name, size
     *ret_n = used;
     return WINNOW_OK;
 }
+
+size_t wn_gunzip_head(const void *bytes, size_t n, void *to, size_t room)
+{
+    WN_CLEANUP(inflate_end)
+    z_stream z = { .next_in = (Bytef *)(uintptr_t)bytes,
+                   .avail_in = (uInt)WN_MIN(n, (size_t)1 << 20),
+                   .next_out = to,
+                   .avail_out = (uInt)WN_MIN(room, (size_t)1 << 20) };
+    size_t want = z.avail_out;
+    if (inflateInit2(&z, 15 + 16) != Z_OK)
+        return 0;
+    inflate(&z, Z_SYNC_FLUSH);
+    return want - z.avail_out;
+}

@@ -26,5 +26,7 @@ WINNOW_MUST_USE enum winnow_status wn_idx_parse(const void *bytes, size_t n, con
  *  @return E_MALFORMED (not gzip, broken, cut short), E_TOO_LARGE, E_NOMEM */
 WINNOW_MUST_USE enum winnow_status wn_gunzip(const void *bytes, size_t n, const char *name, size_t max,
                                              void **ret_bytes, size_t *ret_n, struct winnow_err *err);
+/** Unpack the first bytes, at most `room`; how many there are (0: not gzip). The rest may be missing or broken. */
+size_t wn_gunzip_head(const void *bytes, size_t n, void *to, size_t room);
 
 #endif

@@ -1,4 +1,4 @@
-/* ingest.c: reads an upload item by item into a spool of PNGs.
+/* ingest.c: reads an upload item by item into a spool: PNGs, or texts (ingest_text.c).
  *
  * DESIGN  Two passes: labels, duplicates and the split need all rows, pictures do not fit in memory. So each is decoded
  *         once, encoded as PNG into a nameless file beside the result, and only its digest and place are kept. */
@@ -18,12 +18,19 @@
 
 enum winnow_status wn_ingest_reject(struct wn_ingest *in, const char *item, const char *reason)
 {
+    return wn_ingest_reject_line(in, item, 0, reason);
+}
+
+enum winnow_status wn_ingest_reject_line(struct wn_ingest *in, const char *item, uint64_t line, const char *reason)
+{
     in->rejected++;
     if (json_array_size(in->rejects) >= WN_INGEST_MAX_REJECTS)
         return WINNOW_OK;
     json_t *o = json_pack("{s:s%, s:s}", "item", item, strnlen(item, 200), "reason", reason);
     if (!o) /* a name cut within a character */
         o = json_pack("{s:s, s:s}", "item", "?", "reason", reason);
+    if (o && line)
+        json_object_set_new(o, "line", json_integer((json_int_t)line));
     return json_array_append_new(in->rejects, o) == 0 ? WINNOW_OK : wn_fail(in->err, WINNOW_E_NOMEM, "rejects");
 }
 
@@ -51,16 +58,16 @@ enum winnow_status wn_ingest_dir_of(struct wn_ingest *in, const char *path, size
 
 /* ---- one picture ---- */
 
-static enum winnow_status spool(struct wn_ingest *in, const void *bytes, size_t n)
+enum winnow_status wn_ingest_spool(struct wn_ingest *in, const void *bytes, size_t n)
 {
     if (n > MAX_SPOOL - in->spool_bytes)
-        return wn_fail(in->err, WINNOW_E_TOO_LARGE, "the pictures take more than 2 GiB");
+        return wn_fail(in->err, WINNOW_E_TOO_LARGE, "the rows take more than 2 GiB");
     for (size_t done = 0; done < n;) {
         ssize_t w = pwrite(in->spool, (const char *)bytes + done, n - done, (off_t)(in->spool_bytes + done));
         if (w < 0 && errno == EINTR)
             continue;
         if (w <= 0)
-            return wn_fail_errno(in->err, w < 0 ? errno : ENOSPC, "spool of pictures");
+            return wn_fail_errno(in->err, w < 0 ? errno : ENOSPC, "spool of rows");
         done += (size_t)w;
     }
     in->spool_bytes += n;
@@ -97,11 +104,21 @@ static enum winnow_status shrink(const struct wn_ingest *in, const struct wn_ima
     return status;
 }
 
-enum winnow_status wn_ingest_picture(struct wn_ingest *in, const struct wn_image *image, uint32_t dir)
+enum winnow_status wn_ingest_add_row(struct wn_ingest *in, const struct wn_ingest_row *row)
 {
-    size_t max = in->o->max_rows ? in->o->max_rows : 1000000, n = 0;
+    size_t max = in->o->max_rows ? in->o->max_rows : 1000000;
     if (in->row.n >= max)
         return wn_fail(in->err, WINNOW_E_TOO_LARGE, "more than %zu rows", max);
+    if (!wn_vec_push(&in->row, *row))
+        return wn_fail(in->err, WINNOW_E_NOMEM, "rows");
+    if (in->o->progress && in->row.n % 64 == 0)
+        in->o->progress(in->o->arg, in->row.n, in->rejected);
+    return WINNOW_OK;
+}
+
+enum winnow_status wn_ingest_picture(struct wn_ingest *in, const struct wn_image *image, uint32_t dir)
+{
+    size_t n = 0;
     struct wn_ingest_row row = { .at = in->spool_bytes, .dir = dir, .order = (uint32_t)in->row.n };
     WN_CLEANUP(wn_image_done) struct wn_image small;
     WN_TRY(shrink(in, image, &small));
@@ -111,13 +128,9 @@ enum winnow_status wn_ingest_picture(struct wn_ingest *in, const struct wn_image
     WN_TRY(wn_image_encode_png(im, &png, &n, in->err));
     if (n > UINT32_MAX)
         return wn_fail(in->err, WINNOW_E_TOO_LARGE, "a picture of over 4 GiB");
-    WN_TRY(spool(in, png, n));
-    row.bytes = (uint32_t)n;
-    if (!wn_vec_push(&in->row, row))
-        return wn_fail(in->err, WINNOW_E_NOMEM, "rows");
-    if (in->o->progress && in->row.n % 64 == 0)
-        in->o->progress(in->o->arg, in->row.n, in->rejected);
-    return WINNOW_OK;
+    WN_TRY(wn_ingest_spool(in, png, n));
+    row.bytes = row.first = (uint32_t)n;
+    return wn_ingest_add_row(in, &row);
 }
 
 /* ---- items of the upload ---- */
@@ -215,10 +228,9 @@ static enum winnow_status open_spool(struct wn_ingest *in)
     return WINNOW_OK;
 }
 
-static enum winnow_status read_all(struct wn_ingest *in)
+static enum winnow_status read_pictures(struct wn_ingest *in)
 {
     const struct wn_source_sink sink = { wants, on_file, on_refused, in };
-    WN_TRY(open_spool(in));
     WN_TRY(wn_source_walk(in->o->data, &in->o->source, &sink, in->err));
     if (in->o->validation) {
         in->validation = true;
@@ -228,12 +240,35 @@ static enum winnow_status read_all(struct wn_ingest *in)
     if (!in->row.n && !in->rejected)
         return wn_fail(in->err, WINNOW_E_MALFORMED,
                        "no pictures: expected PNG or JPEG files in one folder per label, or IDX files");
+    return WINNOW_OK;
+}
+
+static enum winnow_status read_texts(struct wn_ingest *in)
+{
+    WN_TRY(wn_ingest_texts(in, in->o->data, in->o->data_name));
+    if (in->o->validation) {
+        in->validation = true;
+        WN_TRY(wn_ingest_texts(in, in->o->validation, in->o->validation_name));
+    }
+    if (!in->row.n && !in->rejected)
+        return wn_fail(in->err, WINNOW_E_MALFORMED, "no rows: expected CSV with a header, or JSONL");
+    return WINNOW_OK;
+}
+
+static enum winnow_status read_all(struct wn_ingest *in)
+{
+    WN_TRY(open_spool(in));
+    WN_TRY(in->o->text ? read_texts(in) : read_pictures(in));
     size_t all = in->row.n + in->rejected;
     if (!in->row.n || in->rejected * 5 > all) {
         const char *item = "", *reason = "";
+        json_int_t line = 0;
         json_t *first = json_array_get(in->rejects, 0);
-        if (json_unpack(first, "{s:s, s:s}", "item", &item, "reason", &reason) != 0)
+        if (json_unpack(first, "{s:s, s:s, s?I}", "item", &item, "reason", &reason, "line", &line) != 0)
             reason = "";
+        if (line)
+            return wn_fail(in->err, WINNOW_E_MALFORMED, "%zu of %zu rows cannot be read; the first: %.60s:%lld: %.80s",
+                           in->rejected, all, item, (long long)line, reason);
         return wn_fail(in->err, WINNOW_E_MALFORMED, "%zu of %zu items cannot be read; the first: '%.60s': %.80s",
                        in->rejected, all, item, reason);
     }
@@ -251,6 +286,7 @@ static void ingest_done(struct wn_ingest *in)
     wn_vec_done(&in->dir);
     wn_strmap_done(&in->dir_by_path);
     json_decref(in->rejects);
+    json_decref(in->columns);
     wn_closep(&in->spool);
     free(in->labels.at);
     wn_arena_done(&in->arena);
@@ -260,9 +296,11 @@ enum winnow_status wn_ingest(const struct wn_ingest_opts *opts, struct wn_ingest
 {
     struct winnow_err local;
     WN_CLEANUP(ingest_done)
-    struct wn_ingest in = { .o = opts, .err = err ? err : &local, .spool = -1, .rejects = json_array() };
+    struct wn_ingest in = {
+        .o = opts, .err = err ? err : &local, .spool = -1, .rejects = json_array(), .columns = json_array()
+    };
     wn_arena_init(&in.arena, (size_t)256 << 20);
-    if (!in.rejects)
+    if (!in.rejects || !in.columns)
         return wn_fail(err, WINNOW_E_NOMEM, "ingest");
     WN_TRY(read_all(&in));
     WN_TRY(wn_ingest_settle(&in));

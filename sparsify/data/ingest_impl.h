@@ -27,6 +27,7 @@ struct wn_ingest_row {
     struct wn_sha256 digest; /* of size, channels and pixels */
     uint64_t at;             /* in the spool */
     uint32_t bytes, dir, order;
+    uint32_t first; /* bytes of them that are the first item; the rest is the second */
     bool drop, eval;
 };
 
@@ -57,6 +58,8 @@ struct wn_ingest {
     struct wn_ingest_labels labels; /* names that the rows are written with */
     size_t rejected, duplicates, seen;
     json_t *rejects;
+    json_t *columns; /* texts: what each file gave */
+    bool pairs;      /* rows have a second item */
 };
 
 static inline uint64_t wn_ingest_key(const struct wn_sha256 *d)
@@ -67,8 +70,34 @@ static inline uint64_t wn_ingest_key(const struct wn_sha256 *d)
     return k >> 1; /* 63 bits */
 }
 
-/** Note an item that cannot be a row; goes on. E_NOMEM. */
+/** Note an item that cannot be a row; goes on. E_NOMEM. `line`: of the file, 0 for a whole file. */
 enum winnow_status wn_ingest_reject(struct wn_ingest *in, const char *item, const char *reason);
+enum winnow_status wn_ingest_reject_line(struct wn_ingest *in, const char *item, uint64_t line, const char *reason);
+/** Bytes to the end of the spool. */
+enum winnow_status wn_ingest_spool(struct wn_ingest *in, const void *bytes, size_t n);
+/** Append a row that was spooled. */
+enum winnow_status wn_ingest_add_row(struct wn_ingest *in, const struct wn_ingest_row *row);
+
+/** One row as a text file has it. Views. */
+struct wn_ingest_text {
+    const char *file;
+    uint64_t line;
+    enum wn_part part;
+    struct wn_text_view {
+        const char *at; /* NULL: not there */
+        size_t n;
+    } text, pair, label;
+};
+/** Check it and append it; what cannot be a row is rejected. */
+enum winnow_status wn_ingest_text_row(struct wn_ingest *in, const struct wn_ingest_text *row);
+/** All lines of a JSONL file. */
+enum winnow_status wn_ingest_jsonl(struct wn_ingest *in, const char *name, enum wn_part part, const char *bytes,
+                                   size_t n);
+/** Note what a file's columns are taken for. */
+enum winnow_status wn_ingest_columns(struct wn_ingest *in, const char *file, const char *const *name,
+                                     const struct wn_columns_at *at);
+/** Texts: read the upload (or the validation file), whatever it is. */
+enum winnow_status wn_ingest_texts(struct wn_ingest *in, const char *path, const char *name);
 /** The folder `path` of the file being read (label NULL: settled later by the names of all folders). */
 enum winnow_status wn_ingest_dir_of(struct wn_ingest *in, const char *path, size_t path_len, uint32_t *ret);
 /** Append a decoded picture. It is shrunk where it is much larger than the model needs. */

@@ -161,7 +161,7 @@ static int by_digest(const void *a, const void *b)
     return x->order < y->order ? -1 : x->order > y->order;
 }
 
-/* Canonical order: by content. Of rows with the same pixels the first stays, one for evaluation before others, so that
+/* Canonical order: by content. Of rows with the same content the first stays, one for evaluation before others, so that
  * no row is trained on and evaluated with. */
 static void drop_duplicates(struct wn_ingest *in)
 {
@@ -241,14 +241,14 @@ enum winnow_status wn_ingest_settle(struct wn_ingest *in)
 
 /* ---- files ---- */
 
-static enum winnow_status read_png(struct wn_ingest *in, const struct wn_ingest_row *r, uint8_t *to)
+static enum winnow_status read_row(struct wn_ingest *in, const struct wn_ingest_row *r, uint8_t *to)
 {
     for (size_t done = 0; done < r->bytes;) {
         ssize_t n = pread(in->spool, to + done, r->bytes - done, (off_t)(r->at + done));
         if (n < 0 && errno == EINTR)
             continue;
         if (n <= 0)
-            return wn_fail_errno(in->err, n < 0 ? errno : EIO, "spool of pictures");
+            return wn_fail_errno(in->err, n < 0 ? errno : EIO, "spool of rows");
         done += (size_t)n;
     }
     return WINNOW_OK;
@@ -258,12 +258,12 @@ static enum winnow_status add_row(struct wn_ingest *in, const struct wn_ingest_r
                                   uint8_t *buf, struct wn_hasher *h)
 {
     const int64_t label = in->dir.at[r->dir]->class, id = (int64_t)wn_ingest_key(&r->digest), n = r->bytes;
-    const struct wn_rows_item item = { buf, r->bytes };
-    WN_TRY(read_png(in, r, buf));
+    const struct wn_rows_item item[2] = { { buf, r->first }, { buf + r->first, r->bytes - r->first } };
+    WN_TRY(read_row(in, r, buf));
     if (!wn_hasher_add(h, &label, sizeof label) || !wn_hasher_add(h, &id, sizeof id) ||
         !wn_hasher_add(h, &n, sizeof n) || !wn_hasher_add(h, buf, r->bytes))
         return wn_fail(in->err, WINNOW_E_NOMEM, "digest of the rows");
-    return wn_rows_writer_add(w, &item, label, id, in->err);
+    return wn_rows_writer_add(w, item, label, id, in->err);
 }
 
 static void writer_freep(struct wn_rows_writer **w)
@@ -273,7 +273,8 @@ static void writer_freep(struct wn_rows_writer **w)
 
 static enum winnow_status write_part(struct wn_ingest *in, bool eval, struct wn_hasher *h, size_t *ret_n)
 {
-    const struct wn_rows_input input = { .name = in->o->input_name, .bytes = true };
+    const struct wn_rows_input input[2] = { { .name = in->o->input_name, .bytes = true },
+                                            { .name = in->o->pair_name, .bytes = true } };
     WN_CLEANUP(wn_freep) char *path = wn_asprintf("%s/%s/rows.npz", in->o->out_dir, eval ? "eval" : "train");
     uint32_t largest = 1;
     for (size_t i = 0; i < in->row.n; i++)
@@ -282,7 +283,7 @@ static enum winnow_status write_part(struct wn_ingest *in, bool eval, struct wn_
     if (!path || !buf)
         return wn_fail(in->err, WINNOW_E_NOMEM, "rows");
     WN_CLEANUP(writer_freep) struct wn_rows_writer *w = NULL;
-    WN_TRY(wn_rows_writer_new(path, &input, 1, in->o->task, in->labels.at, in->labels.n, &w, in->err));
+    WN_TRY(wn_rows_writer_new(path, input, in->pairs ? 2 : 1, in->o->task, in->labels.at, in->labels.n, &w, in->err));
     for (size_t i = 0; i < in->row.n; i++)
         if (in->row.at[i].eval == eval)
             WN_TRY(add_row(in, &in->row.at[i], w, buf, h));
@@ -314,11 +315,31 @@ static enum winnow_status write_summary(struct wn_ingest *in, const struct wn_in
                   "train", (json_int_t)r->train, "eval", (json_int_t)r->eval, "rejected", (json_int_t)r->rejected,
                   "duplicates", (json_int_t)r->duplicates, "labels", labels, "new_labels", in->o->new_labels, "digest",
                   wn_digest_text(digest, text), "rejects", in->rejects);
+    if (o && json_array_size(in->columns))
+        json_object_set(o, "columns", in->columns);
     WN_CLEANUP(wn_freep) char *bytes = o ? json_dumps(o, JSON_INDENT(1)) : NULL;
     WN_CLEANUP(wn_freep) char *path = wn_asprintf("%s/ingest.json", in->o->out_dir);
     if (!bytes || !path)
         return wn_fail(in->err, WINNOW_E_NOMEM, "ingest.json");
     return wn_file_write_durable(path, bytes, strlen(bytes), in->err);
+}
+
+/* What was taken from where, for people. */
+static void describe_columns(const struct wn_ingest *in, struct wn_ingest_result *r)
+{
+    json_t *first = json_array_get(in->columns, 0), *texts = json_object_get(first, "text");
+    const char *label = json_string_value(json_object_get(first, "label"));
+    const char *pair = json_string_value(json_object_get(first, "text_pair"));
+    char all[80] = "";
+    for (size_t i = 0; i < json_array_size(texts); i++) {
+        size_t used = strlen(all);
+        const char *text = json_string_value(json_array_get(texts, i));
+        snprintf(all + used, sizeof all - used, "%s'%.24s'", i ? " and " : "", text ? text : "");
+    }
+    if (label)
+        snprintf(r->columns, sizeof r->columns, "text from %s%s%.24s%s, label from '%.24s'%s", all,
+                 pair ? ", its pair from '" : "", pair ? pair : "", pair ? "'" : "", label,
+                 json_is_true(json_object_get(first, "guessed")) ? " (guessed)" : "");
 }
 
 enum winnow_status wn_ingest_write(struct wn_ingest *in, struct wn_ingest_result *ret)
@@ -333,6 +354,7 @@ enum winnow_status wn_ingest_write(struct wn_ingest *in, struct wn_ingest_result
     if (!wn_hasher_finish(h, &digest))
         return wn_fail(in->err, WINNOW_E_NOMEM, "digest of the rows");
     r.rows = r.train + r.eval;
+    describe_columns(in, &r);
     WN_TRY(write_summary(in, &r, &digest));
     *ret = r;
     return WINNOW_OK;

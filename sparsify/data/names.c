@@ -12,18 +12,25 @@ static const char *leaf_of(const char *name)
     return slash ? slash + 1 : name;
 }
 
-bool wn_data_ignorable(const char *name)
+bool wn_data_hidden(const char *name)
 {
-    static const char *const leaves[] = { "Thumbs.db", "desktop.ini", "README", "LICENSE" };
-    static const char *const endings[] = { "txt", "md",   "json", "jsonl", "csv", "tsv", "xml", "html",
-                                           "htm", "yaml", "yml",  "log",   "pdf", "rst", "py",  "ini" };
-    for (const char *s = name; *s;) { /* hidden, at any level */
+    for (const char *s = name; *s;) {
         size_t n = strcspn(s, "/");
         if (s[0] == '.' || (n == 8 && strncmp(s, "__MACOSX", 8) == 0))
             return true;
         s += n;
         s += *s == '/';
     }
+    return false;
+}
+
+bool wn_data_ignorable(const char *name)
+{
+    static const char *const leaves[] = { "Thumbs.db", "desktop.ini", "README", "LICENSE" };
+    static const char *const endings[] = { "txt", "md",   "json", "jsonl", "csv", "tsv", "xml", "html",
+                                           "htm", "yaml", "yml",  "log",   "pdf", "rst", "py",  "ini" };
+    if (wn_data_hidden(name))
+        return true;
     const char *leaf = leaf_of(name), *dot = strrchr(leaf, '.');
     for (size_t i = 0; i < WN_COUNT(leaves); i++)
         if (strcasecmp(leaf, leaves[i]) == 0)

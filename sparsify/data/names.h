@@ -8,6 +8,8 @@ enum wn_part { WN_PART_ANY, WN_PART_TRAIN, WN_PART_EVAL };
 
 /** Files that belong to no data set: hidden ones, resource forks, desktop leftovers, texts beside the pictures. */
 bool wn_data_ignorable(const char *name);
+/** Hidden at any level of its path, or a resource fork. */
+bool wn_data_hidden(const char *name);
 /** WN_PART_EVAL for val, valid, validation, eval, test, t10k; WN_PART_TRAIN for train, training; else WN_PART_ANY.
  *  `word` [n], case ignored. */
 enum wn_part wn_data_part_word(const char *word, size_t n);

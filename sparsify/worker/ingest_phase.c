@@ -28,12 +28,15 @@ static enum winnow_status take_labels(struct wn_job *job, const struct wn_origin
         labels[i] = wn_arena_strndup(&job->arena, s, strlen(s));
         ok = labels[i] != NULL;
     }
-    const char *name = wn_pipeline_raw(o->pipeline, 0), *task = wn_pipeline_task_name(o->pipeline);
+    const char *name = wn_pipeline_raw(o->pipeline, 0), *pair = wn_pipeline_raw(o->pipeline, 1);
+    const char *task = wn_pipeline_task_name(o->pipeline);
     opts->labels = labels;
     opts->n_labels = n;
     opts->input_name = wn_arena_strndup(&job->arena, name, strlen(name));
     opts->task = wn_arena_strndup(&job->arena, task, strlen(task));
-    return ok && opts->input_name && opts->task ? WINNOW_OK : wn_fail(err, WINNOW_E_NOMEM, "labels");
+    opts->pair_name = pair ? wn_arena_strndup(&job->arena, pair, strlen(pair)) : NULL;
+    return ok && opts->input_name && opts->task && !pair == !opts->pair_name ? WINNOW_OK
+                                                                             : wn_fail(err, WINNOW_E_NOMEM, "labels");
 }
 
 static enum winnow_status prepare(struct wn_job *job, struct wn_ingest_opts *opts, struct winnow_err *err)
@@ -45,6 +48,7 @@ static enum winnow_status prepare(struct wn_job *job, struct wn_ingest_opts *opt
     WN_TRY(wn_origin_open(base, &o, err));
     opts->n_classes = o.classes;
     opts->side = o.side;
+    opts->text = wn_pipeline_task(o.pipeline) == WN_PIPE_TEXTS;
     enum winnow_status status = take_labels(job, &o, opts, err);
     wn_origin_done(&o);
     if (status == WINNOW_OK && !opts->new_labels && !opts->n_labels && !opts->n_classes)
@@ -72,6 +76,9 @@ struct wn_report wn_ingest_phase(struct wn_job *job, struct wn_progress *pg, con
     struct wn_ingest_result result;
     struct wn_ingest_opts o = { .data = job->data.path,
                                 .validation = job->validation.path,
+                                .data_name = job->data.name,
+                                .validation_name = job->validation.name,
+                                .columns = job->columns,
                                 .new_labels = job->new_labels,
                                 .eval_share = job->eval_share,
                                 .seed = job->seed,
@@ -102,6 +109,8 @@ struct wn_report wn_ingest_phase(struct wn_job *job, struct wn_progress *pg, con
         status = wn_ingest(&o, &result, &err);
     if (status != WINNOW_OK)
         return wn_report_of(status, "bad_data", &err);
+    if (result.columns[0])
+        wn_progress_message(pg, "info", "%s", result.columns);
     wn_progress_message(pg, "info", "%zu rows to train on, %zu set aside; %zu rejected, %zu duplicates", result.train,
                         result.eval, result.rejected, result.duplicates);
     return (struct wn_report){ .end = WN_END_DONE };

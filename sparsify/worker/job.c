@@ -249,6 +249,41 @@ static enum winnow_status key_training(struct reader *r, const char *key, const 
     return read_object(r, key, v, keys, WN_COUNT(keys));
 }
 
+static enum winnow_status columns_text(struct reader *r, const char *key, const json_t *v)
+{
+    struct wn_columns *c = &r->job->columns;
+    c->n_text = 0;
+    if (!json_is_array(v)) {
+        c->n_text = 1;
+        return want_string(r, key, v, 200, &c->text[0]);
+    }
+    if (!json_array_size(v) || json_array_size(v) > WN_COLUMNS_MAX_TEXT)
+        return BAD(r, key, "expected a name, or a list of 1 to %d", WN_COLUMNS_MAX_TEXT);
+    for (size_t i = 0; i < json_array_size(v); i++)
+        WN_TRY(want_string(r, key, json_array_get(v, i), 200, &c->text[c->n_text++]));
+    return WINNOW_OK;
+}
+static enum winnow_status columns_join(struct reader *r, const char *key, const json_t *v)
+{
+    return want_string(r, key, v, 16, &r->job->columns.join);
+}
+static enum winnow_status columns_pair(struct reader *r, const char *key, const json_t *v)
+{
+    return want_string(r, key, v, 200, &r->job->columns.pair);
+}
+static enum winnow_status columns_label(struct reader *r, const char *key, const json_t *v)
+{
+    return want_string(r, key, v, 200, &r->job->columns.label);
+}
+static enum winnow_status key_columns(struct reader *r, const char *key, const json_t *v)
+{
+    static const struct key keys[] = { { "text", columns_text, false, true },
+                                       { "join", columns_join, false, true },
+                                       { "text_pair", columns_pair, false, true },
+                                       { "label", columns_label, false, true } };
+    return read_object(r, key, v, keys, WN_COUNT(keys));
+}
+
 static const struct key job_keys[] = {
     { "format", key_format, true, false },
     { "id", key_id, true, false },
@@ -266,6 +301,7 @@ static const struct key job_keys[] = {
     { "epochs", key_epochs, false, true },
     { "min_accuracy", key_min_accuracy, false, true },
     { "training", key_training, false, true },
+    { "columns", key_columns, false, true },
 };
 
 static enum winnow_status unknown_key(struct reader *r, const char *key, const struct key *keys, size_t n_keys)

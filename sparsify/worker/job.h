@@ -4,6 +4,7 @@
 
 #include "base/arena.h"
 #include "base/base.h"
+#include "sparsify/data/columns.h"
 
 /** An uploaded file. */
 struct wn_job_data {
@@ -36,6 +37,7 @@ struct wn_job {
     double epochs;       /* NAN: not given */
     double min_accuracy; /* NAN: not given */
     struct wn_job_training training;
+    struct wn_columns columns; /* of texts */
 };
 
 /** Parse; unknown keys and wrong values are errors "FILE:LINE: KEY: …". `dir` is copied.

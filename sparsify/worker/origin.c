@@ -47,7 +47,7 @@ enum winnow_status wn_origin_pipeline(const char *dir, const struct wn_graph *g,
         io[n_in + i] = pipe_io(g, g->outputs.at[i]);
     enum winnow_status status = wn_pipeline_open(dir, io, (unsigned)n_in, io + n_in, (unsigned)n_out, ret, err);
     if (status == WINNOW_E_NOT_FOUND)
-        return wn_fail(err, status, "the base has no pipeline.yaml, which says what a picture becomes");
+        return wn_fail(err, status, "the base has no pipeline.yaml, which says what a picture or a text becomes");
     return status;
 }
 
@@ -73,9 +73,6 @@ static enum winnow_status look_at_nodes(struct wn_origin *o, struct winnow_err *
 static enum winnow_status look_at_row(struct wn_origin *o, struct winnow_err *err)
 {
     const struct wn_pipe_io *row = wn_pipeline_row(o->pipeline, NULL);
-    if (!row)
-        return wn_fail(err, WINNOW_E_UNSUPPORTED, "the base is for %s, which cannot be trained",
-                       wn_pipeline_task_name(o->pipeline));
     if (row->dtype != WN_PIPE_F32)
         return wn_fail(err, WINNOW_E_UNSUPPORTED, "the base takes u8 pictures: only f32 inputs can be trained");
     /* (C, H, W) or (H, W, C); C is 1 or 3 */
@@ -84,6 +81,15 @@ static enum winnow_status look_at_row(struct wn_origin *o, struct winnow_err *er
     o->h = (unsigned)row->shape[nhwc ? 0 : 1];
     o->w = (unsigned)row->shape[nhwc ? 1 : 2];
     o->side = WN_MAX(o->h, o->w);
+    return WINNOW_OK;
+}
+
+static enum winnow_status look_at_task(struct wn_origin *o, struct winnow_err *err)
+{
+    if (wn_pipeline_task(o->pipeline) == WN_PIPE_EMBEDDINGS)
+        return wn_fail(err, WINNOW_E_UNSUPPORTED, "the base makes embeddings: only classifiers can be trained");
+    if (wn_pipeline_task(o->pipeline) == WN_PIPE_IMAGES)
+        WN_TRY(look_at_row(o, err));
     const struct wn_type *t = &o->graph.values.at[o->graph.outputs.at[wn_pipeline_model_output(o->pipeline)]].type;
     int64_t classes = 1;
     for (int d = 1; d < t->rank; d++)
@@ -111,7 +117,7 @@ enum winnow_status wn_origin_open(const char *dir, struct wn_origin *ret, struct
     if (status == WINNOW_OK)
         status = wn_origin_pipeline(dir, &o.graph, &o.pipeline, err);
     if (status == WINNOW_OK)
-        status = look_at_row(&o, err);
+        status = look_at_task(&o, err);
     if (status == WINNOW_OK)
         *ret = o;
     else

@@ -12,8 +12,8 @@ struct wn_origin {
     bool has_conv, has_bn;
     struct wn_pipeline *pipeline;
     unsigned classes; /* of the model's scores; 0: not known */
-    unsigned side;    /* larger side of the model's input */
-    unsigned h, w, c; /* of a row */
+    unsigned side;    /* larger side of the model's input; 0 for texts */
+    unsigned h, w, c; /* of a row of pixels; 0 for texts */
 };
 
 /** Read `dir`/master.onnx, else `dir`/model.onnx, and `dir`/pipeline.yaml.
