@@ -83,10 +83,11 @@ static void *field(struct wn_config *cfg, const struct wn_setting *s)
     return (char *)cfg + s->offset;
 }
 
-/* A path from where the file lies; absolute ones and "" as they are. NULL when out of memory. */
+/* A path from where the file lies; absolute ones, credentials and "" as they are. NULL when out of memory. */
 static const char *place_path(struct target *t, const char *path)
 {
-    if (path[0] == '/' || !path[0] || !t->dir[0])
+    if (path[0] == '/' || !path[0] || !t->dir[0] ||
+        strncmp(path, WN_CONFIG_CREDENTIAL, sizeof WN_CONFIG_CREDENTIAL - 1) == 0)
         return wn_arena_strndup(&t->cfg->arena, path, strlen(path));
     return wn_arena_printf(&t->cfg->arena, "%s/%s", t->dir, path);
 }
@@ -101,7 +102,7 @@ static bool set_string(struct target *t, const char *text, const char **ret)
     for (const char *p = text; *p; p++)
         if ((unsigned char)*p < 0x20 || *p == 0x7f)
             return wrong(t, "a control character");
-    if ((type == WN_SETTING_PATH || type == WN_SETTING_PATHS) && !*text)
+    if ((type == WN_SETTING_PATH || type == WN_SETTING_PATHS) && !*text && *t->s->def)
         return wrong(t, "an empty path");
     if (type == WN_SETTING_ADDRESSES && !wn_value_address(text, &why))
         return wrong(t, "'%.60s' is not an address: %s", text, why);
@@ -369,6 +370,21 @@ static enum winnow_status check_auth(const struct loader *l)
     return WINNOW_OK;
 }
 
+static enum winnow_status check_tls(const struct loader *l)
+{
+    const struct wn_config *cfg = l->cfg;
+    const struct wn_yaml_node *server = wn_yaml_get(l->doc->root, "server"), *tls = wn_yaml_get(l->doc->root, "tls");
+    if (*cfg->tls.certificate)
+        return WINNOW_OK;
+    if (cfg->server.tls == WN_SERVER_TLS_REQUIRED)
+        return wn_yaml_fail(l->doc, wn_yaml_get(server, "tls"), l->err, WINNOW_E_MALFORMED,
+                            "server.tls: required, but there is no tls.certificate");
+    if (*cfg->tls.key)
+        return wn_yaml_fail(l->doc, wn_yaml_get(tls, "key"), l->err, WINNOW_E_MALFORMED,
+                            "tls.key: there is no tls.certificate");
+    return WINNOW_OK;
+}
+
 static enum winnow_status load_doc(const struct loader *l)
 {
     const struct wn_yaml_node *root = l->doc->root;
@@ -377,7 +393,8 @@ static enum winnow_status load_doc(const struct loader *l)
                             wn_yaml_kind_name(root->kind));
     for (size_t i = 0; i < root->n; i++)
         WN_TRY(load_section(l, root->key[i], root->item[i]));
-    return check_auth(l);
+    WN_TRY(check_auth(l));
+    return check_tls(l);
 }
 
 static enum winnow_status load(struct wn_yaml *doc, struct wn_config *ret, struct winnow_err *err)

@@ -38,6 +38,7 @@ typedef struct wn_config_list wn_setting_ADDRESSES;
 
 /* Choices, in the order of settings.def. */
 enum { WN_AUTH_LOOPBACK, WN_AUTH_NONE };
+enum { WN_SERVER_TLS_OPTIONAL, WN_SERVER_TLS_REQUIRED, WN_SERVER_TLS_OFF }; /* = enum wn_tls_mode of net.h */
 enum { WN_ANCHOR_REFUSE, WN_ANCHOR_EVAL_ROWS };
 enum {
     WN_CONFIG_LEVEL_ERROR,
@@ -66,6 +67,9 @@ struct wn_config {
 #undef END
     struct wn_arena arena; /* strings and lists */
 };
+
+/** A path that begins with this names a credential, not a file: the rest is its name in $CREDENTIALS_DIRECTORY. */
+#define WN_CONFIG_CREDENTIAL "credential:"
 
 /** One line of settings.def. */
 struct wn_setting {

@@ -31,7 +31,7 @@ static void put_default(FILE *to, const struct wn_setting *s)
 {
     if (is_list(s))
         fprintf(to, "[%s]", s->def);
-    else if (s->type == WN_SETTING_STRING && !*s->def)
+    else if ((s->type == WN_SETTING_STRING || s->type == WN_SETTING_PATH) && !*s->def)
         fputs("\"\"", to);
     else
         fputs(s->def, to);

@@ -70,6 +70,11 @@ static void config_free(struct wn_config *cfg)
     free(cfg);
 }
 
+static void config_freep(struct wn_config **cfg)
+{
+    config_free(*cfg);
+}
+
 static int print_config(const struct wn_config *cfg)
 {
     size_t n;
@@ -99,7 +104,49 @@ static struct wn_net_opts net_opts(const struct wn_config *cfg)
         .body_timeout_us = cfg->server.body_timeout,
         .write_timeout_us = cfg->server.write_timeout,
         .idle_timeout_us = cfg->server.idle_timeout,
+        .handshake_timeout_us = cfg->tls.handshake_timeout,
+        .max_handshakes = (unsigned)cfg->tls.max_handshakes,
     };
+}
+
+/** A file's name from a setting: "credential:NAME" is what systemd put into $CREDENTIALS_DIRECTORY. malloc'ed. */
+static enum winnow_status secret_path(const char *setting, const char *value, char **ret, struct winnow_err *err)
+{
+    const size_t n = sizeof WN_CONFIG_CREDENTIAL - 1;
+    const char *folder = getenv("CREDENTIALS_DIRECTORY");
+    bool credential = strncmp(value, WN_CONFIG_CREDENTIAL, n) == 0;
+    if (credential && (!value[n] || strchr(value + n, '/') || !folder))
+        return wn_fail(err, WINNOW_E_NOT_FOUND, "%s: '%s': %s", setting, value,
+                       folder ? "not the name of a credential" : "systemd hands no credentials to this process");
+    *ret = credential ? wn_asprintf("%s/%s", folder, value + n) : wn_strdup(value);
+    return *ret ? WINNOW_OK : wn_fail(err, WINNOW_E_NOMEM, "%s", setting);
+}
+
+/** The certificate of the settings; NULL where there is none. */
+static enum winnow_status read_tls(const struct wn_config *cfg, struct wn_tls **ret, struct winnow_err *err)
+{
+    WN_CLEANUP(wn_freep) char *certificate = NULL, *key = NULL;
+    if (!*cfg->tls.certificate || cfg->server.tls == WN_SERVER_TLS_OFF)
+        return WINNOW_OK;
+    WN_TRY(secret_path("tls.certificate", cfg->tls.certificate, &certificate, err));
+    WN_TRY(secret_path("tls.key", cfg->tls.key, &key, err));
+    return wn_tls_new(certificate, key, ret, err);
+}
+
+/** New connections find `tls` (NULL: clear text only). */
+static enum winnow_status use_tls(struct daemon *d, const struct wn_config *cfg, struct wn_tls *tls,
+                                  struct winnow_err *err)
+{
+    WN_TRY(wn_net_set_tls(d->net, tls, (enum wn_tls_mode)cfg->server.tls, err));
+    wn_api_set_certificate_end(d->api, tls ? wn_tls_expires(tls) : 0);
+    if (tls)
+        wn_notice("certificate", "file=%s expires_s=%lld", cfg->tls.certificate, (long long)wn_tls_expires(tls));
+    return WINNOW_OK;
+}
+
+static void tls_unrefp(struct wn_tls **tls)
+{
+    wn_tls_unref(*tls);
 }
 
 static void configure_log(const struct wn_config *cfg)
@@ -128,20 +175,8 @@ static size_t setting_size(enum wn_setting_type type)
     return 0;
 }
 
-/** SIGHUP. What may change does; what needs a restart keeps its value and is named. A bad file changes nothing. */
-static void reload(struct daemon *d)
+static void keep_what_needs_restart(struct daemon *d, struct wn_config *cfg, size_t *ret_n)
 {
-    struct timespec now;
-    struct winnow_err err = { 0 };
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%llu",
-               (unsigned long long)now.tv_sec * 1000000u + (unsigned long long)now.tv_nsec / 1000u);
-    struct wn_config *cfg = config_read(d->config_path, &err);
-    if (!cfg) {
-        wn_error("reload_failed", "error=%s settings=unchanged", err.msg);
-        sd_notifyf(0, "READY=1\nSTATUS=reload failed, old settings stay: %s", err.msg);
-        return;
-    }
     const struct wn_setting *diff[256];
     size_t n = WN_MIN(wn_config_diff(d->cfg, cfg, diff, WN_COUNT(diff)), WN_COUNT(diff));
     for (size_t i = 0; i < n; i++) {
@@ -154,6 +189,19 @@ static void reload(struct daemon *d)
         wn_warning("setting_needs_restart", "name=%s.%s value=%s", diff[i]->section, diff[i]->key, value);
         memcpy((char *)cfg + diff[i]->offset, (const char *)d->boot + diff[i]->offset, setting_size(diff[i]->type));
     }
+    *ret_n = n;
+}
+
+/** Read settings and secrets again and put them in force: all or, on an error, none. */
+static enum winnow_status reload_all(struct daemon *d, size_t *ret_changed, struct winnow_err *err)
+{
+    WN_CLEANUP(tls_unrefp) struct wn_tls *tls = NULL;
+    WN_CLEANUP(config_freep) struct wn_config *cfg = config_read(d->config_path, err);
+    if (!cfg)
+        return err->status;
+    WN_TRY(read_tls(cfg, &tls, err));
+    WN_TRY(use_tls(d, cfg, tls, err));
+    keep_what_needs_restart(d, cfg, ret_changed);
     configure_log(cfg);
     struct wn_net_opts opts = net_opts(cfg);
     wn_net_configure(d->net, &opts);
@@ -163,8 +211,26 @@ static void reload(struct daemon *d)
         wn_jobs_reconfigure(d->jobs, cfg);
     if (d->cfg != d->boot)
         config_free(d->cfg);
-    d->cfg = cfg;
-    wn_notice("reloaded", "changed=%zu", n);
+    d->cfg = WN_TAKE(cfg);
+    return WINNOW_OK;
+}
+
+/** SIGHUP. What may change does; what needs a restart keeps its value and is named. A bad file, of settings or of
+ *  secrets, changes nothing. */
+static void reload(struct daemon *d)
+{
+    struct timespec now;
+    struct winnow_err err = { 0 };
+    size_t changed = 0;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%llu",
+               (unsigned long long)now.tv_sec * 1000000u + (unsigned long long)now.tv_nsec / 1000u);
+    if (reload_all(d, &changed, &err) != WINNOW_OK) {
+        wn_error("reload_failed", "error=%s settings=unchanged", err.msg);
+        sd_notifyf(0, "READY=1\nSTATUS=reload failed, old settings stay: %s", err.msg);
+        return;
+    }
+    wn_notice("reloaded", "changed=%zu", changed);
     sd_notify(0, "READY=1\nSTATUS=reloaded");
     d->status[0] = '\0';
 }
@@ -238,10 +304,13 @@ static enum winnow_status start_jobs(struct daemon *d, struct winnow_err *err)
 static enum winnow_status start(struct daemon *d, struct winnow_err *err)
 {
     struct wn_net_opts opts = net_opts(d->cfg);
+    WN_CLEANUP(tls_unrefp) struct wn_tls *tls = NULL;
+    WN_TRY(read_tls(d->cfg, &tls, err));
     WN_TRY(wn_serve_new(d->cfg, &d->serve, err));
     WN_TRY(wn_api_new(d->cfg, d->serve, &d->api, err));
     WN_TRY(start_jobs(d, err));
     WN_TRY(wn_net_new(&opts, wn_api_handler(d->api), &d->net, err));
+    WN_TRY(use_tls(d, d->cfg, tls, err));
     wn_api_set_net(d->api, d->net);
     wn_api_set_ready(d->api, true);
     return listen_all(d, err);

@@ -29,7 +29,8 @@ LIBS_engine   := -lprotobuf-c -lm
 LIBS_pipeline := -lturbojpeg -lspng -lm
 LIBS_config   :=
 LIBS_sparsify := -ldnnl -lgomp -lseccomp -lmuparser -lz
-LIBS_daemon   := -levent -levent_pthreads $(call pkg-libs,libnghttp2) -lsqlite3 -lsystemd -luuid -lprotobuf-c -lz
+LIBS_daemon   := -levent -levent_openssl -levent_pthreads -lssl -lcrypto $(call pkg-libs,libnghttp2) -lsqlite3 -lsystemd \
+                 -luuid -lprotobuf-c -lz
 LIBS_cli      := $(call pkg-libs,libcurl)
 
 obj = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))

@@ -14,3 +14,8 @@ $(BUILD)/tests/serve_stress: $(call obj,tests/daemon/serve_stress.c tests/unit/d
 	@mkdir -p $(@D)
 	$(call link,$(filter %.o,$^),pipeline config engine base)
 tests-build: $(BUILD)/tests/serve_stress
+
+.PHONY: check-h2spec
+## check-h2spec   HTTP/2 judged by h2spec, in clear text and under TLS (needs Go)
+check-h2spec: $(BUILD)/tests/net_server
+	@BUILD='$(BUILD)' python3 tests/daemon/h2spec.py

@@ -249,10 +249,10 @@ static void log_access(struct wn_req *req, int status)
     wn_api_count(req->api, status);
     if (!atomic_load(&req->api->log_access) && !wn_log_area("access"))
         return;
-    wn_info("request", "peer=%s protocol=%s method=%s path=%s status=%d bytes=%llu us=%llu generation=%s",
-            wn_exchange_peer(x), wn_exchange_protocol(x), wn_exchange_method(x), wn_exchange_path(x), status,
-            (unsigned long long)wn_exchange_sent(x), (unsigned long long)((wn_now_ns() - req->start_ns) / 1000),
-            req->made.generation);
+    wn_info("request", "peer=%s protocol=%s tls=%s method=%s path=%s status=%d bytes=%llu us=%llu generation=%s",
+            wn_exchange_peer(x), wn_exchange_protocol(x), wn_exchange_tls(x) ? wn_exchange_tls(x) : "-",
+            wn_exchange_method(x), wn_exchange_path(x), status, (unsigned long long)wn_exchange_sent(x),
+            (unsigned long long)((wn_now_ns() - req->start_ns) / 1000), req->made.generation);
 }
 
 static void on_done(struct wn_exchange *x, void *arg)
@@ -426,6 +426,11 @@ const struct wn_handler *wn_api_handler(struct wn_api *api)
 void wn_api_set_net(struct wn_api *api, struct wn_net *net)
 {
     atomic_store(&api->net, net);
+}
+
+void wn_api_set_certificate_end(struct wn_api *api, int64_t end_s)
+{
+    atomic_store(&api->certificate_end_s, end_s);
 }
 
 void wn_api_set_ready(struct wn_api *api, bool ready)

@@ -107,6 +107,8 @@ void wn_api_free(struct wn_api *api);
 const struct wn_handler *wn_api_handler(struct wn_api *api);
 /** The net, once it is there: /metrics tells its counters. */
 void wn_api_set_net(struct wn_api *api, struct wn_net *net);
+/** When the server's certificate ends, seconds since 1970, 0 without one: for /metrics. */
+void wn_api_set_certificate_end(struct wn_api *api, int64_t end_s);
 /** Settings after a reload; copied. */
 void wn_api_reconfigure(struct wn_api *api, const struct wn_config *cfg);
 /** Whether /v2/health/ready may say so (false on the way down). */

@@ -29,6 +29,7 @@ struct wn_api {
     struct wn_coding_budget inflated; /* decoded bodies, all together */
     atomic_ullong answered[6];        /* by first digit of the status: answered[2] are the 2xx; [0]: client gone */
     uint64_t start_s;
+    _Atomic int64_t certificate_end_s; /* 0: none */
     struct wn_api_metrics metrics[4];
     unsigned n_metrics;
 

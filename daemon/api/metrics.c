@@ -156,6 +156,21 @@ static void net_metrics(struct wn_buf *to, struct wn_net *net)
     plain(to, "winnow_limits_hit_total", "counter", "Requests or connections ended at a limit.", s.limits_hit);
     plain(to, "winnow_bytes_received_total", "counter", "Bytes received.", s.bytes_in);
     plain(to, "winnow_bytes_sent_total", "counter", "Bytes sent.", s.bytes_out);
+    family(to, "winnow_tls_handshakes_total", "counter", "TLS handshakes completed: in full by version, or resumed.");
+    wn_buf_printf(to, "winnow_tls_handshakes_total{kind=\"TLSv1.2\"} %" PRIu64 "\n", s.tls_12);
+    wn_buf_printf(to, "winnow_tls_handshakes_total{kind=\"TLSv1.3\"} %" PRIu64 "\n", s.tls_13);
+    wn_buf_printf(to, "winnow_tls_handshakes_total{kind=\"resumed\"} %" PRIu64 "\n", s.tls_resumed);
+    plain(to, "winnow_tls_handshakes_failed_total", "counter", "TLS handshakes that were not completed.", s.tls_failed);
+    plain(to, "winnow_tls_handshakes_open", "gauge", "TLS handshakes under way.", s.tls_handshakes_open);
+}
+
+static void certificate_metrics(struct wn_buf *to, struct wn_api *api)
+{
+    int64_t end = atomic_load(&api->certificate_end_s);
+    if (!end)
+        return;
+    family(to, "winnow_tls_certificate_end_seconds", "gauge", "When the certificate ends, seconds since 1970.");
+    wn_buf_printf(to, "winnow_tls_certificate_end_seconds %" PRId64 "\n", end);
 }
 
 static void answer_metrics(struct wn_buf *to, struct wn_api *api)
@@ -185,6 +200,7 @@ void wn_get_metrics(struct wn_req *req)
     index_metrics(&to, req->api->serve);
     if (net)
         net_metrics(&to, net);
+    certificate_metrics(&to, req->api);
     for (unsigned i = 0; i < req->api->n_metrics; i++)
         req->api->metrics[i].write(&to, req->api->metrics[i].arg);
     wn_reply_buf(req, 200, "text/plain; version=0.0.4; charset=utf-8", &to);

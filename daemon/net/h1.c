@@ -260,11 +260,14 @@ static int set_target(struct wn_h1 *h1)
 {
     const char *url = h1->url ? h1->url : "";
     size_t n = h1->url_n;
-    if (n > 7 && strncasecmp(url, "http://", 7) == 0) {
-        const char *end = url + n, *p = url + 7;
+    size_t scheme = n > 7 && strncasecmp(url, "http://", 7) == 0    ? 7
+                    : n > 8 && strncasecmp(url, "https://", 8) == 0 ? 8
+                                                                    : 0;
+    if (scheme) {
+        const char *end = url + n, *p = url + scheme;
         while (p < end && *p != '/' && *p != '?')
             p++;
-        if (p == url + 7)
+        if (p == url + scheme)
             return 400;
         n = (size_t)(end - p);
         url = n ? p : "/";
@@ -297,6 +300,15 @@ static int parse_head(struct wn_h1 *h1, const char *p, size_t n)
     return h1->parser.method == HTTP_CONNECT ? 405 : 0;
 }
 
+/* Does the request line end in a version of HTTP, whichever? */
+static bool names_http(const char *p, size_t n)
+{
+    const char *end = memchr(p, '\r', n), *word = end ? end : p + n;
+    while (word > p && word[-1] != ' ' && word[-1] != '\t')
+        word--;
+    return (end ? end : p + n) - word >= 5 && strncasecmp(word, "HTTP/", 5) == 0;
+}
+
 /* Drop the empty line that a scan found before a request line. */
 static bool skip_empty_line(struct wn_h1 *h1, struct evbuffer *in)
 {
@@ -319,6 +331,12 @@ static const char *refusal_text(int status)
 static void begin_request(struct wn_conn *conn, const char *p, size_t n)
 {
     struct wn_h1 *h1 = conn->h1;
+    if (!h1->n_requests && !names_http(p, n)) { /* another protocol's first line: it could not read an answer */
+        wn_count(&conn->loop->counters.errors, 1);
+        wn_conn_blame(conn, "does not speak HTTP");
+        wn_conn_kill(conn);
+        return;
+    }
     h1->x = wn_exchange_new(conn, ++h1->n_requests);
     if (!h1->x) {
         refuse(conn, 503, refusal_text(503));
@@ -486,7 +504,7 @@ static void take_closing(struct wn_conn *conn)
     if (h1->linger)
         wn_conn_linger(conn);
     else
-        wn_conn_kill(conn);
+        wn_conn_finish(conn);
 }
 
 static void drained(struct wn_conn *conn)
@@ -719,7 +737,7 @@ static uint64_t h1_check(struct wn_conn *conn, uint64_t now)
         wn_count(&conn->loop->counters.limits, 1);
         refuse(conn, 408, "request head not complete in time");
     } else {
-        wn_conn_kill(conn);
+        wn_conn_finish(conn);
     }
     return WN_NEVER;
 }
@@ -728,7 +746,7 @@ static void h1_drain(struct wn_conn *conn)
 {
     struct wn_h1 *h1 = conn->h1;
     if (!h1 || (h1->state == H1_HEAD && !evbuffer_get_length(wn_conn_in(conn))))
-        wn_conn_kill(conn);
+        wn_conn_finish(conn);
     else
         h1->close = true; /* after the response that is due, even if its head did not say so */
 }

@@ -28,7 +28,8 @@ enum {
     BIG_DATA = 1024,      /* bytes in a DATA frame that make it earn one more */
     HEAD_HARD_FACTOR = 4, /* header bytes over the limit by this much end the connection */
     EARLY_RESET_MS = 200, /* between an early response and the reset of its stream */
-    DRAIN_RTT_MS = 1000,  /* wait for the PING's answer before the final GOAWAY */
+    SKIPPED = 8,
+    DRAIN_RTT_MS = 1000, /* wait for the PING's answer before the final GOAWAY */
 };
 static const uint8_t drain_ping[8] = { 'w', 'n', 'd', 'r', 'a', 'i', 'n', '1' };
 
@@ -43,6 +44,11 @@ struct wn_h2 {
     bool pinged;       /* after it */
     bool goaway;       /* the final one is submitted */
     unsigned n_want_drain;
+    uint32_t last_id; /* of the streams the peer opened */
+    struct {
+        uint32_t from, to;
+    } skipped[SKIPPED]; /* ids it left out, newest over oldest: opening one now is an error */
+    unsigned n_skipped;
 };
 
 static struct wn_exchange *stream_of(nghttp2_session *session, int32_t stream_id)
@@ -83,6 +89,25 @@ static bool glitch(struct wn_conn *conn)
 }
 
 /* ---- frames in: nghttp2's callbacks ---- */
+/* A stream's id must exceed those of all before it (RFC 9113, 5.1.1). nghttp2 lets HEADERS for an id below pass,
+ * because it may belong to a stream that we reset; here it is known whether such a stream ever was. */
+static bool id_goes_back(struct wn_h2 *h2, uint32_t id)
+{
+    if (id > h2->last_id) {
+        if (id > h2->last_id + 2 && (id & 1)) {
+            unsigned at = h2->n_skipped++ % SKIPPED;
+            h2->skipped[at].from = h2->last_id + 1;
+            h2->skipped[at].to = id - 1;
+        }
+        h2->last_id = id;
+        return false;
+    }
+    for (unsigned i = 0; i < WN_MIN(h2->n_skipped, (unsigned)SKIPPED); i++)
+        if (id >= h2->skipped[i].from && id <= h2->skipped[i].to && id % 2)
+            return true;
+    return false;
+}
+
 static int on_begin_frame(nghttp2_session *session, const nghttp2_frame_hd *hd, void *arg)
 {
     struct wn_conn *conn = arg;
@@ -91,7 +116,14 @@ static int on_begin_frame(nghttp2_session *session, const nghttp2_frame_hd *hd, 
         conn->h2->head_ns = 0;
     switch (hd->type) {
     case NGHTTP2_HEADERS:
-    case NGHTTP2_CONTINUATION: /* nghttp2 counts these */
+        if (id_goes_back(conn->h2, (uint32_t)hd->stream_id)) {
+            wn_count(&conn->loop->counters.errors, 1);
+            wn_conn_blame(conn, "stream id below an earlier one");
+            nghttp2_session_terminate_session(session, NGHTTP2_PROTOCOL_ERROR);
+        }
+        cost = false;
+        break;
+    case NGHTTP2_CONTINUATION: /* nghttp2 counts these, and HEADERS */
         cost = false;
         break;
     case NGHTTP2_DATA:
@@ -435,7 +467,6 @@ static nghttp2_option *options(void)
     if (nghttp2_option_new(&o) != 0)
         return NULL;
     nghttp2_option_set_no_auto_window_update(o, 1);
-    nghttp2_option_set_no_closed_streams(o, 1);
     nghttp2_option_set_max_settings(o, 32);
     nghttp2_option_set_max_outbound_ack(o, 1000);
     nghttp2_option_set_stream_reset_rate_limit(o, 1000, 33);
@@ -451,7 +482,6 @@ static bool greet(struct wn_conn *conn)
         { NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, o->max_streams },
         { NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, STREAM_WINDOW },
         { NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE, list },
-        { NGHTTP2_SETTINGS_NO_RFC7540_PRIORITIES, 1 },
     };
     return nghttp2_submit_settings(conn->h2->session, NGHTTP2_FLAG_NONE, settings, WN_COUNT(settings)) == 0 &&
            nghttp2_session_set_local_window_size(conn->h2->session, NGHTTP2_FLAG_NONE, 0, CONN_WINDOW) == 0;

@@ -39,6 +39,7 @@ struct wn_pace {
 
 struct wn_counters {
     atomic_uint_fast64_t open, total, refused, xs_open, xs_total, xs_gone, errors, limits, in, out;
+    atomic_uint_fast64_t tls_open, tls_12, tls_13, tls_resumed, tls_failed;
 };
 static inline void wn_count(atomic_uint_fast64_t *c, uint64_t n)
 {
@@ -75,6 +76,11 @@ struct wn_loop {
     uint64_t serial;
     size_t n_conns;
     struct wn_conn *dirty, **dirty_end;
+    /* what new connections find, and those that are in their handshake, oldest first */
+    struct wn_tls *tls;
+    enum wn_tls_mode tls_mode;
+    struct wn_conn *shaking, *shaking_last;
+    unsigned n_shaking;
     /* drain */
     struct wn_msg drain_msg;
     bool draining, drained;
@@ -144,9 +150,12 @@ struct wn_conn {
 #define WN_CONN_MAGIC 0x1c0224d7u
     uint64_t id;
     struct wn_loop *loop;
-    struct bufferevent *bev;
+    struct bufferevent *bev; /* NULL: the first byte has not told TLS from clear text */
     int fd;
     const struct wn_proto *proto; /* NULL: still sniffing */
+    struct event aux_ev;          /* the first byte; then: the end of a TLS peer's bytes, once they are in the input */
+    struct wn_conn *shaking_prev, *shaking_next;
+    bool tls, shaking;
     union {
         struct wn_h1 *h1;
         struct wn_h2 *h2;
@@ -266,6 +275,8 @@ void wn_conn_blame(struct wn_conn *conn, const char *why);
 void wn_conn_dirty(struct wn_conn *conn);
 /** Close at the next settle, with nothing more sent. */
 void wn_conn_kill(struct wn_conn *conn);
+/** The same where all was sent that there was to send: a TLS peer is told that this is the end. */
+void wn_conn_finish(struct wn_conn *conn);
 void wn_conn_free(struct wn_conn *conn);
 void wn_conn_send(struct wn_conn *conn, const void *p, size_t n);
 /** Takes `bytes` over. */

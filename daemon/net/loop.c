@@ -320,6 +320,7 @@ void wn_loop_done(struct wn_loop *loop)
     free(loop->slot);
     free(loop->free_slot);
     free(loop->reserve);
+    wn_tls_unref(loop->tls);
     wn_vec_done(&loop->text);
     loop->magic = 0;
 }

@@ -3,7 +3,7 @@
  * DESIGN  Loop 0 accepts and deals sockets round-robin: a socket unit passes one listening fd, and this libevent has no
  *         exclusive wake-ups. Out of file descriptors, the spare one is given up to accept and drop a connection (the
  *         peer learns at once), then accepting rests for a while: no spinning. */
-#include "daemon/net/internal.h"
+#include "daemon/net/tls.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -40,6 +40,8 @@ struct wn_net_opts wn_net_opts_fill(const struct wn_net_opts *opts)
     o.body_timeout_us = or_default(o.body_timeout_us, 30000000);
     o.write_timeout_us = or_default(o.write_timeout_us, 30000000);
     o.idle_timeout_us = or_default(o.idle_timeout_us, 300000000);
+    o.handshake_timeout_us = or_default(o.handshake_timeout_us, 10000000);
+    o.max_handshakes = (unsigned)or_default(o.max_handshakes, 1000);
     return o;
 }
 
@@ -393,6 +395,48 @@ void wn_net_configure(struct wn_net *net, const struct wn_net_opts *opts)
     }
 }
 
+struct tls_msg {
+    struct wn_msg msg;
+    struct wn_tls *tls;
+    enum wn_tls_mode mode;
+};
+
+static void set_tls(struct wn_loop *loop, struct wn_msg *msg)
+{
+    struct tls_msg *m = WN_CONTAINER_OF(msg, struct tls_msg, msg);
+    wn_tls_unref(loop->tls);
+    loop->tls = m->tls;
+    loop->tls_mode = m->mode;
+    free(m);
+}
+
+enum winnow_status wn_net_set_tls(struct wn_net *net, struct wn_tls *tls, enum wn_tls_mode mode, struct winnow_err *err)
+{
+    WN_CHECK_MAGIC(net, WN_NET_MAGIC);
+    struct wn_msg *all = NULL;
+    for (unsigned i = 0; i < net->n_loops; i++) {
+        struct tls_msg *m = calloc(1, sizeof *m);
+        if (!m) {
+            while (all) {
+                m = WN_CONTAINER_OF(all, struct tls_msg, msg);
+                all = all->next;
+                free(m);
+            }
+            return wn_fail(err, WINNOW_E_NOMEM, "certificates");
+        }
+        m->msg = (struct wn_msg){ all, set_tls };
+        m->mode = tls ? mode : WN_TLS_OFF;
+        all = &m->msg;
+    }
+    for (unsigned i = 0; i < net->n_loops; i++) {
+        struct tls_msg *m = WN_CONTAINER_OF(all, struct tls_msg, msg);
+        all = all->next;
+        m->tls = wn_tls_ref(tls);
+        wn_loop_post(&net->loops[i], &m->msg);
+    }
+    return WINNOW_OK;
+}
+
 static void drain_loop(struct wn_loop *loop, struct wn_msg *msg)
 {
     struct wn_net *net = loop->net;
@@ -440,6 +484,11 @@ void wn_net_stats(struct wn_net *net, struct wn_net_stats *ret)
         ret->limits_hit += atomic_load_explicit(&c->limits, memory_order_relaxed);
         ret->bytes_in += atomic_load_explicit(&c->in, memory_order_relaxed);
         ret->bytes_out += atomic_load_explicit(&c->out, memory_order_relaxed);
+        ret->tls_handshakes_open += atomic_load_explicit(&c->tls_open, memory_order_relaxed);
+        ret->tls_12 += atomic_load_explicit(&c->tls_12, memory_order_relaxed);
+        ret->tls_13 += atomic_load_explicit(&c->tls_13, memory_order_relaxed);
+        ret->tls_resumed += atomic_load_explicit(&c->tls_resumed, memory_order_relaxed);
+        ret->tls_failed += atomic_load_explicit(&c->tls_failed, memory_order_relaxed);
     }
 }
 

@@ -70,17 +70,19 @@ struct wn_body_sink {
 
 /** Limits and timeouts; the config room fills it. 0 = the value named here. */
 struct wn_net_opts {
-    unsigned loops;             /* event loop threads; 0 = 1 per 2 CPUs, at least 1 */
-    unsigned max_connections;   /* 10 000 */
-    unsigned max_per_peer;      /* connections of one address (IPv6: one /64), 0 = no limit */
-    unsigned max_streams;       /* per connection, 128 */
-    size_t max_header_bytes;    /* 16 KiB, names + values */
-    unsigned max_headers;       /* 100 */
-    size_t max_buffered;        /* collected request bytes over all connections, 1 GiB */
-    uint64_t header_timeout_us; /* 10 s */
-    uint64_t body_timeout_us;   /* without progress (1 KiB/s), 30 s */
-    uint64_t write_timeout_us;  /* without progress (1 KiB/s), 30 s */
-    uint64_t idle_timeout_us;   /* 300 s */
+    unsigned loops;                /* event loop threads; 0 = 1 per 2 CPUs, at least 1 */
+    unsigned max_connections;      /* 10 000 */
+    unsigned max_per_peer;         /* connections of one address (IPv6: one /64), 0 = no limit */
+    unsigned max_streams;          /* per connection, 128 */
+    size_t max_header_bytes;       /* 16 KiB, names + values */
+    unsigned max_headers;          /* 100 */
+    size_t max_buffered;           /* collected request bytes over all connections, 1 GiB */
+    uint64_t header_timeout_us;    /* 10 s */
+    uint64_t body_timeout_us;      /* without progress (1 KiB/s), 30 s */
+    uint64_t write_timeout_us;     /* without progress (1 KiB/s), 30 s */
+    uint64_t idle_timeout_us;      /* 300 s */
+    uint64_t handshake_timeout_us; /* TLS, 10 s */
+    unsigned max_handshakes;       /* TLS handshakes under way; past it the oldest one is cut; 1000 */
 };
 
 /** Start loops (threads); nothing is accepted yet. */
@@ -93,6 +95,29 @@ WINNOW_MUST_USE enum winnow_status wn_net_listen(struct wn_net *net, const char 
 WINNOW_MUST_USE enum winnow_status wn_net_listen_fd(struct wn_net *net, int fd, struct winnow_err *err);
 /** Change limits of a running net (reload). Any thread. */
 void wn_net_configure(struct wn_net *net, const struct wn_net_opts *opts);
+
+/** A server's certificate and key, ready for use. Immutable, counted: connections keep the one they began with. */
+struct wn_tls;
+/** Read certificate chain and key, PEM; `key` may be NULL or "": it is in the certificate's file. The files are read
+ *  once.
+ *  @return E_NOT_FOUND, E_DENIED, E_TOO_LARGE, E_MALFORMED (no PEM, an encrypted key, a key of another certificate),
+ * E_IO, E_NOMEM; err names the file */
+WINNOW_MUST_USE enum winnow_status wn_tls_new(const char *certificate, const char *key, struct wn_tls **ret_tls,
+                                              struct winnow_err *err);
+/** NULL is fine. Any thread. */
+void wn_tls_unref(struct wn_tls *tls);
+/** When the certificate ends, seconds since 1970. */
+int64_t wn_tls_expires(const struct wn_tls *tls);
+/** Whether a listener speaks TLS. The first byte of a connection tells TLS from clear text. */
+enum wn_tls_mode {
+    WN_TLS_OPTIONAL, /* both */
+    WN_TLS_REQUIRED, /* clear text is told to use TLS, and closed */
+    WN_TLS_OFF,
+};
+/** What new connections find from now on; `tls` NULL is WN_TLS_OFF. Takes a reference of its own. Any thread.
+ *  @return E_NOMEM: nothing has changed */
+WINNOW_MUST_USE enum winnow_status wn_net_set_tls(struct wn_net *net, struct wn_tls *tls, enum wn_tls_mode mode,
+                                                  struct winnow_err *err);
 /** Graceful end: stop accepting, GOAWAY (shutdown notice, then last id) / Connection: close, finish exchanges, close;
  *  what is left after `grace_us` is cut. `done` (may be NULL) is called on a loop thread when the last connection is
  *  gone. Any thread. */
@@ -106,6 +131,8 @@ struct wn_net_stats {
     uint64_t connections_open, connections_total, connections_refused;
     uint64_t exchanges_open, exchanges_total, exchanges_gone;
     uint64_t protocol_errors, limits_hit, bytes_in, bytes_out;
+    uint64_t tls_handshakes_open;                     /* under way */
+    uint64_t tls_12, tls_13, tls_resumed, tls_failed; /* full handshakes by version; resumed; not completed */
 };
 void wn_net_stats(struct wn_net *net, struct wn_net_stats *ret);
 /** True when every loop thread has turned in the last `within_us`; for the watchdog. Any thread. */
@@ -138,6 +165,8 @@ const struct wn_header *wn_exchange_header(const struct wn_exchange *x, const ch
 const struct wn_header *wn_exchange_header_at(const struct wn_exchange *x, size_t i);
 /** "HTTP/1.1", "HTTP/2". */
 const char *wn_exchange_protocol(const struct wn_exchange *x);
+/** "TLSv1.3", "TLSv1.2", NULL in clear text. */
+const char *wn_exchange_tls(const struct wn_exchange *x);
 /** "127.0.0.1:53122". */
 const char *wn_exchange_peer(const struct wn_exchange *x);
 /** Content-Length, or -1 when it was not given. */

@@ -10,7 +10,8 @@
  *   POST /talk             each piece of the body comes back at once; the client may be silent
  *   GET  /stats            counters, one "name value" a line
  * Options: --loops N, --max-connections N, --max-per-peer N, --header-ms N, --body-ms N, --write-ms N, --idle-ms N,
- * --max-buffered N. Prints "port N". SIGTERM drains (2 s), prints "drained", and ends. */
+ * --max-buffered N, --max-handshakes N, --handshake-ms N; --tls FOLDER (cert.pem, key.pem) with --tls-mode
+ * optional|required; SIGHUP reads the two again. Prints "port N". SIGTERM drains (2 s), prints "drained", and ends. */
 #include <errno.h>
 #include <pthread.h>
 #include <semaphore.h>
@@ -223,16 +224,19 @@ static void stats(struct wn_exchange *x)
 {
     struct wn_net_stats s;
     wn_net_stats(net, &s);
-    char text[600];
+    char text[800];
     snprintf(text, sizeof text,
              "gone %llu\ndone %llu\norphaned %llu\nheads %llu\nconnections_open %llu\nconnections_total %llu\n"
              "connections_refused %llu\nexchanges_open %llu\nexchanges_gone %llu\nprotocol_errors %llu\n"
-             "limits_hit %llu\nalive %d\n",
+             "limits_hit %llu\nalive %d\n"
+             "tls_open %llu\ntls_12 %llu\ntls_13 %llu\ntls_resumed %llu\ntls_failed %llu\n",
              atomic_load(&n_gone), atomic_load(&n_done), atomic_load(&n_orphaned), atomic_load(&n_heads),
              (unsigned long long)s.connections_open, (unsigned long long)s.connections_total,
              (unsigned long long)s.connections_refused, (unsigned long long)s.exchanges_open,
              (unsigned long long)s.exchanges_gone, (unsigned long long)s.protocol_errors,
-             (unsigned long long)s.limits_hit, wn_net_alive(net, 5000000));
+             (unsigned long long)s.limits_hit, wn_net_alive(net, 5000000), (unsigned long long)s.tls_handshakes_open,
+             (unsigned long long)s.tls_12, (unsigned long long)s.tls_13, (unsigned long long)s.tls_resumed,
+             (unsigned long long)s.tls_failed);
     text_reply(x, 200, text);
 }
 
@@ -303,6 +307,26 @@ static void on_done(struct wn_exchange *x, void *arg)
 }
 
 /* ---- main ---- */
+static const char *tls_folder;
+static enum wn_tls_mode tls_mode = WN_TLS_OPTIONAL;
+
+/* The old pair stays where the new one cannot be used. */
+static bool load_tls(void)
+{
+    char cert[512], key[512];
+    struct winnow_err err;
+    struct wn_tls *tls = NULL;
+    if (!tls_folder)
+        return true;
+    snprintf(cert, sizeof cert, "%s/cert.pem", tls_folder);
+    snprintf(key, sizeof key, "%s/key.pem", tls_folder);
+    bool ok = wn_tls_new(cert, key, &tls, &err) == WINNOW_OK && wn_net_set_tls(net, tls, tls_mode, &err) == WINNOW_OK;
+    wn_tls_unref(tls);
+    printf("%s\n", ok ? "certificate loaded" : err.msg);
+    fflush(stdout);
+    return ok;
+}
+
 static bool option(const char *name, const char *value, struct wn_net_opts *o)
 {
     uint64_t n = strtoull(value, NULL, 10);
@@ -322,6 +346,14 @@ static bool option(const char *name, const char *value, struct wn_net_opts *o)
         o->write_timeout_us = n * 1000;
     else if (strcmp(name, "--idle-ms") == 0)
         o->idle_timeout_us = n * 1000;
+    else if (strcmp(name, "--handshake-ms") == 0)
+        o->handshake_timeout_us = n * 1000;
+    else if (strcmp(name, "--max-handshakes") == 0)
+        o->max_handshakes = (unsigned)n;
+    else if (strcmp(name, "--tls") == 0)
+        tls_folder = value;
+    else if (strcmp(name, "--tls-mode") == 0)
+        tls_mode = strcmp(value, "required") == 0 ? WN_TLS_REQUIRED : WN_TLS_OPTIONAL;
     else
         return false;
     return true;
@@ -351,13 +383,14 @@ int main(int argc, char **argv)
     sigemptyset(&set);
     sigaddset(&set, SIGTERM);
     sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGHUP);
     pthread_sigmask(SIG_BLOCK, &set, NULL);
     struct wn_handler handler = {
         .on_head = on_head, .on_end = on_end, .on_gone = on_gone, .on_done = on_done, .on_drain = on_drain
     };
-    struct winnow_err err;
+    struct winnow_err err = { .msg = "certificate" };
     uint16_t port;
-    if (wn_net_new(&opts, &handler, &net, &err) != WINNOW_OK ||
+    if (wn_net_new(&opts, &handler, &net, &err) != WINNOW_OK || !load_tls() ||
         wn_net_listen(net, "127.0.0.1:0", &port, &err) != WINNOW_OK) {
         fprintf(stderr, "net_server: %s\n", err.msg);
         return 1;
@@ -369,7 +402,8 @@ int main(int argc, char **argv)
     fflush(stdout);
 
     int sig;
-    sigwait(&set, &sig);
+    while (sigwait(&set, &sig) == 0 && sig == SIGHUP)
+        load_tls();
     sem_t drained;
     sem_init(&drained, 0, 0);
     wn_net_drain(net, 2000000, on_drained, &drained);
