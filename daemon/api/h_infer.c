@@ -308,7 +308,8 @@ static void submit(struct wn_req *req)
     if (wn_serve_submit(req->api->serve, &st->job, &err) != WINNOW_OK) {
         st->at = WRITING;
         wn_req_drop(req);
-        wn_reply_err(req, &err);
+        if (err.status != WINNOW_E_OVERLOAD || !req->parent || !wn_rpc_message_wait(req, submit))
+            wn_reply_err(req, &err);
     }
 }
 

@@ -58,6 +58,9 @@ void wn_req_take_body(struct wn_req *req);
 /** What wn_reply_rpc() and errors become for a message of a stream. */
 void wn_rpc_message_answer(struct wn_req *msg, struct wn_buf *frame, enum wn_coding coding);
 void wn_rpc_message_fail(struct wn_req *msg, int code, const char *text);
+/** No room for this message now: call `again` when something else of its stream was answered. False: nothing is under
+ *  way that would be. */
+WINNOW_MUST_USE bool wn_rpc_message_wait(struct wn_req *msg, wn_handle_fn *again);
 /** Write the head into the 5 bytes of room of a frame, and take it. */
 struct wn_bytes wn_rpc_frame(struct wn_buf *frame, enum wn_coding coding);
 

@@ -19,6 +19,7 @@ struct wn_rpc_message {
     size_t bytes;         /* as it came */
     struct wn_buf answer; /* 5 bytes of room, then the payload; empty: none */
     enum wn_coding coding;
+    wn_handle_fn *again; /* waits for room */
     bool done;
     int code; /* not 0: ends the stream */
     const char *text;
@@ -33,13 +34,14 @@ struct stream {
     size_t head_n, want;
     struct wn_inflated part; /* the message being collected */
     struct wn_rpc_message *first, **last;
-    unsigned n;   /* in the list */
+    unsigned n; /* in the list */
+    unsigned n_waiting;
     size_t bytes; /* of them */
     uint64_t n_messages;
     enum wn_coding coding; /* grpc-encoding of the request; UNKNOWN: one we lack */
     enum wn_coding answers;
     bool ended; /* by the client */
-    bool started, over, pumping;
+    bool started, over, pumping, resuming;
     struct wn_timer *tick, *deadline;
     void *own;
 };
@@ -60,7 +62,7 @@ static void drop(struct stream *st)
         wn_req_drop(m->req); /* and with it m */
     }
     st->last = &st->first;
-    st->n = 0;
+    st->n = st->n_waiting = 0;
     st->bytes = 0;
 }
 
@@ -175,6 +177,43 @@ static void settle(struct stream *st)
         wn_rpc_stream_end(st->req, 0, NULL);
 }
 
+/** Something of this stream was answered: what waited for room tries again. */
+static void resume(struct stream *st)
+{
+    struct wn_req *list[WN_RPC_IN_FLIGHT];
+    unsigned n = 0;
+    if (st->resuming || !st->n_waiting)
+        return;
+    st->resuming = true;
+    for (struct wn_rpc_message *m = st->first; m && n < WN_RPC_IN_FLIGHT; m = m->next)
+        if (m->again) {
+            wn_req_hold(m->req);
+            list[n++] = m->req;
+        }
+    for (unsigned i = 0; i < n; i++) {
+        wn_handle_fn *again = WN_TAKE(list[i]->message->again);
+        if (!st->over) {
+            st->n_waiting--;
+            again(list[i]);
+        }
+        wn_req_drop(list[i]);
+    }
+    st->resuming = false;
+}
+
+bool wn_rpc_message_wait(struct wn_req *msg, wn_handle_fn *again)
+{
+    struct stream *st = msg->parent->state;
+    bool others = false;
+    for (struct wn_rpc_message *m = st->first; m && !others; m = m->next)
+        others = m->req != msg && !m->done && !m->again;
+    if (!others)
+        return false;
+    msg->message->again = again;
+    st->n_waiting++;
+    return true;
+}
+
 /** Send what is answered, in order; then take more. */
 static void flush(struct stream *st)
 {
@@ -209,6 +248,8 @@ static void answered(struct wn_req *msg)
     msg->message->done = true;
     wn_req_hold(req);
     flush(st);
+    if (!st->over)
+        resume(st);
     wn_req_drop(req);
 }
 
@@ -244,7 +285,8 @@ void wn_rpc_message_done(struct wn_req *msg)
 /* ---- messages ---- */
 static bool accepts(const struct stream *st)
 {
-    return !st->over && st->n < WN_RPC_IN_FLIGHT && st->bytes < atomic_load(&st->req->api->max_body) && st->req->x &&
+    return !st->over && !st->n_waiting && st->n < WN_RPC_IN_FLIGHT &&
+           st->bytes < atomic_load(&st->req->api->max_body) && st->req->x &&
            wn_exchange_queued(st->req->x) <= WN_QUEUE_HIGH;
 }
 

@@ -5,6 +5,8 @@
  *
  * FLOW   A message is taken while fewer than WN_RPC_IN_FLIGHT are under way, they hold less than server.max_body, and
  * the peer takes what it is sent; what comes beyond stays in HTTP/2's window (1 MiB), which is not opened meanwhile.
+ *        A message that finds the model's queue full waits while others of its stream are under way: a stream is slowed
+ *        down, not refused, by what it sends itself.
  * END    When the client has ended its side and everything is answered; with an error that ops->fail does not make a
  *        message of; at grpc-timeout; when the server is on its way down and nothing is under way.
  * All on the loop. */
