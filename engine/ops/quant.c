@@ -168,8 +168,10 @@ enum winnow_status wn_run_dynamic_quantize(struct wn_run *run, struct winnow_err
     if (!(scale > 0))
         scale = 1;
     float zp = wn_rne_clamp(0 - lo / scale, 0, 255);
-    for (int64_t i = 0; i < n; i++)
-        ((uint8_t *)run->out[0].data)[i] = (uint8_t)(wn_rne_clamp(x[i] / scale, -zp, 255 - zp) + zp);
+    for (int64_t i = 0; i < n; i++) {
+        float f = x[i] / scale;
+        ((uint8_t *)run->out[0].data)[i] = (uint8_t)((isnan(f) ? 0 : wn_rne_clamp(f, -zp, 255 - zp)) + zp);
+    }
     if (run->n_out > 1 && run->out[1].data)
         *(float *)run->out[1].data = scale;
     if (run->n_out > 2 && run->out[2].data)

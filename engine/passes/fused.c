@@ -149,6 +149,12 @@ static enum winnow_status infer_qlinear(struct wn_infer *in, struct winnow_err *
     return WINNOW_OK;
 }
 
+static enum winnow_status infer_dlinear(struct wn_infer *in, struct winnow_err *err)
+{
+    infer_rows_by(in, WINNOW_F32);
+    return WINNOW_OK;
+}
+
 static enum winnow_status infer_u8(struct wn_infer *in, struct winnow_err *err)
 {
     in->out[0] = in->in[0];
@@ -379,6 +385,28 @@ static enum winnow_status run_qlinear(struct wn_run *run, struct winnow_err *err
     return WINNOW_OK;
 }
 
+static enum winnow_status run_dlinear(struct wn_run *run, struct winnow_err *err)
+{
+    const struct wn_fused_dyn *f = run->node->fused;
+    int64_t N = run->in[1]->dim[0], K = run->in[1]->dim[1], M = K ? wn_tensor_count(run->in[0]) / K : 0;
+    const struct wn_tensor *scale = input(run, 2), *zp = input(run, 3), *b = input(run, 4);
+    int32_t x_zp = zp ? *(const uint8_t *)zp->data : 0;
+    for (int64_t m = 0; m < M; m++)
+        for (int64_t o = 0; o < N; o++) {
+            const uint8_t *x = (const uint8_t *)run->in[0]->data + m * K;
+            const int8_t *w = (const int8_t *)run->in[1]->data + o * K;
+            int32_t w_zp = f->w_zp ? f->w_zp[o] : 0;
+            uint32_t acc = 0; /* wraps, as MatMulInteger does */
+            for (int64_t k = 0; k < K; k++)
+                acc += (uint32_t)((w[k] - w_zp) * (x[k] - x_zp));
+            float y = (float)(int32_t)acc * (scale ? *(const float *)scale->data * f->w_scale[o] : f->w_scale[o]);
+            if (b)
+                y += ((const float *)b->data)[o];
+            ((float *)run->out[0].data)[m * N + o] = clampf(y, f->lo, f->hi);
+        }
+    return WINNOW_OK;
+}
+
 static enum winnow_status run_qadd(struct wn_run *run, struct winnow_err *err)
 {
     const struct wn_fused_qelt *f = run->node->fused;
@@ -473,6 +501,7 @@ static const struct wn_op table[] = {
     { "wn", "Linear", 1, 2, 4, 1, 1, infer_flinear, run_flinear, NULL },
     { "wn", "QConv", 1, 2, 4, 1, 1, infer_qconv, run_qconv, NULL },
     { "wn", "QLinear", 1, 2, 4, 1, 1, infer_qlinear, run_qlinear, NULL },
+    { "wn", "DLinear", 1, 2, 5, 1, 1, infer_dlinear, run_dlinear, NULL },
     { "wn", "QAdd", 1, 2, 2, 1, 1, infer_u8, run_qadd, NULL },
     { "wn", "QGlobalAveragePool", 1, 1, 1, 1, 1, infer_qgap, run_qgap, NULL },
     { "wn", "QAveragePool", 1, 1, 1, 1, 1, infer_qavg, run_qavg, NULL },

@@ -51,6 +51,16 @@ struct wn_fused_q8 {
     int32_t r_zp;
 };
 
+/** node->fused of "wn.DLinear", a linear layer whose activations were quantized at run time: in = X u8 (..., K), W s8
+ *  const (N, K), x_scale f32 with one element or omitted (1), x_zp u8 with one element or omitted (0), B f32 const (N) or
+ *  omitted. In the order of the nodes it stands for, each step rounded to f32, none contracted:
+ *    y f32 = clamp((float)sum((w[o][k] - w_zp[o]) * (x[k] - x_zp)) * (x_scale * w_scale[o]) + b[o], lo, hi) */
+struct wn_fused_dyn {
+    const float *w_scale; /* [N] */
+    const int32_t *w_zp;  /* [N], or NULL when all are zero */
+    float lo, hi;
+};
+
 /** node->fused of "wn.QAdd": in = A u8, B u8; y = clamp(rne((a - a_zp) * a_mul + (b - b_zp) * b_mul) + y_zp, q_lo,
  * q_hi), a_mul = a_scale / y_scale. Shapes equal. "wn.QGlobalAveragePool", "wn.QAveragePool": in = A u8; y =
  * clamp(rne((sum(a) - n * a_zp) * (a_mul / n)) + y_zp, …); a MaxPool, Relu6-free Reshape, Flatten, Transpose on u8

@@ -30,6 +30,7 @@ int wn_rows_node_axis(struct wn_graph *g, const struct wn_node *node, const int 
 /* The passes in the order of passes.c. Each may leave dead nodes and unsorted new ones behind; passes.c sorts. */
 enum winnow_status wn_pass_clean(struct wn_graph *g, struct winnow_err *err);
 enum winnow_status wn_pass_widen(struct wn_graph *g, struct winnow_err *err);
+enum winnow_status wn_pass_quant_dynamic(struct wn_graph *g, struct winnow_err *err);
 enum winnow_status wn_pass_quant_forms(struct wn_graph *g, struct winnow_err *err);
 enum winnow_status wn_pass_quant_move(struct wn_graph *g, struct winnow_err *err);
 enum winnow_status wn_pass_quant_layers(struct wn_graph *g, struct winnow_err *err);

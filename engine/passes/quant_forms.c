@@ -1,5 +1,6 @@
 /* quant_forms.c: every quantized operator of a file becomes an operator of the one int8 form (fused.h):
- * QuantizeLinear and DequantizeLinear of activations, QLinearConv, QLinearMatMul, QLinearAdd, QLinearGlobalAveragePool.
+ * QuantizeLinear and DequantizeLinear of activations, QLinearConv, QLinearMatMul, QGemm, QLinearAdd,
+ * QLinearGlobalAveragePool.
  */
 #include <math.h>
 #include <string.h>
@@ -104,6 +105,31 @@ static bool param_of(const struct wn_graph *g, const struct wn_node *node, unsig
     if (wn_in(node, i + 1) == WN_NONE && is == WINNOW_I8)
         ret->zp = 128;
     return true;
+}
+
+/* A, a_scale, a_zp, B, b_scale, b_zp, C (i32), y_scale, y_zp; without y_scale the result is f32. */
+static enum winnow_status qgemm(struct wn_graph *g, struct wn_node node, struct wn_node *at, struct winnow_err *err)
+{
+    struct wn_qparam x, y;
+    const struct wn_tensor *w = wn_const_in(g, &node, 3), *ws = wn_const_in(g, &node, 4),
+                           *wz = wn_const_in(g, &node, 5), *b = wn_const_in(g, &node, 6);
+    struct wn_qweight qw;
+    bool trans = wn_node_int(&node, "transB", 0) != 0, to_u8 = wn_in(&node, 7) != WN_NONE;
+    if (!w || !ws || w->rank != 2 || (wn_in(&node, 5) != WN_NONE && !wz) || (wn_in(&node, 6) != WN_NONE && !b) ||
+        wn_node_int(&node, "transA", 0) || wn_node_float(&node, "alpha", 1) != 1.0f || wn_const_of(g, node.in[0]) ||
+        !param_of(g, &node, 1, node.in[0], &x) || (to_u8 && !param_of(g, &node, 7, node.out[0], &y)))
+        return WINNOW_OK;
+    int64_t O = w->dim[trans ? 0 : 1];
+    if ((b && (wn_tensor_count(b) != O || b->rank < 1 || b->dim[b->rank - 1] != O)) ||
+        !wn_qweight_make(g, g->values.at[node.in[3]].name, w, ws, wz, !trans, &qw))
+        return WINNOW_OK;
+    wn_vid bias = b ? wn_graph_add_const(g, NULL, WINNOW_I32, 1, &O, b->data) : WN_NONE;
+    struct wn_fused_q8 *f = wn_q8_params(g, NULL, x, &qw);
+    if (b && bias == WN_NONE)
+        return WN_OOM(err, &node);
+    if (f && to_u8)
+        wn_q8_to_u8(f, x, &qw, y);
+    return put_layer(g, "QLinear", &node, at, node.in[0], qw.w, bias, f, err);
 }
 
 static bool same_shape(const struct wn_graph *g, wn_vid a, wn_vid b)
@@ -232,6 +258,7 @@ static const struct {
     { "", "DequantizeLinear", dequantize },
     { "", "QLinearConv", qlinear_conv },
     { "", "QLinearMatMul", qlinear_matmul },
+    { "com.microsoft", "QGemm", qgemm },
     { "com.microsoft", "QuantizeLinear", quantize },
     { "com.microsoft", "DequantizeLinear", dequantize },
     { "com.microsoft", "QLinearAdd", qlinear_add },

@@ -10,6 +10,7 @@ enum wn_family {
     WN_FAMILY_f32_spmm,
     WN_FAMILY_f32_gemv,
     WN_FAMILY_q8_gemm,
+    WN_FAMILY_q8_gemv,
     WN_FAMILY_q8_spmm_b4,
     WN_FAMILY_q8_spmm,
     WN_FAMILY_to_plane,

@@ -3,6 +3,7 @@
 
 #include <string.h>
 #include "engine/plan/cols.h"
+#include "engine/plan/cols_q8.h"
 #include "engine/plan/planes.h"
 #include "engine/plan/q8.h"
 
@@ -72,7 +73,9 @@ enum winnow_status wn_lower_plain(struct wn_lower *lo, wn_vid v, struct wn_loc *
         return wn_fail(lo->err, WINNOW_E_INTERNAL, "value '%s' is used before it is made",
                        lo->plan->g.values.at[v].name);
     if (place->form[WN_FORM_PLAIN].kind == WN_LOC_NONE)
-        WN_TRY(place->form[WN_FORM_COLS].kind != WN_LOC_NONE ? wn_cols_to_plain(lo, v) : wn_planes_to_plain(lo, v));
+        WN_TRY(place->form[WN_FORM_COLS].kind != WN_LOC_NONE ? wn_cols_to_plain(lo, v)
+               : wn_cols8_is(lo, v)                          ? wn_cols8_to_plain(lo, v)
+                                                             : wn_planes_to_plain(lo, v));
     *ret = place->form[WN_FORM_PLAIN];
     return WINNOW_OK;
 }
@@ -278,9 +281,9 @@ static enum winnow_status index_graph(struct wn_lower *lo)
 enum winnow_status wn_plan_lower(struct wn_plan *plan, struct winnow_model *model, struct winnow_err *err)
 {
     static wn_lower_fn *const table[] = {
-        wn_lower_view,       wn_lower_conv_f32,   wn_lower_conv_q8,      wn_lower_pool,
-        wn_lower_pool_q8,    wn_lower_concat,     wn_lower_eltwise_flat, wn_lower_eltwise,
-        wn_lower_eltwise_q8, wn_lower_linear_f32, wn_lower_linear_q8,
+        wn_lower_view,       wn_lower_conv_f32,     wn_lower_conv_q8,   wn_lower_pool,       wn_lower_pool_q8,
+        wn_lower_concat,     wn_lower_eltwise_flat, wn_lower_eltwise,   wn_lower_dynamic_q8, wn_lower_cols_q8,
+        wn_lower_eltwise_q8, wn_lower_linear_f32,   wn_lower_linear_q8,
     };
     struct wn_lower lo = { .plan = plan, .model = model, .err = err, .reference = model->opts.reference };
     plan->place = wn_arena_calloc(&plan->arena, plan->g.values.n + 1, sizeof *plan->place);

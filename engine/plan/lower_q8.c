@@ -2,105 +2,9 @@
  */
 #include <math.h>
 #include <string.h>
-#include "engine/kernels/q8_dw/q8_dw.h"
-#include "engine/kernels/q8_gemm/q8_gemm.h"
-#include "engine/kernels/q8_spmm/q8_spmm.h"
-#include "engine/kernels/q8_spmm_b4/q8_spmm_b4.h"
-#include "engine/kernels/q8_stem/q8_stem.h"
-#include "engine/plan/cost.h"
-#include "engine/plan/packs.h"
-#include "engine/plan/q8.h"
-
-/* ---- packed weights: one matrix per group ---- */
-
-struct q8_pack {
-    struct wn_arena arena;
-    enum wn_q8_kind kind;
-    size_t groups;
-    struct wn_q8_gemm *gemm;
-    struct wn_q8_spmm_b4 *b4;
-    struct wn_q8_spmm *spmm;
-    struct wn_q8_dw dw;
-    struct wn_q8_stem stem;
-};
-
-struct pack_arg {
-    enum wn_q8_kind kind;
-    size_t groups, rows, channels, taps;
-    const int32_t *w_zp; /* depthwise: subtracted when packing */
-};
-
-static void pack_free(void *obj)
-{
-    struct q8_pack *p = obj;
-    wn_arena_done(&p->arena);
-    free(p);
-}
-
-static enum winnow_status pack_depthwise(struct q8_pack *p, const int8_t *w, const struct pack_arg *a,
-                                         struct winnow_err *err)
-{
-    size_t n = a->groups * a->taps;
-    WN_CLEANUP(wn_freep) int16_t *w16 = malloc(n * sizeof *w16 + 1);
-    if (!w16)
-        return wn_fail(err, WINNOW_E_NOMEM, "packing weights");
-    for (size_t i = 0; i < n; i++)
-        w16[i] = (int16_t)(w[i] - (a->w_zp ? a->w_zp[i / a->taps] : 0));
-    return wn_q8_dw_pack(wn_q8_dw_stream_of(wn_cpu_isa()), w16, a->groups, a->taps, &p->arena, &p->dw, err);
-}
-
-static enum winnow_status pack_group(struct q8_pack *p, const int8_t *w, size_t g, const struct pack_arg *a,
-                                     struct winnow_err *err)
-{
-    enum wn_isa isa = wn_cpu_isa();
-    w += g * a->rows * a->channels * a->taps;
-    switch (a->kind) {
-    case WN_Q8_GEMM:
-        return wn_q8_gemm_pack(wn_q8_gemm_stream_of(isa), w, a->rows, a->channels, a->taps, 255, &p->arena, &p->gemm[g],
-                               err);
-    case WN_Q8_B4:
-        return wn_q8_spmm_b4_pack(wn_q8_spmm_b4_stream_of(isa), w, a->rows, a->channels, a->taps, 255, &p->arena,
-                                  &p->b4[g], err);
-    case WN_Q8_STEM:
-        return wn_q8_stem_pack(wn_q8_gemm_stream_of(isa), w, a->rows, a->channels * a->taps, 255, &p->arena, &p->stem,
-                               err);
-    default:
-        return wn_q8_spmm_pack(wn_q8_spmm_stream_of(isa), w, a->rows, a->channels * a->taps, &p->arena, &p->spmm[g],
-                               err);
-    }
-}
-
-static enum winnow_status pack_make(const struct wn_tensor *w, const void *arg, void **ret_obj, size_t *ret_bytes,
-                                    struct winnow_err *err)
-{
-    const struct pack_arg *a = arg;
-    struct q8_pack *p = calloc(1, sizeof *p);
-    if (!p)
-        return wn_fail(err, WINNOW_E_NOMEM, "packing weights");
-    wn_arena_init(&p->arena, 0);
-    p->kind = a->kind;
-    p->groups = a->kind == WN_Q8_DW ? 1 : a->groups;
-    p->gemm = wn_arena_calloc(&p->arena, p->groups, sizeof *p->gemm);
-    p->b4 = wn_arena_calloc(&p->arena, p->groups, sizeof *p->b4);
-    p->spmm = wn_arena_calloc(&p->arena, p->groups, sizeof *p->spmm);
-    enum winnow_status status =
-        p->gemm && p->b4 && p->spmm ? WINNOW_OK : wn_fail(err, WINNOW_E_NOMEM, "packing weights");
-    if (status == WINNOW_OK && a->kind == WN_Q8_DW)
-        status = pack_depthwise(p, w->data, a, err);
-    for (size_t g = 0; g < p->groups && status == WINNOW_OK && a->kind != WN_Q8_DW; g++)
-        status = pack_group(p, w->data, g, a, err);
-    if (status != WINNOW_OK) {
-        pack_free(p);
-        return status;
-    }
-    *ret_obj = p;
-    *ret_bytes = p->arena.total;
-    return WINNOW_OK;
-}
+#include "engine/plan/q8_pack.h"
 
 /* ---- choice ---- */
-
-static const char *const kind_names[] = { "q8_gemm", "q8_spmm_b4", "q8_spmm", "q8_dw", "q8_stem" };
 
 static void predict(const struct wn_sparsity *s, double rows, double cols, double channels, double cost[3])
 {
@@ -162,7 +66,7 @@ enum winnow_status wn_q8_choose(struct wn_lower *lo, const struct wn_node *node,
 {
     struct wn_q8_choice **made = &lo->choice[node - lo->plan->g.nodes.at];
     if (!*made) {
-        WN_TRY(choose(lo, node, ret));
+        WN_TRY(wn_q8_is_linear(node) ? wn_q8_choose_linear(lo, node, ret) : choose(lo, node, ret));
         *made = wn_arena_memdup(&lo->plan->arena, ret, sizeof *ret);
     }
     if (!*made)
@@ -210,7 +114,7 @@ enum wn_form wn_q8_out_form(const struct wn_lower *lo, wn_vid v)
 /* ---- the step ---- */
 
 struct conv_arg {
-    const struct q8_pack *pack;
+    const struct wn_q8_pack *pack;
     struct wn_planes x, y;
     struct wn_q8_args args;   /* without pointers into activations */
     struct wn_loc colsum;     /* [groups][cols] int32 */
@@ -258,7 +162,7 @@ static void run_group(const struct conv_arg *a, struct wn_exec *exec, size_t g, 
     case WN_Q8_STEM:
         wn_q8_stem_run(&a->pack->stem, a->off[0], &args, from, to);
         break;
-    case WN_Q8_SPMM:
+    default:
         wn_q8_spmm_run(&a->pack->spmm[g], a->off[g], &args, from, to);
         break;
     }
@@ -312,34 +216,15 @@ static int32_t *plane_koff(struct wn_lower *lo, const struct wn_source *src, siz
 
 static enum winnow_status link_offsets(struct wn_lower *lo, struct conv_arg *a, const struct wn_source *src)
 {
-    const struct q8_pack *p = a->pack;
+    const struct wn_q8_pack *p = a->pack;
     int32_t *koff = p->kind == WN_Q8_SPMM || p->kind == WN_Q8_STEM ? plane_koff(lo, src, a->channels, a->taps)
                     : p->kind == WN_Q8_DW                          ? src->tap_off
                                                                    : quad_koff(lo, src, a->channels, a->taps);
     if (!koff || !(a->quad_off = wn_arena_calloc(&lo->plan->arena, 1, sizeof *a->quad_off)))
         return wn_fail(lo->err, WINNOW_E_NOMEM, "plan");
     a->quad_off[0] = koff;
-    for (size_t g = 0; g < p->groups; g++) {
-        size_t n = p->kind == WN_Q8_DW     ? p->dw.noffs
-                   : p->kind == WN_Q8_GEMM ? p->gemm[g].noffs
-                   : p->kind == WN_Q8_STEM ? p->stem.noffs
-                   : p->kind == WN_Q8_B4   ? p->b4[g].noffs
-                                           : p->spmm[g].noffs;
-        int32_t *off = wn_arena_calloc(&lo->plan->arena, n + 16, sizeof *off);
-        if (!off)
-            return wn_fail(lo->err, WINNOW_E_NOMEM, "plan");
-        if (p->kind == WN_Q8_DW)
-            wn_q8_dw_link(&p->dw, koff, off);
-        else if (p->kind == WN_Q8_GEMM)
-            wn_q8_gemm_link(&p->gemm[g], koff, off);
-        else if (p->kind == WN_Q8_STEM)
-            wn_q8_stem_link(&p->stem, koff, off);
-        else if (p->kind == WN_Q8_B4)
-            wn_q8_spmm_b4_link(&p->b4[g], koff, off);
-        else
-            wn_q8_spmm_link(&p->spmm[g], koff, off);
-        a->off[g] = off;
-    }
+    for (size_t g = 0; g < p->groups; g++)
+        WN_TRY(wn_q8_pack_link(lo, p, g, koff, &a->off[g]));
     return WINNOW_OK;
 }
 
@@ -390,19 +275,10 @@ static enum winnow_status get_pack(struct wn_lower *lo, const struct wn_node *no
 {
     const struct wn_fused_q8 *f = node->fused;
     const struct wn_tensor *w = lo->plan->g.values.at[node->in[1]].constant;
-    struct pack_arg pa = { c->kind, a->groups, a->group_rows, a->channels, a->taps, f->w_zp };
-    bool dw = c->kind == WN_Q8_DW;
-    if (dw)
+    struct wn_q8_pack_arg pa = { c->kind, a->groups, a->group_rows, a->channels, a->taps, f->w_zp };
+    if (c->kind == WN_Q8_DW)
         pa.groups = (size_t)f->geom.groups;
-    uint32_t zp_hash = 0; /* depthwise packs hold their zero points */
-    for (size_t o = 0; dw && f->w_zp && o < pa.groups; o++)
-        zp_hash = zp_hash * 31 + (uint32_t)f->w_zp[o] + 1;
-    const char *kind = wn_arena_printf(&lo->plan->arena, "q8conv %s %s g%zu t%zu z%u", kind_names[c->kind],
-                                       wn_isa_name(wn_cpu_isa()), pa.groups, a->taps, zp_hash);
-    struct wn_pack_maker maker = { kind, pack_make, pack_free, &pa };
-    if (!kind)
-        return wn_fail(lo->err, WINNOW_E_NOMEM, "plan");
-    return wn_packs_get(lo->model->packs, w, &maker, (const void **)&a->pack, ret_bytes, lo->err);
+    return wn_q8_pack_get(lo, w, &pa, &a->pack, ret_bytes);
 }
 
 static enum winnow_status add_colsum(struct wn_lower *lo, const struct wn_node *node, struct conv_arg *a)
@@ -463,7 +339,7 @@ enum winnow_status wn_lower_conv_q8(struct wn_lower *lo, const struct wn_node *n
     WN_TRY(set_epilogue(lo, node, a, out_form));
     if (a->args.w_zp && c.kind != WN_Q8_STEM) /* the stem sums on its way */
         WN_TRY(add_colsum(lo, node, a));
-    const char *kernel = wn_arena_printf(&lo->plan->arena, "%s__%s", kind_names[c.kind], wn_isa_name(wn_cpu_isa()));
+    const char *kernel = wn_q8_kernel_name(lo, c.kind);
     struct wn_step *step = kernel ? wn_lower_step(lo, node, kernel, run_conv, a) : NULL;
     if (!step)
         return wn_fail(lo->err, WINNOW_E_NOMEM, "node '%s'", node->name);

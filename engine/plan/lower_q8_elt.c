@@ -1,11 +1,9 @@
-/* lower_q8_elt.c: int8 nets besides convolution: quantize, dequantize, sums, tables, linear layers. Pictures run on
- * planes; any other tensor runs as one long channel. */
+/* lower_q8_elt.c: int8 nets besides convolution: quantize, dequantize, sums, tables. Pictures run on planes; any
+ * other tensor runs as one long channel. */
 #include <math.h>
 #include <string.h>
 #include "engine/kernels/eltwise_q8/eltwise_q8.h"
 #include "engine/kernels/move_q8/move_q8.h"
-#include "engine/kernels/q8_gemv/q8_gemv.h"
-#include "engine/plan/packs.h"
 #include "engine/plan/q8.h"
 
 struct elt_arg {
@@ -201,104 +199,4 @@ enum winnow_status wn_lower_eltwise_q8(struct wn_lower *lo, const struct wn_node
         WN_TRY(on_planes(lo, node, x, y, a));
     }
     return add_step(lo, node, quantize || dequantize ? "move_q8" : "eltwise_q8", a);
-}
-
-/* ---- linear layers ---- */
-
-struct gemv_pack {
-    struct wn_arena arena;
-    struct wn_q8_gemv mat;
-};
-
-static void gemv_free(void *obj)
-{
-    struct gemv_pack *p = obj;
-    wn_arena_done(&p->arena);
-    free(p);
-}
-
-static enum winnow_status gemv_make(const struct wn_tensor *w, const void *arg, void **ret_obj, size_t *ret_bytes,
-                                    struct winnow_err *err)
-{
-    struct gemv_pack *p = calloc(1, sizeof *p);
-    if (!p)
-        return wn_fail(err, WINNOW_E_NOMEM, "packing weights");
-    wn_arena_init(&p->arena, 0);
-    enum winnow_status status = wn_q8_gemv_pack(w->data, (size_t)w->dim[0], (size_t)w->dim[1], &p->arena, &p->mat, err);
-    if (status != WINNOW_OK) {
-        gemv_free(p);
-        return status;
-    }
-    *ret_obj = p;
-    *ret_bytes = p->arena.total;
-    return WINNOW_OK;
-}
-
-struct linear_arg {
-    const struct gemv_pack *pack;
-    struct wn_q8_args args; /* without x, y, colsum */
-    struct wn_loc x, y;
-    size_t m, k, rows, y_bytes; /* bytes of one output row */
-};
-
-static void run_linear(const struct wn_step *step, struct wn_exec *exec, unsigned part, unsigned n_parts)
-{
-    const struct linear_arg *a = step->arg;
-    size_t r0, r1;
-    wn_share(a->rows, 16, part, n_parts, &r0, &r1);
-    for (size_t i = 0; i < a->m && r0 < r1; i++) {
-        struct wn_q8_args args = a->args;
-        args.x = (const uint8_t *)wn_at(exec, a->x) + i * a->k;
-        args.y = (char *)wn_at(exec, a->y) + i * a->y_bytes;
-        int32_t sum = args.w_zp ? wn_q8_gemv_sum(args.x, a->k) : 0;
-        args.colsum = &sum;
-        wn_q8_gemv_run(&a->pack->mat, &args, r0, r1);
-    }
-}
-
-enum winnow_status wn_lower_linear_q8(struct wn_lower *lo, const struct wn_node *node, bool *done)
-{
-    *done = false;
-    if (lo->reference || !wn_fused_is(node, "QLinear") || node->n_in == 4)
-        return WINNOW_OK;
-    const struct wn_fused_q8 *f = node->fused;
-    const struct wn_tensor *w = lo->plan->g.values.at[node->in[1]].constant;
-    if (w->rank != 2 || w->dim[1] < 1 || w->dim[1] > WN_Q8_MAX_K || w->dim[0] < 1)
-        return WINNOW_OK;
-    struct linear_arg *a = wn_arena_calloc(&lo->plan->arena, 1, sizeof *a);
-    if (!a)
-        return wn_fail(lo->err, WINNOW_E_NOMEM, "node '%s'", node->name);
-    a->k = (size_t)w->dim[1];
-    a->rows = (size_t)w->dim[0];
-    a->m = wn_lower_bytes(lo, node->in[0]) / a->k;
-    a->y_bytes = a->rows * (f->y_f32 ? 4 : 1);
-    size_t bytes;
-    struct wn_pack_maker maker = { "q8gemv", gemv_make, gemv_free, NULL };
-    WN_TRY(wn_packs_get(lo->model->packs, w, &maker, (const void **)&a->pack, &bytes, lo->err));
-    a->args = (struct wn_q8_args){ .n = 1,
-                                   .y_stride = f->y_f32 ? 4 : 1,
-                                   .out = f->y_f32 ? WN_OUT_F32 : WN_OUT_PLANE,
-                                   .bias = wn_q8_bias(lo, node),
-                                   .mul = f->mul,
-                                   .w_zp = f->w_zp,
-                                   .y_zp = f->y_zp,
-                                   .q_lo = f->q_lo,
-                                   .q_hi = f->q_hi,
-                                   .lo = f->lo,
-                                   .hi = f->hi };
-    if (!a->args.bias)
-        return wn_fail(lo->err, WINNOW_E_NOMEM, "node '%s'", node->name);
-    WN_TRY(wn_lower_plain(lo, node->in[0], &a->x));
-    WN_TRY(wn_lower_new_plain(lo, node->out[0], &a->y));
-    const char *kernel = wn_arena_printf(&lo->plan->arena, "q8_gemv__%s", wn_isa_name(wn_cpu_isa()));
-    struct wn_step *step = kernel ? wn_lower_step(lo, node, kernel, run_linear, a) : NULL;
-    if (!step)
-        return wn_fail(lo->err, WINNOW_E_NOMEM, "node '%s'", node->name);
-    step->macs = (uint64_t)(a->m * a->k * a->rows);
-    step->weight_bytes = bytes;
-    step->pattern = "dense";
-    wn_lower_touch(lo, a->x);
-    wn_lower_touch(lo, a->y);
-    *done = true;
-    return WINNOW_OK;
 }

@@ -30,13 +30,23 @@ struct wn_buf {
     uint32_t first, last;
 };
 
-/** The forms an activation may be in (kernels.h). COLS: a f32 matrix of features, each a row of tokens (cols.h). */
-enum wn_form { WN_FORM_PLAIN, WN_FORM_F32, WN_FORM_QUAD, WN_FORM_PLANE8, WN_FORM_COLS, WN_FORM_COUNT };
+/** The forms an activation may be in (kernels.h). COLS: a f32 matrix of features, each a row of tokens (cols.h);
+ *  COLS_QUAD, COLS_U8: the same for u8, four features side by side or each a row of bytes (cols_q8.h). */
+enum wn_form {
+    WN_FORM_PLAIN,
+    WN_FORM_F32,
+    WN_FORM_QUAD,
+    WN_FORM_PLANE8,
+    WN_FORM_COLS,
+    WN_FORM_COLS_QUAD,
+    WN_FORM_COLS_U8,
+    WN_FORM_COUNT
+};
 
 /** Where a value is, and its plane geometry (rank-4 values only). */
 struct wn_place {
     struct wn_loc form[WN_FORM_COUNT]; /* kind NONE: not there (yet) */
-    size_t cols_k;                     /* features of form COLS */
+    size_t cols_k;                     /* features of the COLS forms */
     uint32_t shape_class;              /* geometry class (geometry.c) */
     bool pad_wanted;                   /* some consumer reads its padding */
 };

@@ -1,6 +1,7 @@
 /* move_q8.c: every change of form and layout, all tails; quantization's ties, infinities and NaN. */
 #include <math.h>
 #include <string.h>
+#include "engine/kernels/move/cols.h"
 #include "engine/kernels/move_q8/move_q8.h"
 #include "tests/checkkern/checkkern.h"
 
@@ -128,6 +129,51 @@ static void check_export(struct ck *ck, const struct ck_kernel *kernel)
     check_image(ck, kernel, wn_move_q8_export_1__scalar, false);
 }
 
+static void check_range(struct ck *ck, const struct ck_kernel *kernel)
+{
+    size_t channels = 1 + ck_rand(ck, 6), n = 1 + ck_rand(ck, 100), c0 = ck_rand(ck, (uint32_t)channels);
+    struct side in = side_of(ck, WN_OUT_F32, channels, n);
+    float *x = ck_buf(ck, in.bytes), *want = ck_buf(ck, 8), *got = ck_buf(ck, 8);
+    fill_side(ck, &in, x, 1);
+    ck_freeze(ck, x);
+    want[0] = got[0] = ck_rand(ck, 2) ? 0 : ck_float(ck) * 100;
+    want[1] = got[1] = ck_rand(ck, 2) ? 0 : ck_float(ck) * 100;
+    ck_shape(ck, "channels=%zu.. of %zu n=%zu", c0, channels, n);
+    wn_move_q8_range_1__scalar(x, in.stride, n, c0, channels, want);
+    CK_CALL(ck, ((wn_move_q8_range_fn *)kernel->fn)(x, in.stride, n, c0, channels, got));
+    ck_same(ck, want, got, 8);
+}
+
+/* Rows of bytes to quads of columns and back, in two blocks of features. */
+static void check_rows(struct ck *ck, const struct ck_kernel *kernel)
+{
+    size_t n = 1 + ck_rand(ck, 40), k = 1 + ck_rand(ck, 150), quads = (k + 3) / 4, cols = wn_round_up(n, WN_COLS);
+    size_t stride = 4 * cols + 64 * ck_rand(ck, 2), bytes = (quads - 1) * stride + 4 * cols;
+    size_t cut = WN_MIN(4 * ck_rand(ck, (uint32_t)quads + 1), k);
+    uint8_t *x = ck_buf(ck, n * k), *want = ck_buf(ck, bytes), *got = ck_buf(ck, bytes), *back = ck_buf(ck, n * k);
+    ck_fill_u8(ck, x, n * k, true);
+    ck_freeze(ck, x);
+    ck_shape(ck, "%zu rows of %zu, cut at %zu", n, k, cut);
+    for (size_t f = 0; f < 4 * quads; f++)
+        for (size_t t = 0; t < cols; t++)
+            want[f / 4 * stride + 4 * t + f % 4] = f < k && t < n ? x[t * k + f] : 0;
+    CK_CALL(ck, wn_move_rows_to_quads_u8(x, n, k, got, stride, 0, cut));
+    CK_CALL(ck, wn_move_rows_to_quads_u8(x, n, k, got, stride, cut, k));
+    ck_same(ck, want, got, bytes);
+    CK_CALL(ck, wn_move_quads_to_rows_u8(got, stride, back, n, k, 0, cut));
+    CK_CALL(ck, wn_move_quads_to_rows_u8(got, stride, back, n, k, cut, k));
+    ck_same(ck, x, back, n * k);
+}
+
+static void bench_range(struct ck *ck, const struct ck_kernel *kernel)
+{
+    size_t channels = 384, n = 128;
+    float *x = ck_buf(ck, channels * n * 4), range[2] = { 0, 0 };
+    ck_fill_f32(ck, x, channels * n);
+    ck_shape(ck, "%zu channels x %zu", channels, n);
+    CK_BENCH(ck, (double)(channels * n), ((wn_move_q8_range_fn *)kernel->fn)(x, 4 * n, n, 0, channels, range));
+}
+
 /* ---- times: 64 channels of 56 x 56 ---- */
 static void bench_columns(struct ck *ck, const struct ck_kernel *kernel)
 {
@@ -148,10 +194,11 @@ static void bench_columns(struct ck *ck, const struct ck_kernel *kernel)
     CK_BENCH(ck, (double)(channels * n), ((wn_move_q8_fn *)kernel->fn)(&args, 0, channels));
 }
 
-static const struct ck_kernel kernels[] = {
+static const struct ck_kernel kernels[] = { CK_KERNEL(wn_move_rows_to_quads_u8, scalar, check_rows, NULL)
 #define KERNEL(isa, NR)                                                                                                \
     CK_KERNEL(wn_move_q8_quantize_##NR##__##isa, isa, check_quantize, bench_columns)                                   \
     CK_KERNEL(wn_move_q8_dequantize_##NR##__##isa, isa, check_dequantize, bench_columns)                               \
+    CK_KERNEL(wn_move_q8_range_##NR##__##isa, isa, check_range, bench_range)                                           \
     CK_KERNEL(wn_move_q8_to_planes_##NR##__##isa, isa, check_to_planes, bench_columns)                                 \
     CK_KERNEL(wn_move_q8_to_quads_##NR##__##isa, isa, check_to_quads, bench_columns)                                   \
     CK_KERNEL(wn_move_q8_import_##NR##__##isa, isa, check_import, NULL)                                                \

@@ -68,6 +68,40 @@ static void mask_bytes(uint8_t *y, enum wn_q8_out form, size_t n, const uint32_t
 /* ---- columns ---- */
 #define BLOCK 512u /* columns quantized at a time: four rows of bytes stay in L1 until they are interleaved */
 
+/* minps and maxps answer their second operand where one is NaN. */
+void wn_move_q8_range_32__avx2(const float *x, size_t x_stride, size_t n, size_t c0, size_t c1, float range[2])
+{
+    __m256 lo[4], hi[4];
+    for (unsigned k = 0; k < 4; k++) {
+        lo[k] = _mm256_set1_ps(range[0]);
+        hi[k] = _mm256_set1_ps(range[1]);
+    }
+    for (size_t o = c0; o < c1; o++) {
+        const float *row = (const float *)(const void *)((const char *)x + o * x_stride);
+        size_t c = 0;
+        for (; c + 32 <= n; c += 32)
+            for (unsigned k = 0; k < 4; k++) {
+                const __m256 v = _mm256_loadu_ps(row + c + 8 * k);
+                lo[k] = _mm256_min_ps(v, lo[k]);
+                hi[k] = _mm256_max_ps(v, hi[k]);
+            }
+        for (; c < n; c++) {
+            const __m256 v = _mm256_set1_ps(row[c]);
+            lo[0] = _mm256_min_ps(v, lo[0]);
+            hi[0] = _mm256_max_ps(v, hi[0]);
+        }
+    }
+    lo[0] = _mm256_min_ps(_mm256_min_ps(lo[0], lo[1]), _mm256_min_ps(lo[2], lo[3]));
+    hi[0] = _mm256_max_ps(_mm256_max_ps(hi[0], hi[1]), _mm256_max_ps(hi[2], hi[3]));
+    float l[8], h[8];
+    _mm256_storeu_ps(l, lo[0]);
+    _mm256_storeu_ps(h, hi[0]);
+    for (unsigned k = 0; k < 8; k++) {
+        range[0] = l[k] < range[0] ? l[k] : range[0];
+        range[1] = h[k] > range[1] ? h[k] : range[1];
+    }
+}
+
 /* n columns of one row. */
 static void quantize_row(const struct wn_q8_avx2 *e, const float *x, __m256 scale, size_t n, uint8_t *y)
 {

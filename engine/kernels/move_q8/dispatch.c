@@ -17,3 +17,11 @@ DISPATCH(wn_move_q8, to_planes)
 DISPATCH(wn_move_q8, to_quads)
 DISPATCH(wn_move_q8_image, import)
 DISPATCH(wn_move_q8_image, export)
+
+void wn_move_q8_range_run(const float *x, size_t x_stride, size_t n, size_t c0, size_t c1, float range[2])
+{
+    if (wn_cpu_isa() == WN_ISA_scalar)
+        wn_move_q8_range_1__scalar(x, x_stride, n, c0, c1, range);
+    else
+        wn_move_q8_range_32__avx2(x, x_stride, n, c0, c1, range);
+}

@@ -8,6 +8,7 @@
 #ifndef WN_MOVE_Q8_H
 #define WN_MOVE_Q8_H
 
+#include <math.h>
 #include "engine/kernels/kernels.h"
 
 /* ---- columns: one form to another ---- */
@@ -34,6 +35,20 @@ wn_move_q8_fn wn_move_q8_dequantize_run;
 wn_move_q8_fn wn_move_q8_to_planes_run;
 wn_move_q8_fn wn_move_q8_to_quads_run;
 
+/** range[0] and range[1] become the least and the greatest of themselves and all x (n columns of channels c0..c1-1,
+ *  f32 planes; NaN is passed over, nothing is over-read). For DynamicQuantizeLinear, from 0 and 0. */
+typedef void wn_move_q8_range_fn(const float *x, size_t x_stride, size_t n, size_t c0, size_t c1, float range[2]);
+wn_move_q8_range_fn wn_move_q8_range_run;
+/** Scale and zero point that DynamicQuantizeLinear gives to data in a range that contains 0. */
+static inline void wn_move_q8_dynamic(const float range[2], float *ret_scale, int32_t *ret_zp)
+{
+    float scale = (range[1] - range[0]) / 255;
+    scale = scale > 0 ? scale : 1;
+    float zp = rintf(0 - range[0] / scale);
+    *ret_scale = scale;
+    *ret_zp = (int32_t)(zp > 0 ? (zp < 255 ? zp : 255) : 0); /* NaN: 0 */
+}
+
 /* ---- images: contiguous (channels, h, w), as tensors are, and planes with a pitch ---- */
 struct wn_move_q8_image {
     const uint8_t *x; /* import: the tensor; export: element (0,0) of channel 0 */
@@ -54,6 +69,7 @@ wn_move_q8_image_fn wn_move_q8_export_run;
     wn_move_q8_fn wn_move_q8_dequantize_##NR##__##isa;                                                                 \
     wn_move_q8_fn wn_move_q8_to_planes_##NR##__##isa;                                                                  \
     wn_move_q8_fn wn_move_q8_to_quads_##NR##__##isa;                                                                   \
+    wn_move_q8_range_fn wn_move_q8_range_##NR##__##isa;                                                                \
     wn_move_q8_image_fn wn_move_q8_import_##NR##__##isa;                                                               \
     wn_move_q8_image_fn wn_move_q8_export_##NR##__##isa;
 #include "engine/kernels/move_q8/move_q8.def"

@@ -28,6 +28,16 @@ void wn_move_q8_quantize_1__scalar(const struct wn_move_q8 *args, size_t c0, siz
         }
 }
 
+void wn_move_q8_range_1__scalar(const float *x, size_t x_stride, size_t n, size_t c0, size_t c1, float range[2])
+{
+    for (size_t o = c0; o < c1; o++)
+        for (size_t c = 0; c < n; c++) {
+            float v = ((const float *)(const void *)((const char *)x + o * x_stride))[c];
+            range[0] = v < range[0] ? v : range[0];
+            range[1] = v > range[1] ? v : range[1];
+        }
+}
+
 void wn_move_q8_dequantize_1__scalar(const struct wn_move_q8 *args, size_t c0, size_t c1)
 {
     for (size_t o = c0; o < c1; o++) {

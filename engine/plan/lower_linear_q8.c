@@ -1,0 +1,351 @@
+/* lower_linear_q8.c: int8 linear layers, QLinear and DLinear: on few tokens as they lie (q8_gemv), on more with the
+ * tokens as columns (cols_q8.h), dense, sparse in 1x4 blocks or unstructured, by the cost table.
+ *
+ * A DLinear learns the scale and zero point of its activations when it runs: what a QLinear's plan holds for them (a
+ * factor and an integer bias per row) each part computes for its own rows first. */
+#include <math.h>
+#include <string.h>
+#include "engine/plan/cols_q8.h"
+#include "engine/plan/q8_pack.h"
+
+/* Rows of a block: their outputs stay in L1 from the bias to the kernel. Bytes of input that columns are cut by. */
+#define BLOCK_ROWS  ((size_t)32)
+#define BLOCK_BYTES ((size_t)256 << 10)
+
+/* ---- choice ---- */
+
+bool wn_q8_is_linear(const struct wn_node *node)
+{
+    return wn_fused_is(node, "QLinear") || wn_fused_is(node, "DLinear");
+}
+
+static const int32_t *weight_zps(const struct wn_node *node)
+{
+    return wn_fused_is(node, "DLinear") ? ((const struct wn_fused_dyn *)node->fused)->w_zp
+                                        : ((const struct wn_fused_q8 *)node->fused)->w_zp;
+}
+
+enum winnow_status wn_q8_choose_linear(struct wn_lower *lo, const struct wn_node *node, struct wn_q8_choice *ret)
+{
+    static const enum wn_q8_kind kinds[] = { WN_Q8_GEMV, WN_Q8_GEMM, WN_Q8_B4, WN_Q8_SPMM };
+    const struct wn_tensor *w = lo->plan->g.values.at[node->in[1]].constant;
+    struct wn_q8_choice c = { .why = "" };
+    *ret = c;
+    if (!w || w->rank != 2 || w->dim[0] < 1 || w->dim[1] < 1 || w->dim[1] > WN_Q8_MAX_K ||
+        (wn_fused_is(node, "QLinear") && node->n_in == 4) || !wn_lower_bytes(lo, node->in[0]))
+        return WINNOW_OK;
+    size_t N = (size_t)w->dim[0], K = (size_t)w->dim[1], m = wn_lower_bytes(lo, node->in[0]) / K;
+    double rows = (double)N, cols = (double)wn_round_up(m, WN_COLS);
+    c.sparsity = wn_sparsity_of(w->data, 1, N, K, 1);
+    double cost[] = {
+        wn_cost_cycles(WN_FAMILY_q8_gemv, (double)c.sparsity.count, rows, (double)m),
+        wn_cost_cycles(WN_FAMILY_q8_gemm, (double)c.sparsity.blocks * 4, rows, cols),
+        wn_cost_cycles(WN_FAMILY_q8_spmm_b4, (double)c.sparsity.full_blocks, rows, cols),
+        wn_cost_cycles(WN_FAMILY_q8_spmm, (double)c.sparsity.nonzeros, rows, cols),
+    };
+    size_t best = 0, n = weight_zps(node) ? 3 : 4; /* sums of columns are made from quads */
+    for (size_t i = 1; i < n; i++)
+        best = cost[i] < cost[best] ? i : best;
+    const char *why = wn_arena_printf(&lo->plan->arena,
+                                      "predicted kcycles: q8_gemv %.0f, q8_gemm %.0f, q8_spmm_b4 %.0f, q8_spmm %.0f",
+                                      cost[0] / 1e3, cost[1] / 1e3, cost[2] / 1e3, cost[3] / 1e3);
+    c.fits = true;
+    c.kind = kinds[best];
+    c.why = why ? why : "";
+    *ret = c;
+    return WINNOW_OK;
+}
+
+static enum wn_form form_of(enum wn_q8_kind kind)
+{
+    return kind == WN_Q8_GEMV ? WN_FORM_PLAIN : kind == WN_Q8_SPMM ? WN_FORM_COLS_U8 : WN_FORM_COLS_QUAD;
+}
+
+enum winnow_status wn_q8_linear_form(struct wn_lower *lo, wn_vid v, size_t k, enum wn_form *ret)
+{
+    const struct wn_graph *g = &lo->plan->g;
+    *ret = WN_FORM_PLAIN;
+    if (lo->user_at[v] == lo->user_at[v + 1] || lo->output[v])
+        return WINNOW_OK;
+    const struct wn_node *user = &g->nodes.at[lo->user[lo->user_at[v]]];
+    struct wn_q8_choice c;
+    if (!wn_q8_is_linear(user) || user->in[0] != v)
+        return WINNOW_OK;
+    WN_TRY(wn_q8_choose(lo, user, &c));
+    if (c.fits && (size_t)g->values.at[user->in[1]].constant->dim[1] == k)
+        *ret = form_of(c.kind);
+    return WINNOW_OK;
+}
+
+/* ---- the step ---- */
+
+struct linear_arg {
+    const struct wn_q8_pack *pack;
+    struct wn_q8_args args; /* without pointers into activations */
+    struct wn_loc x, y;     /* GEMV: plain */
+    struct wn_cols8 cx, cy8;
+    struct wn_cols cy;
+    const int32_t *off, *koff;
+    struct wn_loc colsum; /* [columns] int32 */
+    size_t m, k, rows, y_bytes;
+    bool dynamic;
+    struct wn_loc x_scale, x_zp; /* DLinear; kind NONE: 1, 0 */
+    const float *w_scale, *bias; /* [rows]; bias or NULL */
+    const int32_t *w_sum;        /* [rows] sum of w - w_zp */
+    struct wn_loc mul, ibias;    /* [rows] of this run */
+};
+
+/* Factors and integer biases of rows [r0, r1) for the scale and zero point of this run. */
+static void bind_rows(const struct linear_arg *a, struct wn_exec *exec, size_t r0, size_t r1, struct wn_q8_args *args)
+{
+    if (!a->dynamic)
+        return;
+    float *mul = wn_at(exec, a->mul);
+    int32_t *bias = wn_at(exec, a->ibias);
+    const uint32_t zp = a->x_zp.kind == WN_LOC_NONE ? 0 : *(const uint8_t *)wn_at(exec, a->x_zp);
+    if (a->x_scale.kind == WN_LOC_NONE) {
+        memcpy(mul + r0, a->w_scale + r0, (r1 - r0) * sizeof *mul);
+    } else {
+        const float scale = *(const float *)wn_at(exec, a->x_scale);
+        for (size_t o = r0; o < r1; o++)
+            mul[o] = scale * a->w_scale[o];
+    }
+    for (size_t o = r0; o < r1; o++)
+        bias[o] = (int32_t)(0 - zp * (uint32_t)a->w_sum[o]);
+    args->mul = mul;
+    args->bias = bias;
+}
+
+static void run_gemv(const struct wn_step *step, struct wn_exec *exec, unsigned part, unsigned n_parts)
+{
+    const struct linear_arg *a = step->arg;
+    struct wn_q8_args args = a->args;
+    size_t r0, r1;
+    wn_share(a->rows, 16, part, n_parts, &r0, &r1);
+    if (r0 == r1)
+        return;
+    bind_rows(a, exec, r0, r1, &args);
+    args.r = a->bias;
+    for (size_t i = 0; i < a->m; i++) {
+        args.x = (const uint8_t *)wn_at(exec, a->x) + i * a->k;
+        args.y = (char *)wn_at(exec, a->y) + i * a->y_bytes;
+        int32_t sum = args.w_zp ? wn_q8_gemv_sum(args.x, a->k) : 0;
+        args.colsum = &sum;
+        wn_q8_gemv_run(&a->pack->gemv, &args, r0, r1);
+    }
+}
+
+static void run_kernel(const struct linear_arg *a, const struct wn_q8_args *args, size_t from, size_t to)
+{
+    switch (a->pack->kind) {
+    case WN_Q8_GEMM:
+        wn_q8_gemm_run(a->pack->gemm, a->off, args, from, to);
+        break;
+    case WN_Q8_B4:
+        wn_q8_spmm_b4_run(a->pack->b4, a->off, args, from, to);
+        break;
+    default:
+        wn_q8_spmm_run(a->pack->spmm, a->off, args, from, to);
+        break;
+    }
+}
+
+/* y, which the kernel then adds its products to. */
+static void put_bias(const struct linear_arg *a, const struct wn_q8_args *args, size_t from, size_t to)
+{
+    for (size_t o = from; o < to; o++) {
+        float *y = (float *)(void *)((char *)args->y + o * args->y_stride);
+        for (size_t c = 0; c < args->n; c++)
+            y[c] = a->bias[o];
+    }
+}
+
+static void run_cols(const struct wn_step *step, struct wn_exec *exec, unsigned part, unsigned n_parts)
+{
+    const struct linear_arg *a = step->arg;
+    struct wn_q8_args all = a->args;
+    size_t r0, r1, elem = wn_cols8_elem(&a->cx);
+    wn_share(a->rows, 4, part, n_parts, &r0, &r1);
+    if (r0 == r1)
+        return;
+    bind_rows(a, exec, r0, r1, &all);
+    const uint8_t *x = wn_at(exec, a->cx.loc);
+    all.y = all.out == WN_OUT_F32 ? (void *)wn_cols_at(exec, &a->cy, 0) : wn_at(exec, a->cy8.loc);
+    all.colsum = all.w_zp ? wn_at(exec, a->colsum) : NULL;
+    size_t at_once = WN_MAX(BLOCK_BYTES / a->k / WN_COLS * WN_COLS, (size_t)4 * WN_COLS);
+    for (size_t c = 0; c < a->cx.cols; c += at_once) {
+        struct wn_q8_args args = wn_q8_args_cols(&all, c, WN_MIN(at_once, a->cx.cols - c));
+        args.x = x + c * elem;
+        for (size_t from = r0; from < r1; from += BLOCK_ROWS) {
+            size_t to = WN_MIN(from + BLOCK_ROWS, r1);
+            if (a->bias) {
+                put_bias(a, &args, from, to);
+                args.r = args.y;
+            }
+            run_kernel(a, &args, from, to);
+        }
+    }
+}
+
+static void run_colsum(const struct wn_step *step, struct wn_exec *exec, unsigned part, unsigned n_parts)
+{
+    const struct linear_arg *a = step->arg;
+    size_t c0, c1;
+    wn_share(a->cx.cols, WN_COLS, part, n_parts, &c0, &c1);
+    if (c0 < c1)
+        wn_q8_colsum((const uint8_t *)wn_at(exec, a->cx.loc) + 4 * c0, a->koff, a->k, 1, c1 - c0,
+                     (int32_t *)wn_at(exec, a->colsum) + c0);
+}
+
+/* ---- lowering ---- */
+
+static enum winnow_status set_static(struct wn_lower *lo, const struct wn_node *node, struct linear_arg *a)
+{
+    const struct wn_fused_q8 *f = node->fused;
+    a->args = (struct wn_q8_args){ .n = 1,
+                                   .y_stride = f->y_f32 ? 4 : 1,
+                                   .out = f->y_f32 ? WN_OUT_F32 : WN_OUT_PLANE,
+                                   .bias = wn_q8_bias(lo, node),
+                                   .mul = f->mul,
+                                   .w_zp = f->w_zp,
+                                   .y_zp = f->y_zp,
+                                   .q_lo = f->q_lo,
+                                   .q_hi = f->q_hi,
+                                   .lo = f->lo,
+                                   .hi = f->hi };
+    return a->args.bias ? WINNOW_OK : wn_fail(lo->err, WINNOW_E_NOMEM, "node '%s'", node->name);
+}
+
+/* [rows] sum of w - w_zp, modulo 2^32. */
+static int32_t *weight_sums(struct wn_lower *lo, const struct wn_tensor *w, const int32_t *w_zp)
+{
+    size_t N = (size_t)w->dim[0], K = (size_t)w->dim[1];
+    int32_t *sum = wn_arena_calloc(&lo->plan->arena, N, sizeof *sum);
+    for (size_t o = 0; sum && o < N; o++) {
+        int64_t s = w_zp ? -(int64_t)K * w_zp[o] : 0;
+        for (size_t k = 0; k < K; k++)
+            s += ((const int8_t *)w->data)[o * K + k];
+        sum[o] = (int32_t)(uint32_t)(uint64_t)s;
+    }
+    return sum;
+}
+
+static enum winnow_status scalar_at(struct wn_lower *lo, const struct wn_node *node, unsigned i, struct wn_loc *ret)
+{
+    return i < node->n_in && node->in[i] != WN_NONE ? wn_lower_plain(lo, node->in[i], ret) : WINNOW_OK;
+}
+
+static enum winnow_status set_dynamic(struct wn_lower *lo, const struct wn_node *node, struct linear_arg *a)
+{
+    const struct wn_fused_dyn *f = node->fused;
+    const struct wn_graph *g = &lo->plan->g;
+    a->dynamic = true;
+    a->args = (struct wn_q8_args){
+        .n = 1, .y_stride = 4, .out = WN_OUT_F32, .w_zp = f->w_zp, .q_hi = 255, .lo = f->lo, .hi = f->hi
+    };
+    a->w_scale = f->w_scale;
+    if (node->n_in > 4 && node->in[4] != WN_NONE)
+        a->bias = g->values.at[node->in[4]].constant->data;
+    a->w_sum = weight_sums(lo, g->values.at[node->in[1]].constant, f->w_zp);
+    if (!a->w_sum)
+        return wn_fail(lo->err, WINNOW_E_NOMEM, "node '%s'", node->name);
+    WN_TRY(scalar_at(lo, node, 2, &a->x_scale));
+    WN_TRY(scalar_at(lo, node, 3, &a->x_zp));
+    size_t bytes = wn_round_up(a->rows * 4 + WN_OVERREAD, 64);
+    a->mul = wn_lower_buf(lo, bytes);
+    a->ibias = wn_lower_buf(lo, bytes);
+    return a->mul.kind == WN_LOC_NONE || a->ibias.kind == WN_LOC_NONE ? WINNOW_E_NOMEM : WINNOW_OK;
+}
+
+static enum winnow_status lower_gemv(struct wn_lower *lo, const struct wn_node *node, struct linear_arg *a)
+{
+    WN_TRY(wn_lower_plain(lo, node->in[0], &a->x));
+    return wn_lower_new_plain(lo, node->out[0], &a->y);
+}
+
+static enum winnow_status set_offsets(struct wn_lower *lo, const struct wn_node *node, struct linear_arg *a)
+{
+    bool quads = a->cx.form == WN_FORM_COLS_QUAD;
+    size_t n = quads ? (a->k + 3) / 4 : a->k;
+    int32_t *koff = wn_arena_calloc(&lo->plan->arena, n + 16, sizeof *koff);
+    if (!koff)
+        return wn_fail(lo->err, WINNOW_E_NOMEM, "node '%s'", node->name);
+    if (n * a->cx.stride > INT32_MAX)
+        return wn_fail(lo->err, WINNOW_E_TOO_LARGE, "node '%s': input of more than 2 GiB", node->name);
+    for (size_t i = 0; i < n; i++)
+        koff[i] = (int32_t)(i * a->cx.stride);
+    a->koff = koff;
+    return wn_q8_pack_link(lo, a->pack, 0, koff, &a->off);
+}
+
+static enum winnow_status add_colsum(struct wn_lower *lo, const struct wn_node *node, struct linear_arg *a)
+{
+    a->colsum = wn_lower_buf(lo, a->cx.cols * sizeof(int32_t) + WN_OVERREAD);
+    if (a->colsum.kind == WN_LOC_NONE || !wn_lower_step(lo, node, "q8_colsum", run_colsum, a))
+        return WINNOW_E_NOMEM;
+    wn_lower_touch(lo, a->cx.loc);
+    wn_lower_touch(lo, a->colsum);
+    return WINNOW_OK;
+}
+
+static enum winnow_status lower_cols(struct wn_lower *lo, const struct wn_node *node, enum wn_q8_kind kind,
+                                     struct linear_arg *a)
+{
+    enum wn_form out;
+    WN_TRY(wn_cols8_get(lo, node->in[0], a->k, form_of(kind), &a->cx));
+    WN_TRY(set_offsets(lo, node, a));
+    if (a->args.w_zp)
+        WN_TRY(add_colsum(lo, node, a));
+    if (a->args.out == WN_OUT_F32) {
+        WN_TRY(wn_cols_new(lo, node->out[0], a->rows, &a->cy));
+        a->args.y_stride = a->cy.stride * sizeof(float);
+        return WINNOW_OK;
+    }
+    WN_TRY(wn_q8_linear_form(lo, node->out[0], a->rows, &out));
+    if (out == WN_FORM_PLAIN)
+        out = WN_FORM_COLS_QUAD;
+    WN_TRY(wn_cols8_new(lo, node->out[0], a->rows, out, &a->cy8));
+    a->args.out = out == WN_FORM_COLS_QUAD ? WN_OUT_QUAD : WN_OUT_PLANE;
+    a->args.y_stride = a->cy8.stride;
+    return WINNOW_OK;
+}
+
+enum winnow_status wn_lower_linear_q8(struct wn_lower *lo, const struct wn_node *node, bool *done)
+{
+    struct wn_q8_choice c;
+    *done = false;
+    if (lo->reference || !wn_q8_is_linear(node))
+        return WINNOW_OK;
+    WN_TRY(wn_q8_choose(lo, node, &c));
+    if (!c.fits)
+        return WINNOW_OK;
+    const struct wn_tensor *w = lo->plan->g.values.at[node->in[1]].constant;
+    struct linear_arg *a = wn_arena_calloc(&lo->plan->arena, 1, sizeof *a);
+    if (!a)
+        return wn_fail(lo->err, WINNOW_E_NOMEM, "node '%s'", node->name);
+    a->k = (size_t)w->dim[1];
+    a->rows = (size_t)w->dim[0];
+    a->m = wn_lower_bytes(lo, node->in[0]) / a->k;
+    bool dynamic = wn_fused_is(node, "DLinear"), gemv = c.kind == WN_Q8_GEMV;
+    WN_TRY(dynamic ? set_dynamic(lo, node, a) : set_static(lo, node, a));
+    a->y_bytes = a->rows * (a->args.out == WN_OUT_F32 ? 4 : 1);
+    size_t bytes;
+    struct wn_q8_pack_arg pa = { .kind = c.kind, .groups = 1, .rows = a->rows, .channels = a->k, .taps = 1 };
+    WN_TRY(wn_q8_pack_get(lo, w, &pa, &a->pack, &bytes));
+    WN_TRY(gemv ? lower_gemv(lo, node, a) : lower_cols(lo, node, c.kind, a));
+    const char *kernel = wn_q8_kernel_name(lo, c.kind);
+    struct wn_step *step = kernel ? wn_lower_step(lo, node, kernel, gemv ? run_gemv : run_cols, a) : NULL;
+    if (!step)
+        return wn_fail(lo->err, WINNOW_E_NOMEM, "node '%s'", node->name);
+    step->macs = (uint64_t)(a->m * a->k * a->rows);
+    step->weight_bytes = bytes;
+    step->pattern = c.sparsity.pattern;
+    step->sparsity = c.sparsity.share;
+    step->why = c.why;
+    const struct wn_loc used[] = { a->x,      a->y,       a->cx.loc, a->cy.loc, a->cy8.loc,
+                                   a->colsum, a->x_scale, a->x_zp,   a->mul,    a->ibias };
+    for (size_t i = 0; i < WN_COUNT(used); i++)
+        wn_lower_touch(lo, used[i]);
+    *done = true;
+    return WINNOW_OK;
+}

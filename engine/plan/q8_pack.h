@@ -1,0 +1,44 @@
+/* q8_pack.h: packed int8 weights of convolutions and linear layers, dense or sparse. Part of lowering. */
+#ifndef WN_Q8_PACK_H
+#define WN_Q8_PACK_H
+
+#include "engine/kernels/q8_dw/q8_dw.h"
+#include "engine/kernels/q8_gemm/q8_gemm.h"
+#include "engine/kernels/q8_gemv/q8_gemv.h"
+#include "engine/kernels/q8_spmm/q8_spmm.h"
+#include "engine/kernels/q8_spmm_b4/q8_spmm_b4.h"
+#include "engine/kernels/q8_stem/q8_stem.h"
+#include "engine/plan/q8.h"
+
+/** One packed matrix per group; the one that `kind` names. */
+struct wn_q8_pack {
+    struct wn_arena arena;
+    enum wn_q8_kind kind;
+    size_t groups;
+    struct wn_q8_gemm *gemm;
+    struct wn_q8_spmm_b4 *b4;
+    struct wn_q8_spmm *spmm;
+    struct wn_q8_dw dw;
+    struct wn_q8_stem stem;
+    struct wn_q8_gemv gemv;
+};
+
+struct wn_q8_pack_arg {
+    enum wn_q8_kind kind;
+    size_t groups, rows, channels, taps; /* rows, channels: of one group; linear layers: 1 group, 1 tap */
+    const int32_t *w_zp;                 /* depthwise: subtracted when packing */
+};
+
+/** The pack of w (groups * rows, channels, taps) s8, shared by content (packs.h); it lives as long as the model. */
+enum winnow_status wn_q8_pack_get(struct wn_lower *lo, const struct wn_tensor *w, const struct wn_q8_pack_arg *arg,
+                                  const struct wn_q8_pack **ret_pack, size_t *ret_bytes);
+/** Offsets of group g in the plan's arena, linked from koff: one per quad (GEMM, B4), per channel and tap (SPMM, STEM),
+ *  or per tap (DW). Not for GEMV. */
+enum winnow_status wn_q8_pack_link(struct wn_lower *lo, const struct wn_q8_pack *pack, size_t g, const int32_t *koff,
+                                   const int32_t **ret_off);
+/** "q8_gemm" and the like. */
+const char *wn_q8_kind_name(enum wn_q8_kind kind);
+/** "q8_gemm__avx2" and the like, in the plan's arena; NULL: out of memory. */
+const char *wn_q8_kernel_name(struct wn_lower *lo, enum wn_q8_kind kind);
+
+#endif
