@@ -4,32 +4,29 @@
 #include <string.h>
 #include "sparsify/autodiff/import.h"
 
-#define UNSUPPORTED(...) wn_fail(im->err, WINNOW_E_UNSUPPORTED, __VA_ARGS__)
-#define MALFORMED(...)   wn_fail(im->err, WINNOW_E_MALFORMED, __VA_ARGS__)
-#define NOMEM()          wn_fail(im->err, WINNOW_E_NOMEM, "graph")
-
 /* ---- small helpers ---- */
 
-static int in(const struct wn_import *im, const struct wn_node *n, unsigned i)
+int wn_im_in(const struct wn_import *im, const struct wn_node *n, unsigned i)
 {
     return i < n->n_in && n->in[i] != WN_NONE ? im->val[n->in[i]] : -1;
 }
 
-static const struct wn_net_val *val(const struct wn_import *im, int v)
+const struct wn_net_val *wn_im_val(const struct wn_import *im, int v)
 {
     return &im->net->logical.val.at[v];
 }
 
-static const struct wn_tensor *konst(const struct wn_import *im, const struct wn_node *n, unsigned i)
+const struct wn_tensor *wn_im_const(const struct wn_import *im, const struct wn_node *n, unsigned i)
 {
-    return i < n->n_in && n->in[i] != WN_NONE ? im->g->values.at[n->in[i]].constant : NULL;
+    if (i >= n->n_in || n->in[i] == WN_NONE)
+        return NULL;
+    return im->known[n->in[i]] ? im->known[n->in[i]] : im->g->values.at[n->in[i]].constant;
 }
 
-/** Integers from a constant input; NULL when there is none. At most 16. */
-static const int64_t *ints_in(const struct wn_import *im, const struct wn_node *n, unsigned i, size_t *count,
-                              int64_t tmp[16])
+const int64_t *wn_im_ints(const struct wn_import *im, const struct wn_node *n, unsigned i, size_t *count,
+                          int64_t tmp[16])
 {
-    const struct wn_tensor *t = konst(im, n, i);
+    const struct wn_tensor *t = wn_im_const(im, n, i);
     int64_t c = t ? wn_tensor_count(t) : 0;
     *count = 0;
     if (!t || c > 16 || (t->dtype != WINNOW_I64 && t->dtype != WINNOW_I32))
@@ -40,17 +37,17 @@ static const int64_t *ints_in(const struct wn_import *im, const struct wn_node *
     return tmp;
 }
 
-static bool float_in(const struct wn_import *im, const struct wn_node *n, unsigned i, float *ret)
+bool wn_im_float(const struct wn_import *im, const struct wn_node *n, unsigned i, float *ret)
 {
-    const struct wn_tensor *t = konst(im, n, i);
+    const struct wn_tensor *t = wn_im_const(im, n, i);
     if (!t || t->dtype != WINNOW_F32 || wn_tensor_count(t) != 1)
         return false;
     *ret = *(const float *)t->data;
     return true;
 }
 
-static struct wn_net_op *emit(struct wn_import *im, const struct wn_node *n, const struct wn_rule *rule, const int *ins,
-                              unsigned n_in, unsigned rank, const int64_t *dim)
+struct wn_net_op *wn_im_emit(struct wn_import *im, const struct wn_node *n, const struct wn_rule *rule, const int *ins,
+                             unsigned n_in, unsigned rank, const int64_t *dim)
 {
     size_t floats = 1;
     for (unsigned i = 0; i < rank; i++)
@@ -63,17 +60,15 @@ static struct wn_net_op *emit(struct wn_import *im, const struct wn_node *n, con
     return wn_net_add_op(&im->net->arena, &im->net->logical, rule, n->name, ins, n_in, out);
 }
 
-/** The operator that makes v, when v has no other use than node input. */
-static struct wn_net_op *sole_maker(struct wn_import *im, const struct wn_node *n, unsigned i)
+struct wn_net_op *wn_im_sole_maker(struct wn_import *im, const struct wn_node *n, unsigned i)
 {
-    int v = in(im, n, i);
-    if (v < 0 || val(im, v)->maker < 0 || wn_graph_n_uses(im->g, n->in[i]) != 1)
+    int v = wn_im_in(im, n, i);
+    if (v < 0 || wn_im_val(im, v)->maker < 0 || wn_graph_n_uses(im->g, n->in[i]) != 1)
         return NULL;
-    return &im->net->logical.op.at[val(im, v)->maker];
+    return &im->net->logical.op.at[wn_im_val(im, v)->maker];
 }
 
-/** Make n's output the output of `op` (which took n in). */
-static enum winnow_status absorb(struct wn_import *im, const struct wn_node *n, struct wn_net_op *op)
+enum winnow_status wn_im_absorb(struct wn_import *im, const struct wn_node *n, struct wn_net_op *op)
 {
     struct wn_net_val *v = &im->net->logical.val.at[op->out];
     v->name = im->g->values.at[n->out[0]].name;
@@ -82,15 +77,15 @@ static enum winnow_status absorb(struct wn_import *im, const struct wn_node *n, 
     return WINNOW_OK;
 }
 
-static struct wn_param *param(struct wn_import *im, const struct wn_node *n, unsigned i, const struct wn_node *layer,
-                              enum wn_layer_class cls, enum wn_param_kind kind, unsigned rank, const int64_t *dim,
-                              bool rows_last)
+struct wn_param *wn_im_param(struct wn_import *im, const struct wn_node *n, unsigned i, const struct wn_node *layer,
+                             enum wn_layer_class cls, enum wn_param_kind kind, unsigned rank, const int64_t *dim,
+                             bool rows_last)
 {
-    const struct wn_tensor *t = konst(im, n, i);
+    const struct wn_tensor *t = wn_im_const(im, n, i);
     int64_t count = 1;
     for (unsigned k = 0; k < rank; k++)
         count *= dim[k];
-    if (!t || t->dtype != WINNOW_F32 || wn_tensor_count(t) != count) {
+    if (!t || im->known[n->in[i]] || t->dtype != WINNOW_F32 || wn_tensor_count(t) != count) {
         (void)wn_fail(im->err, WINNOW_E_UNSUPPORTED, "input %u is not a constant f32 tensor of the right size", i);
         return NULL;
     }
@@ -99,7 +94,6 @@ static struct wn_param *param(struct wn_import *im, const struct wn_node *n, uns
         (void)NOMEM();
     return p;
 }
-#define FAILED() (im->err ? im->err->status : WINNOW_E_UNSUPPORTED)
 
 /* ---- windows of convolutions and pools ---- */
 
@@ -150,17 +144,18 @@ static enum winnow_status frame(struct wn_import *im, const struct wn_node *n, c
 
 static enum winnow_status need4(struct wn_import *im, int x)
 {
-    return x >= 0 && val(im, x)->rank == 4 ? WINNOW_OK : UNSUPPORTED("only pictures (N, C, H, W) can be trained here");
+    return x >= 0 && wn_im_val(im, x)->rank == 4 ? WINNOW_OK
+                                                 : UNSUPPORTED("only pictures (N, C, H, W) can be trained here");
 }
 
 /* ---- weighted layers ---- */
 
 static enum winnow_status read_conv(struct wn_import *im, const struct wn_node *n)
 {
-    int x = in(im, n, 0);
+    int x = wn_im_in(im, n, 0);
     WN_TRY(need4(im, x));
-    const struct wn_tensor *w = konst(im, n, 1);
-    struct wn_net_val xv = *val(im, x);
+    const struct wn_tensor *w = wn_im_const(im, n, 1);
+    struct wn_net_val xv = *wn_im_val(im, x);
     int64_t group = wn_node_int(n, "group", 1);
     if (!w || w->rank != 4)
         return UNSUPPORTED("weights are not a constant of four axes");
@@ -169,9 +164,9 @@ static enum winnow_status read_conv(struct wn_import *im, const struct wn_node *
                          (long long)xv.dim[1]);
     struct frame f;
     WN_TRY(frame(im, n, &xv, &w->dim[2], false, &f));
-    struct wn_param *pw = param(im, n, 1, n, WN_LAYER_CONV, WN_PARAM_WEIGHT, 4, w->dim, false), *pb = NULL;
+    struct wn_param *pw = wn_im_param(im, n, 1, n, WN_LAYER_CONV, WN_PARAM_WEIGHT, 4, w->dim, false), *pb = NULL;
     if (pw && n->n_in > 2 && n->in[2] != WN_NONE) {
-        pb = param(im, n, 2, n, WN_LAYER_CONV, WN_PARAM_BIAS, 1, w->dim, false);
+        pb = wn_im_param(im, n, 2, n, WN_LAYER_CONV, WN_PARAM_BIAS, 1, w->dim, false);
         if (!pb)
             return FAILED();
     }
@@ -179,7 +174,7 @@ static enum winnow_status read_conv(struct wn_import *im, const struct wn_node *
         return FAILED();
     pw->macs = (double)pw->n * (double)(f.out[0] * f.out[1]);
     int64_t dim[4] = { xv.dim[0], w->dim[0], f.out[0], f.out[1] };
-    struct wn_net_op *op = emit(im, n, &wn_rule_conv, &x, 1, 4, dim);
+    struct wn_net_op *op = wn_im_emit(im, n, &wn_rule_conv, &x, 1, 4, dim);
     if (!op)
         return NOMEM();
     op->u.conv = (struct wn_conv_args){ (int)group,      (int)f.k[0],      (int)f.k[1],      (int)f.s[0],
@@ -192,17 +187,17 @@ static enum winnow_status read_conv(struct wn_import *im, const struct wn_node *
 
 static enum winnow_status linear(struct wn_import *im, const struct wn_node *n, bool rows_last, bool bias)
 {
-    int x = in(im, n, 0);
-    const struct wn_tensor *w = konst(im, n, 1);
+    int x = wn_im_in(im, n, 0);
+    const struct wn_tensor *w = wn_im_const(im, n, 1);
     if (x < 0 || !w || w->rank != 2 || w->dim[0] < 1 || w->dim[1] < 1)
         return UNSUPPORTED("only products of an activation and a constant matrix");
-    struct wn_net_val xv = *val(im, x);
+    struct wn_net_val xv = *wn_im_val(im, x);
     int64_t o = rows_last ? w->dim[1] : w->dim[0], i = rows_last ? w->dim[0] : w->dim[1];
     if (xv.dim[xv.rank - 1] != i)
         return MALFORMED("matrix for %lld features, input has %lld", (long long)i, (long long)xv.dim[xv.rank - 1]);
     int64_t wd[2] = { o, i };
-    struct wn_param *pw = param(im, n, 1, n, WN_LAYER_LINEAR, WN_PARAM_WEIGHT, 2, wd, rows_last), *pb = NULL;
-    if (!pw || (bias && !(pb = param(im, n, 2, n, WN_LAYER_LINEAR, WN_PARAM_BIAS, 1, &o, false))))
+    struct wn_param *pw = wn_im_param(im, n, 1, n, WN_LAYER_LINEAR, WN_PARAM_WEIGHT, 2, wd, rows_last), *pb = NULL;
+    if (!pw || (bias && !(pb = wn_im_param(im, n, 2, n, WN_LAYER_LINEAR, WN_PARAM_BIAS, 1, &o, false))))
         return FAILED();
     int64_t rows = 1;
     for (unsigned k = 1; k + 1 < xv.rank; k++)
@@ -211,7 +206,7 @@ static enum winnow_status linear(struct wn_import *im, const struct wn_node *n, 
     int64_t dim[WINNOW_MAX_RANK];
     memcpy(dim, xv.dim, sizeof dim);
     dim[xv.rank - 1] = o;
-    struct wn_net_op *op = emit(im, n, &wn_rule_linear, &x, 1, xv.rank, dim);
+    struct wn_net_op *op = wn_im_emit(im, n, &wn_rule_linear, &x, 1, xv.rank, dim);
     if (!op)
         return NOMEM();
     op->param[0] = pw;
@@ -219,32 +214,32 @@ static enum winnow_status linear(struct wn_import *im, const struct wn_node *n, 
     return WINNOW_OK;
 }
 
-static enum winnow_status read_matmul(struct wn_import *im, const struct wn_node *n)
+enum winnow_status wn_im_read_matmul(struct wn_import *im, const struct wn_node *n)
 {
     return linear(im, n, true, false);
 }
 
-static enum winnow_status read_gemm(struct wn_import *im, const struct wn_node *n)
+enum winnow_status wn_im_read_gemm(struct wn_import *im, const struct wn_node *n)
 {
     if (wn_node_int(n, "transA", 0) || wn_node_float(n, "alpha", 1.0f) != 1.0f ||
         wn_node_float(n, "beta", 1.0f) != 1.0f)
         return UNSUPPORTED("Gemm with transA, alpha or beta");
-    if (in(im, n, 0) >= 0 && val(im, in(im, n, 0))->rank != 2)
+    if (wn_im_in(im, n, 0) >= 0 && wn_im_val(im, wn_im_in(im, n, 0))->rank != 2)
         return MALFORMED("Gemm of an input that is not a matrix");
     return linear(im, n, !wn_node_int(n, "transB", 0), n->n_in > 2 && n->in[2] != WN_NONE);
 }
 
 static enum winnow_status read_bn(struct wn_import *im, const struct wn_node *n)
 {
-    int x = in(im, n, 0);
+    int x = wn_im_in(im, n, 0);
     WN_TRY(need4(im, x));
-    struct wn_net_val xv = *val(im, x);
+    struct wn_net_val xv = *wn_im_val(im, x);
     static const enum wn_param_kind kinds[4] = { WN_PARAM_SCALE, WN_PARAM_SHIFT, WN_PARAM_MEAN, WN_PARAM_VAR };
     struct wn_param *p[4];
     for (unsigned i = 0; i < 4; i++)
-        if (!(p[i] = param(im, n, i + 1, n, WN_LAYER_BN, kinds[i], 1, &xv.dim[1], false)))
+        if (!(p[i] = wn_im_param(im, n, i + 1, n, WN_LAYER_BN, kinds[i], 1, &xv.dim[1], false)))
             return FAILED();
-    struct wn_net_op *op = emit(im, n, &wn_rule_bn, &x, 1, 4, xv.dim);
+    struct wn_net_op *op = wn_im_emit(im, n, &wn_rule_bn, &x, 1, 4, xv.dim);
     if (!op)
         return NOMEM();
     op->u.bn.eps = wn_node_float(n, "epsilon", 1e-5f);
@@ -257,78 +252,78 @@ static enum winnow_status read_bn(struct wn_import *im, const struct wn_node *n)
 static enum winnow_status activation(struct wn_import *im, const struct wn_node *n, enum wn_act_kind kind, float a,
                                      float b)
 {
-    int x = in(im, n, 0);
-    struct wn_net_val xv = *val(im, x);
-    struct wn_net_op *op = emit(im, n, &wn_rule_act, &x, 1, xv.rank, xv.dim);
+    int x = wn_im_in(im, n, 0);
+    struct wn_net_val xv = *wn_im_val(im, x);
+    struct wn_net_op *op = wn_im_emit(im, n, &wn_rule_act, &x, 1, xv.rank, xv.dim);
     if (!op)
         return NOMEM();
     op->u.act = (struct wn_act_args){ kind, a, b };
     return WINNOW_OK;
 }
 
-static enum winnow_status read_relu(struct wn_import *im, const struct wn_node *n)
+enum winnow_status wn_im_read_relu(struct wn_import *im, const struct wn_node *n)
 {
-    struct wn_net_op *op = sole_maker(im, n, 0);
+    struct wn_net_op *op = wn_im_sole_maker(im, n, 0);
     if (op && op->rule == &wn_rule_bn && !op->u.bn.relu) {
         op->u.bn.relu = true;
-        return absorb(im, n, op);
+        return wn_im_absorb(im, n, op);
     }
     if (op && op->rule == &wn_rule_add && !op->u.relu) {
         op->u.relu = true;
-        return absorb(im, n, op);
+        return wn_im_absorb(im, n, op);
     }
     return activation(im, n, WN_ACT_CLAMP, 0.0f, INFINITY);
 }
 
-static enum winnow_status read_clip(struct wn_import *im, const struct wn_node *n)
+enum winnow_status wn_im_read_clip(struct wn_import *im, const struct wn_node *n)
 {
     float lo = wn_node_float(n, "min", -INFINITY), hi = wn_node_float(n, "max", INFINITY);
-    if ((n->n_in > 1 && n->in[1] != WN_NONE && !float_in(im, n, 1, &lo)) ||
-        (n->n_in > 2 && n->in[2] != WN_NONE && !float_in(im, n, 2, &hi)))
+    if ((n->n_in > 1 && n->in[1] != WN_NONE && !wn_im_float(im, n, 1, &lo)) ||
+        (n->n_in > 2 && n->in[2] != WN_NONE && !wn_im_float(im, n, 2, &hi)))
         return UNSUPPORTED("bounds that are not constant");
     return activation(im, n, WN_ACT_CLAMP, lo, hi);
 }
 
-static enum winnow_status read_leaky(struct wn_import *im, const struct wn_node *n)
+enum winnow_status wn_im_read_leaky(struct wn_import *im, const struct wn_node *n)
 {
     float slope = wn_node_float(n, "alpha", 0.01f);
     return slope > 0 ? activation(im, n, WN_ACT_LEAKY, slope, 0) : UNSUPPORTED("LeakyRelu with alpha <= 0");
 }
-static enum winnow_status read_sigmoid(struct wn_import *im, const struct wn_node *n)
+enum winnow_status wn_im_read_sigmoid(struct wn_import *im, const struct wn_node *n)
 {
     return activation(im, n, WN_ACT_SIGMOID, 0, 0);
 }
-static enum winnow_status read_tanh(struct wn_import *im, const struct wn_node *n)
+enum winnow_status wn_im_read_tanh(struct wn_import *im, const struct wn_node *n)
 {
     return activation(im, n, WN_ACT_TANH, 0, 0);
 }
-static enum winnow_status read_hardsigmoid(struct wn_import *im, const struct wn_node *n)
+enum winnow_status wn_im_read_hardsigmoid(struct wn_import *im, const struct wn_node *n)
 {
     return activation(im, n, WN_ACT_HARDSIGMOID, wn_node_float(n, "alpha", 0.2f), wn_node_float(n, "beta", 0.5f));
 }
-static enum winnow_status read_hardswish(struct wn_import *im, const struct wn_node *n)
+enum winnow_status wn_im_read_hardswish(struct wn_import *im, const struct wn_node *n)
 {
     return activation(im, n, WN_ACT_HARDSWISH, 0, 0);
 }
 
-static enum winnow_status read_identity(struct wn_import *im, const struct wn_node *n)
+enum winnow_status wn_im_read_identity(struct wn_import *im, const struct wn_node *n)
 {
-    im->val[n->out[0]] = in(im, n, 0);
+    im->val[n->out[0]] = wn_im_in(im, n, 0);
     return WINNOW_OK;
 }
 
-static enum winnow_status read_dropout(struct wn_import *im, const struct wn_node *n)
+enum winnow_status wn_im_read_dropout(struct wn_import *im, const struct wn_node *n)
 {
     float rate = wn_node_float(n, "ratio", 0.5f);
-    if (n->n_in > 1 && n->in[1] != WN_NONE && !float_in(im, n, 1, &rate))
+    if (n->n_in > 1 && n->in[1] != WN_NONE && !wn_im_float(im, n, 1, &rate))
         return UNSUPPORTED("a rate that is not constant");
     if (!(rate >= 0 && rate < 1))
         return MALFORMED("rate %g", (double)rate);
     if (rate == 0)
-        return read_identity(im, n);
-    int x = in(im, n, 0);
-    struct wn_net_val xv = *val(im, x);
-    struct wn_net_op *op = emit(im, n, &wn_rule_dropout, &x, 1, xv.rank, xv.dim);
+        return wn_im_read_identity(im, n);
+    int x = wn_im_in(im, n, 0);
+    struct wn_net_val xv = *wn_im_val(im, x);
+    struct wn_net_op *op = wn_im_emit(im, n, &wn_rule_dropout, &x, 1, xv.rank, xv.dim);
     if (!op)
         return NOMEM();
     op->u.drop = rate;
@@ -340,8 +335,8 @@ static enum winnow_status read_dropout(struct wn_import *im, const struct wn_nod
 /** y = layer(x) + constant: a bias that an exporter spelled as an Add. */
 static enum winnow_status read_bias(struct wn_import *im, const struct wn_node *n, unsigned act, unsigned con)
 {
-    struct wn_net_op *op = sole_maker(im, n, act);
-    const struct wn_tensor *t = konst(im, n, con);
+    struct wn_net_op *op = wn_im_sole_maker(im, n, act);
+    const struct wn_tensor *t = wn_im_const(im, n, con);
     bool conv = op && op->rule == &wn_rule_conv, lin = op && op->rule == &wn_rule_linear;
     if (!t || !(conv || lin) || op->param[1])
         return UNSUPPORTED("Add of a constant that is not the bias of a layer");
@@ -351,11 +346,12 @@ static enum winnow_status read_bias(struct wn_import *im, const struct wn_node *
     if (wn_tensor_count(t) != c || (c > 1 && behind != (conv ? 3 : 1)))
         return UNSUPPORTED("Add of a constant that is not one number per channel");
     const struct wn_node *layer = wn_graph_producer(im->g, n->in[act]);
-    struct wn_param *p = param(im, n, con, layer, conv ? WN_LAYER_CONV : WN_LAYER_LINEAR, WN_PARAM_BIAS, 1, &c, false);
+    struct wn_param *p =
+        wn_im_param(im, n, con, layer, conv ? WN_LAYER_CONV : WN_LAYER_LINEAR, WN_PARAM_BIAS, 1, &c, false);
     if (!p)
         return FAILED();
     op->param[1] = p;
-    return absorb(im, n, op);
+    return wn_im_absorb(im, n, op);
 }
 
 static bool same_shape(const struct wn_net_val *a, const struct wn_net_val *b)
@@ -368,19 +364,19 @@ static enum winnow_status read_add(struct wn_import *im, const struct wn_node *n
     int ins[32];
     if (n->n_in < 1 || n->n_in > WN_COUNT(ins))
         return UNSUPPORTED("%u inputs", n->n_in);
-    if (n->n_in == 2 && in(im, n, 0) < 0)
+    if (n->n_in == 2 && wn_im_in(im, n, 0) < 0)
         return read_bias(im, n, 1, 0);
-    if (n->n_in == 2 && in(im, n, 1) < 0)
+    if (n->n_in == 2 && wn_im_in(im, n, 1) < 0)
         return read_bias(im, n, 0, 1);
     for (unsigned i = 0; i < n->n_in; i++) {
-        ins[i] = in(im, n, i);
-        if (ins[i] < 0 || !same_shape(val(im, ins[i]), val(im, ins[0])))
+        ins[i] = wn_im_in(im, n, i);
+        if (ins[i] < 0 || !same_shape(wn_im_val(im, ins[i]), wn_im_val(im, ins[0])))
             return UNSUPPORTED("a sum of different shapes");
     }
     if (n->n_in == 1)
-        return read_identity(im, n);
-    struct wn_net_val v = *val(im, ins[0]);
-    return emit(im, n, &wn_rule_add, ins, n->n_in, v.rank, v.dim) ? WINNOW_OK : NOMEM();
+        return wn_im_read_identity(im, n);
+    struct wn_net_val v = *wn_im_val(im, ins[0]);
+    return wn_im_emit(im, n, &wn_rule_add, ins, n->n_in, v.rank, v.dim) ? WINNOW_OK : NOMEM();
 }
 
 static enum winnow_status read_concat(struct wn_import *im, const struct wn_node *n)
@@ -390,10 +386,10 @@ static enum winnow_status read_concat(struct wn_import *im, const struct wn_node
         return UNSUPPORTED("%u inputs", n->n_in);
     struct wn_net_val sum = { 0 };
     for (unsigned i = 0; i < n->n_in; i++) {
-        ins[i] = in(im, n, i);
-        if (ins[i] < 0 || (val(im, ins[i])->rank != 4 && val(im, ins[i])->rank != 2))
+        ins[i] = wn_im_in(im, n, i);
+        if (ins[i] < 0 || (wn_im_val(im, ins[i])->rank != 4 && wn_im_val(im, ins[i])->rank != 2))
             return UNSUPPORTED("only pictures or features can be joined");
-        struct wn_net_val v = *val(im, ins[i]);
+        struct wn_net_val v = *wn_im_val(im, ins[i]);
         int64_t c = v.dim[1];
         v.dim[1] = i ? sum.dim[1] : c;
         if (i && !same_shape(&v, &sum))
@@ -404,16 +400,16 @@ static enum winnow_status read_concat(struct wn_import *im, const struct wn_node
     int64_t axis = wn_node_int(n, "axis", 1);
     if (axis != 1 && axis + (int64_t)sum.rank != 1)
         return UNSUPPORTED("only along channels");
-    return emit(im, n, &wn_rule_concat, ins, n->n_in, sum.rank, sum.dim) ? WINNOW_OK : NOMEM();
+    return wn_im_emit(im, n, &wn_rule_concat, ins, n->n_in, sum.rank, sum.dim) ? WINNOW_OK : NOMEM();
 }
 
 /* ---- pools ---- */
 
 static enum winnow_status pool(struct wn_import *im, const struct wn_node *n, enum wn_pool_kind kind, bool global)
 {
-    int x = in(im, n, 0);
+    int x = wn_im_in(im, n, 0);
     WN_TRY(need4(im, x));
-    struct wn_net_val xv = *val(im, x);
+    struct wn_net_val xv = *wn_im_val(im, x);
     size_t nk;
     const int64_t *k = global ? &xv.dim[2] : wn_node_ints(n, "kernel_shape", &nk);
     bool ceil_mode = !global && wn_node_int(n, "ceil_mode", 0);
@@ -430,7 +426,7 @@ static enum winnow_status pool(struct wn_import *im, const struct wn_node *n, en
     if (kind == WN_POOL_AVG_INCLUDE_PAD && ceil_mode)
         return UNSUPPORTED("ceil_mode together with count_include_pad");
     int64_t dim[4] = { xv.dim[0], xv.dim[1], f.out[0], f.out[1] };
-    struct wn_net_op *op = emit(im, n, &wn_rule_pool, &x, 1, 4, dim);
+    struct wn_net_op *op = wn_im_emit(im, n, &wn_rule_pool, &x, 1, 4, dim);
     if (!op)
         return NOMEM();
     op->u.pool =
@@ -461,26 +457,26 @@ static enum winnow_status read_gmp(struct wn_import *im, const struct wn_node *n
 static enum winnow_status reshape_to(struct wn_import *im, const struct wn_node *n, int x, unsigned rank,
                                      const int64_t *dim)
 {
-    return emit(im, n, &wn_rule_flatten, &x, 1, rank, dim) ? WINNOW_OK : NOMEM();
+    return wn_im_emit(im, n, &wn_rule_flatten, &x, 1, rank, dim) ? WINNOW_OK : NOMEM();
 }
 
 static enum winnow_status read_flatten(struct wn_import *im, const struct wn_node *n)
 {
-    int x = in(im, n, 0);
-    struct wn_net_val xv = *val(im, x);
+    int x = wn_im_in(im, n, 0);
+    struct wn_net_val xv = *wn_im_val(im, x);
     int64_t axis = wn_node_int(n, "axis", 1), dim[2] = { xv.dim[0], wn_val_count(&xv) / xv.dim[0] };
     if (axis != 1 && axis + (int64_t)xv.rank != 1)
         return UNSUPPORTED("Flatten that joins the batch axis");
-    return xv.rank == 2 ? read_identity(im, n) : reshape_to(im, n, x, 2, dim);
+    return xv.rank == 2 ? wn_im_read_identity(im, n) : reshape_to(im, n, x, 2, dim);
 }
 
 static enum winnow_status read_reshape(struct wn_import *im, const struct wn_node *n)
 {
-    int x = in(im, n, 0);
-    struct wn_net_val xv = *val(im, x);
+    int x = wn_im_in(im, n, 0);
+    struct wn_net_val xv = *wn_im_val(im, x);
     int64_t tmp[16], dim[WINNOW_MAX_RANK] = { xv.dim[0] }, row = wn_val_count(&xv) / xv.dim[0], known = 1;
     size_t count;
-    const int64_t *shape = ints_in(im, n, 1, &count, tmp);
+    const int64_t *shape = wn_im_ints(im, n, 1, &count, tmp);
     if (!shape)
         shape = wn_node_ints(n, "shape", &count);
     if (!shape || count < 2 || count > WINNOW_MAX_RANK)
@@ -502,18 +498,18 @@ static enum winnow_status read_reshape(struct wn_import *im, const struct wn_nod
     if (free_axis ? known * dim[free_axis] != row : known != row)
         return MALFORMED("%lld elements per row do not fit the shape", (long long)row);
     if (count == xv.rank && memcmp(dim, xv.dim, count * sizeof dim[0]) == 0)
-        return read_identity(im, n);
+        return wn_im_read_identity(im, n);
     return reshape_to(im, n, x, (unsigned)count, dim);
 }
 
 static enum winnow_status read_squeeze(struct wn_import *im, const struct wn_node *n)
 {
-    int x = in(im, n, 0);
+    int x = wn_im_in(im, n, 0);
     WN_TRY(need4(im, x));
-    struct wn_net_val xv = *val(im, x);
+    struct wn_net_val xv = *wn_im_val(im, x);
     int64_t tmp[16], dim[2] = { xv.dim[0], xv.dim[1] };
     size_t count;
-    const int64_t *axes = ints_in(im, n, 1, &count, tmp);
+    const int64_t *axes = wn_im_ints(im, n, 1, &count, tmp);
     if (!axes)
         axes = wn_node_ints(n, "axes", &count);
     bool two = axes && count == 2 && (axes[0] + 4) % 4 + (axes[1] + 4) % 4 == 5 && (axes[0] + 4) % 4 >= 2;
@@ -526,7 +522,7 @@ static enum winnow_status read_reduce_mean(struct wn_import *im, const struct wn
 {
     int64_t tmp[16];
     size_t count;
-    const int64_t *axes = ints_in(im, n, 1, &count, tmp);
+    const int64_t *axes = wn_im_ints(im, n, 1, &count, tmp);
     if (!axes)
         axes = wn_node_ints(n, "axes", &count);
     if (!axes || count != 2 || (axes[0] + 4) % 4 + (axes[1] + 4) % 4 != 5 || (axes[0] + 4) % 4 < 2)
@@ -535,14 +531,14 @@ static enum winnow_status read_reduce_mean(struct wn_import *im, const struct wn
     if (wn_node_int(n, "keepdims", 1))
         return WINNOW_OK;
     int x = im->val[n->out[0]];
-    struct wn_net_val xv = *val(im, x);
+    struct wn_net_val xv = *wn_im_val(im, x);
     return reshape_to(im, n, x, 2, xv.dim);
 }
 
 static enum winnow_status window(struct wn_import *im, const struct wn_node *n, int x, struct wn_window_args a,
                                  const int64_t *dim)
 {
-    struct wn_net_op *op = emit(im, n, &wn_rule_window, &x, 1, 4, dim);
+    struct wn_net_op *op = wn_im_emit(im, n, &wn_rule_window, &x, 1, 4, dim);
     if (!op)
         return NOMEM();
     op->u.window = a;
@@ -551,20 +547,20 @@ static enum winnow_status window(struct wn_import *im, const struct wn_node *n, 
 
 static enum winnow_status read_pad(struct wn_import *im, const struct wn_node *n)
 {
-    int x = in(im, n, 0);
+    int x = wn_im_in(im, n, 0);
     WN_TRY(need4(im, x));
     int64_t tmp[16], dim[4];
     size_t count;
     float value = wn_node_float(n, "value", 0.0f);
-    const int64_t *p = ints_in(im, n, 1, &count, tmp);
+    const int64_t *p = wn_im_ints(im, n, 1, &count, tmp);
     if (!p)
         p = wn_node_ints(n, "pads", &count);
-    if (n->n_in > 2 && n->in[2] != WN_NONE && !float_in(im, n, 2, &value))
+    if (n->n_in > 2 && n->in[2] != WN_NONE && !wn_im_float(im, n, 2, &value))
         return UNSUPPORTED("a value that is not constant");
     if (!wn_node_str_is(n, "mode", "constant", "constant") || value != 0.0f || !p || count != 8 ||
         (n->n_in > 3 && n->in[3] != WN_NONE))
         return UNSUPPORTED("Pad other than with a constant number of zeros");
-    struct wn_net_val xv = *val(im, x);
+    struct wn_net_val xv = *wn_im_val(im, x);
     for (int i = 0; i < 4; i++) {
         dim[i] = xv.dim[i] + p[i] + p[4 + i];
         if (dim[i] < 1 || p[i] < -xv.dim[i] || p[i] > 4096 || p[4 + i] > 4096)
@@ -577,13 +573,13 @@ static enum winnow_status read_pad(struct wn_import *im, const struct wn_node *n
 
 static enum winnow_status read_slice(struct wn_import *im, const struct wn_node *n)
 {
-    int x = in(im, n, 0);
+    int x = wn_im_in(im, n, 0);
     WN_TRY(need4(im, x));
-    struct wn_net_val xv = *val(im, x);
+    struct wn_net_val xv = *wn_im_val(im, x);
     int64_t ts[16], te[16], ta[16], tp[16], from[4] = { 0 }, step[4] = { 1, 1, 1, 1 }, dim[4];
     size_t ns, ne, na, np;
-    const int64_t *s = ints_in(im, n, 1, &ns, ts), *e = ints_in(im, n, 2, &ne, te);
-    const int64_t *a = ints_in(im, n, 3, &na, ta), *p = ints_in(im, n, 4, &np, tp);
+    const int64_t *s = wn_im_ints(im, n, 1, &ns, ts), *e = wn_im_ints(im, n, 2, &ne, te);
+    const int64_t *a = wn_im_ints(im, n, 3, &na, ta), *p = wn_im_ints(im, n, 4, &np, tp);
     if (n->n_in == 1) {
         s = wn_node_ints(n, "starts", &ns);
         e = wn_node_ints(n, "ends", &ne);
@@ -619,29 +615,29 @@ static const struct {
     { "Add", read_add },
     { "AveragePool", read_avgpool },
     { "BatchNormalization", read_bn },
-    { "Clip", read_clip },
+    { "Clip", wn_im_read_clip },
     { "Concat", read_concat },
     { "Conv", read_conv },
-    { "Dropout", read_dropout },
+    { "Dropout", wn_im_read_dropout },
     { "Flatten", read_flatten },
-    { "Gemm", read_gemm },
+    { "Gemm", wn_im_read_gemm },
     { "GlobalAveragePool", read_gap },
     { "GlobalMaxPool", read_gmp },
-    { "HardSigmoid", read_hardsigmoid },
-    { "HardSwish", read_hardswish },
-    { "Identity", read_identity },
-    { "LeakyRelu", read_leaky },
-    { "MatMul", read_matmul },
+    { "HardSigmoid", wn_im_read_hardsigmoid },
+    { "HardSwish", wn_im_read_hardswish },
+    { "Identity", wn_im_read_identity },
+    { "LeakyRelu", wn_im_read_leaky },
+    { "MatMul", wn_im_read_matmul },
     { "MaxPool", read_maxpool },
     { "Pad", read_pad },
     { "ReduceMean", read_reduce_mean },
-    { "Relu", read_relu },
+    { "Relu", wn_im_read_relu },
     { "Reshape", read_reshape },
-    { "Sigmoid", read_sigmoid },
+    { "Sigmoid", wn_im_read_sigmoid },
     { "Slice", read_slice },
     { "Squeeze", read_squeeze },
     { "Sum", read_add },
-    { "Tanh", read_tanh },
+    { "Tanh", wn_im_read_tanh },
 };
 
 wn_read_fn *wn_import_reader(const struct wn_node *n)

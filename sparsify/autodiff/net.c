@@ -38,5 +38,9 @@ void wn_net_done(struct wn_net *net)
     wn_net_unplan(net);
     wn_vec_done(&net->logical.op);
     wn_vec_done(&net->logical.val);
+    wn_vec_done(&net->feed);
+    wn_vec_done(&net->pre);
+    wn_arena_done(&net->step_arena);
+    wn_arena_done(&net->step_tmp);
     wn_arena_done(&net->arena);
 }

@@ -16,6 +16,7 @@
 #include "engine/graph/graph.h"
 #include "sparsify/kernels/dense.h"
 #include "sparsify/kernels/lanes.h"
+#include "sparsify/kernels/rows.h"
 #include "sparsify/train/train.h"
 
 enum wn_layout { WN_LAYOUT_PLAIN, WN_LAYOUT_C8, WN_LAYOUT_LANES };
@@ -27,8 +28,10 @@ struct wn_net_val {
     wn_vid vid; /* in the graph; WN_NONE for what exists only here */
     unsigned rank;
     int64_t dim[WINNOW_MAX_RANK];
-    int maker; /* operator, or -1 for the input */
+    int maker; /* operator, or -1 for the input, a constant, or what a step computes before the operators */
     bool needs_grad;
+    const float *fixed;            /* a constant's data, plain */
+    const struct wn_tensor *given; /* where a step finds it, before the operators run (any number type) */
     /* plan */
     int logical; /* index of the logical value it holds */
     enum wn_layout layout;
@@ -46,10 +49,24 @@ struct wn_pool_args {
     bool global;
     int kh, kw, sh, sw, ph, pw, ph_end, pw_end;
 };
-enum wn_act_kind { WN_ACT_CLAMP, WN_ACT_LEAKY, WN_ACT_SIGMOID, WN_ACT_TANH, WN_ACT_HARDSIGMOID, WN_ACT_HARDSWISH };
+enum wn_act_kind {
+    WN_ACT_CLAMP,
+    WN_ACT_LEAKY,
+    WN_ACT_SIGMOID,
+    WN_ACT_TANH,
+    WN_ACT_HARDSIGMOID,
+    WN_ACT_HARDSWISH,
+    WN_ACT_AFFINE,
+    WN_ACT_POW,
+    WN_ACT_SQRT,
+    WN_ACT_EXP,
+    WN_ACT_LOG,
+    WN_ACT_ERF,
+    WN_ACT_ABS,
+};
 struct wn_act_args {
     enum wn_act_kind kind;
-    float a, b; /* clamp: bounds; leaky: slope; hard sigmoid: alpha, beta */
+    float a, b; /* clamp: bounds; leaky: slope; hard sigmoid: alpha, beta; affine: a * x + b; pow: x^a */
 };
 struct wn_bn_args {
     float eps;
@@ -59,6 +76,24 @@ struct wn_bn_args {
 /** y[n][c][h][w] = x[n][c - c0][h * sh + h0][w * sw + w0] where that exists, else 0: Pad and strided Slice. */
 struct wn_window_args {
     int64_t c0, h0, w0, sh, sw; /* c0: channels put in front (negative: dropped) */
+};
+
+enum wn_bin_kind { WN_BIN_ADD, WN_BIN_SUB, WN_BIN_MUL, WN_BIN_DIV };
+struct wn_bin_args {
+    enum wn_bin_kind kind;
+    bool param_first; /* with a parameter: which side it stands on */
+    unsigned rank;    /* of the parameter as the file has it */
+    int64_t dim[WINNOW_MAX_RANK];
+};
+/** y = x along `axis` at index[0 … n - 1], whatever their order. */
+struct wn_take_args {
+    int axis;
+    int64_t n;
+    const int64_t *index;
+};
+struct wn_reduce_args {
+    unsigned axes; /* bits */
+    bool mean;
 };
 
 /** Where an activation is fake-quantized, and what was seen there. Owned by the trainer, kept in checkpoints. */
@@ -80,6 +115,7 @@ struct wn_rule {
     const char *name;
     /** False when the operator can only run on plain tensors (dense side); NULL: both sides. */
     bool (*any_layout)(const struct wn_net *net, const struct wn_net_op *op);
+    bool view; /* the output is the input's memory under another shape */
     /** Estimated ns of forward and backward together, for the choice of a side. */
     double (*cost)(const struct wn_net *net, const struct wn_net_op *op, enum wn_side side);
     unsigned (*saves)(const struct wn_net_op *op);
@@ -109,7 +145,15 @@ struct wn_net_op {
         struct wn_act_args act;
         struct wn_bn_args bn;
         struct wn_window_args window;
-        bool relu; /* Add */
+        struct wn_bin_args bin;
+        struct wn_take_args take;
+        struct wn_reduce_args reduce;
+        int perm[WINNOW_MAX_RANK];   /* Transpose */
+        int axis;                    /* Join */
+        float eps;                   /* LayerNorm */
+        bool by_tanh;                /* Gelu */
+        const struct wn_tensor *ids; /* Embed: I64 or I32, shape of the output without its last axis */
+        bool relu;                   /* Add */
         struct wn_observer *observer;
         float drop; /* Dropout's rate */
     } u;
@@ -131,7 +175,27 @@ struct wn_net_op {
 struct wn_net_list {
     WN_VEC(struct wn_net_val) val;
     WN_VEC(struct wn_net_op) op;
-    int input, output;
+    int input, output; /* input -1: the model takes integers */
+};
+
+/** A model input of a step: the caller points `t.data` at it (WINNOW_I64, or F32 where the file says so). */
+struct wn_net_feed {
+    const char *name;
+    wn_vid vid;
+    struct wn_tensor t;
+};
+
+/** A node that a step runs by the engine's reference before the operators: attention masks, positions, one-hots. */
+struct wn_net_pre {
+    const struct wn_node *node;
+    const struct wn_tensor **in; /* [node->n_in] feeds, constants, outputs of earlier ones */
+    struct wn_tensor *out;       /* [node->n_out] filled by the run */
+};
+
+/** Memory that several nets share, one at a time. */
+struct wn_net_pool {
+    float *memory;
+    size_t floats;
 };
 
 /** A run of floats with a life from one step to another. */
@@ -153,9 +217,15 @@ struct wn_net_step {
 
 struct wn_net {
     struct wn_arena arena; /* logical operators, names */
-    int64_t batch;
+    int64_t batch, length; /* length: of inputs (B, L) whose L is not fixed in the file; 0 for pictures */
+    bool pictures; /* one f32 input: four-axis values are (N, C, H, W); else any axes, lanes over all but the last */
+    bool no_fuse;  /* read layer norm and GELU node by node (tests) */
+    WN_VEC(struct wn_net_feed) feed;
+    WN_VEC(struct wn_net_pre) pre;
+    struct wn_arena step_arena, step_tmp; /* of pre */
     unsigned threads;
     const struct wn_lanes_kernels *kern;
+    const struct wn_rows_kernels *rows;
     struct wn_dense *dense;
     struct wn_net_list logical;
     struct wn_net_list plan;
@@ -164,6 +234,7 @@ struct wn_net {
     WN_VEC(struct wn_net_step) step;
     size_t n_forward; /* steps before the first backward one */
     float *memory;
+    struct wn_net_pool *pool; /* where memory is shared; NULL: it is this net's own */
     size_t memory_floats, max_floats;
     int dlogits_buf;
     float *dlogits;
@@ -191,8 +262,9 @@ struct wn_net_maker {
                               bool rows_last);
 };
 
-/** Read graph `g` (input's batch axis taken as `batch`) into net->logical. */
-WINNOW_MUST_USE enum winnow_status wn_net_import(struct wn_net *net, struct wn_graph *g, int64_t batch,
+/** Read graph `g` (inputs' batch axis taken as `batch`, other dynamic axes of integer inputs as `length`) into
+ *  net->logical. The net points into g's nodes and constants until wn_net_done(). */
+WINNOW_MUST_USE enum winnow_status wn_net_import(struct wn_net *net, struct wn_graph *g, int64_t batch, int64_t length,
                                                  const struct wn_net_maker *maker, struct winnow_err *err);
 void wn_net_done(struct wn_net *net);
 /** For rules_*.c and import.c: a new logical value or operator; -1 / NULL when out of memory. */
@@ -253,6 +325,11 @@ static inline int64_t wn_val_count(const struct wn_net_val *v)
     for (unsigned i = 0; i < v->rank; i++)
         n *= v->dim[i];
     return n;
+}
+/** Rows of a value seen as a matrix: all axes but the last. */
+static inline int64_t wn_val_rows(const struct wn_net_val *v)
+{
+    return v->rank ? wn_val_count(v) / v->dim[v->rank - 1] : 1;
 }
 
 /* ---- the rules; rules.def lists them with the ONNX operators they serve ---- */

@@ -1,4 +1,6 @@
 /* plan.c: from logical operators to two lists of steps and an arena; and running them. */
+#include <stdlib.h>
+#include "engine/ops/ops.h"
 #include "sparsify/autodiff/plan_impl.h"
 
 /* ---- expanding: sides, layouts, conversions ---- */
@@ -16,6 +18,8 @@ static int plan_val(struct expand *ex, int logical, enum wn_layout layout)
     if (at >= 0) {
         net->plan.val.at[at].layout = layout;
         net->plan.val.at[at].logical = logical;
+        net->plan.val.at[at].fixed = v.fixed;
+        net->plan.val.at[at].given = v.given;
         ex->have[logical][layout] = at;
     }
     return at;
@@ -65,7 +69,15 @@ static bool expand(struct wn_net *net, const enum wn_side *side)
     if (!ex.have)
         return false;
     memset(ex.have, 0xff, net->logical.val.n * sizeof *ex.have);
-    bool ok = (net->plan.input = plan_val(&ex, net->logical.input, WN_LAYOUT_PLAIN)) >= 0;
+    bool ok = true;
+    net->plan.input = -1;
+    for (size_t v = 0; ok && v < net->logical.val.n; v++) /* the input, constants, what a step computes first */
+        if (net->logical.val.at[v].maker < 0) {
+            int at = plan_val(&ex, (int)v, WN_LAYOUT_PLAIN);
+            ok = at >= 0;
+            if (ok && (int)v == net->logical.input)
+                net->plan.input = at;
+        }
     for (size_t i = 0; ok && i < net->logical.op.n; i++)
         ok = expand_op(&ex, &net->logical.op.at[i], side[i]);
     ok = ok && (net->plan.output = in_layout(&ex, net->logical.output, WN_LAYOUT_PLAIN)) >= 0;
@@ -102,11 +114,11 @@ static void geometry(struct wn_net *net)
 {
     for (size_t i = 0; i < net->plan.val.n; i++) {
         struct wn_net_val *v = &net->plan.val.at[i];
-        if (v->layout == WN_LAYOUT_LANES && v->rank == 4)
+        if (v->layout == WN_LAYOUT_LANES && v->rank == 4 && net->pictures)
             wn_lanes_geom_image(&v->geom, v->dim[0], v->dim[1], v->dim[2], v->dim[3],
                                 halo_of(net, v->dim[2], v->dim[3]));
         else if (v->layout == WN_LAYOUT_LANES)
-            wn_lanes_geom_matrix(&v->geom, v->dim[0], v->dim[1]);
+            wn_lanes_geom_matrix(&v->geom, wn_val_rows(v), v->dim[v->rank - 1]);
         v->floats = v->layout == WN_LAYOUT_LANES ? wn_lanes_floats(&v->geom)
                     : v->layout == WN_LAYOUT_C8  ? wn_c8_floats(v->dim[0], v->dim[1], v->dim[2], v->dim[3])
                                                  : (size_t)wn_val_count(v);
@@ -133,12 +145,17 @@ static void touch(struct wn_net *net, int buf, int step)
 
 static bool forward_steps(struct wn_net *net)
 {
-    net->plan.val.at[net->plan.input].buf = new_buf(net, &net->plan.val.at[net->plan.input], 0);
+    for (size_t v = 0; v < net->plan.val.n; v++) {
+        struct wn_net_val *val = &net->plan.val.at[v];
+        if (val->maker < 0 && !val->fixed && (val->buf = new_buf(net, val, 0)) < 0)
+            return false;
+    }
     for (size_t i = 0; i < net->plan.op.n; i++) {
         struct wn_net_op *op = &net->plan.op.at[i];
         struct wn_net_step s = { .kind = WN_STEP_FORWARD, .op = (int)i };
         struct wn_net_val *out = &net->plan.val.at[op->out];
-        if (!wn_vec_push(&net->step, s) || (out->buf = new_buf(net, out, (int)i)) < 0)
+        out->buf = op->rule->view ? net->plan.val.at[op->in[0]].buf : new_buf(net, out, (int)i);
+        if (!wn_vec_push(&net->step, s) || out->buf < 0)
             return false;
         bool grad = wn_param_on(op->param[0]) || wn_param_on(op->param[1]);
         for (unsigned k = 0; k < op->n_in; k++) {
@@ -150,9 +167,10 @@ static bool forward_steps(struct wn_net *net)
     }
     net->n_forward = net->step.n;
     touch(net, net->plan.val.at[net->plan.output].buf, (int)net->n_forward);
-    touch(net, net->plan.val.at[net->plan.input].buf, (int)net->n_forward); /* a teacher may look at it */
+    if (net->plan.input >= 0)
+        touch(net, net->plan.val.at[net->plan.input].buf, (int)net->n_forward); /* a teacher may look at it */
     net->dlogits_buf = new_buf(net, &net->plan.val.at[net->plan.output], (int)net->n_forward);
-    return net->dlogits_buf >= 0 && net->plan.val.at[net->plan.input].buf >= 0;
+    return net->dlogits_buf >= 0;
 }
 
 /** Add buffer `b` to what value v's gradient is so far (cur[v]). */
@@ -239,8 +257,14 @@ static float *at(const struct wn_net *net, int buf)
 
 static void resolve(struct wn_net *net)
 {
-    for (size_t i = 0; i < net->plan.val.n; i++)
-        net->plan.val.at[i].data = at(net, net->plan.val.at[i].buf);
+    union {
+        const float *c;
+        float *v; /* read only */
+    } fixed;
+    for (size_t i = 0; i < net->plan.val.n; i++) {
+        fixed.c = net->plan.val.at[i].fixed;
+        net->plan.val.at[i].data = fixed.c ? fixed.v : at(net, net->plan.val.at[i].buf);
+    }
     for (size_t i = 0; i < net->plan.op.n; i++) {
         struct wn_net_op *op = &net->plan.op.at[i];
         op->dy = at(net, op->dy_buf);
@@ -262,6 +286,12 @@ static void resolve(struct wn_net *net)
 
 /* ---- the whole ---- */
 
+/** Nets of pictures keep memory of their own: halos of zeros lie in it. */
+static struct wn_net_pool *pool_of(const struct wn_net *net)
+{
+    return net->pictures ? NULL : net->pool;
+}
+
 void wn_net_unplan(struct wn_net *net)
 {
     for (size_t i = 0; i < net->plan.op.n; i++)
@@ -272,9 +302,40 @@ void wn_net_unplan(struct wn_net *net)
     wn_vec_done(&net->buf);
     wn_vec_done(&net->step);
     wn_arena_done(&net->plan_arena);
-    free(net->memory);
+    if (!pool_of(net))
+        free(net->memory);
     net->memory = NULL;
     net->planned = false;
+}
+
+/** Where the arena lies: this net's own memory, or the pool's, made larger where it is too small. */
+static enum winnow_status memory(struct wn_net *net, struct winnow_err *err)
+{
+    struct wn_net_pool *pool = pool_of(net);
+    if (pool && pool->floats >= net->memory_floats) {
+        net->memory = pool->memory;
+        return WINNOW_OK;
+    }
+    size_t bytes = wn_round_up(net->memory_floats * sizeof(float) + 64, 4096);
+    if (pool)
+        free(pool->memory);
+    net->memory = aligned_alloc(4096, bytes);
+    if (pool)
+        *pool = (struct wn_net_pool){ net->memory, net->memory ? net->memory_floats : 0 };
+    if (!net->memory)
+        return wn_fail(err, WINNOW_E_NOMEM, "training plan: %zu MiB", bytes >> 20);
+    memset(net->memory, 0, bytes);
+    return WINNOW_OK;
+}
+
+/** The pool may have moved since this net was planned. */
+static void find_memory(struct wn_net *net)
+{
+    const struct wn_net_pool *pool = pool_of(net);
+    if (pool && net->memory != pool->memory) {
+        net->memory = pool->memory;
+        resolve(net);
+    }
 }
 
 static enum winnow_status build(struct wn_net *net, struct winnow_err *err)
@@ -294,11 +355,7 @@ static enum winnow_status build(struct wn_net *net, struct winnow_err *err)
         return wn_fail(err, WINNOW_E_TOO_LARGE,
                        "a step of %lld rows needs %zu MiB, the limit is %zu MiB: use a smaller batch",
                        (long long)net->batch, net->memory_floats >> 18, net->max_floats >> 18);
-    size_t bytes = wn_round_up(net->memory_floats * sizeof(float) + 64, 4096);
-    net->memory = aligned_alloc(4096, bytes);
-    if (!net->memory)
-        return wn_fail(err, WINNOW_E_NOMEM, "training plan: %zu MiB", bytes >> 20);
-    memset(net->memory, 0, bytes);
+    WN_TRY(memory(net, err));
     resolve(net);
     net->n_lanes_layers = 0;
     for (size_t i = 0; i < net->plan.op.n; i++) {
@@ -322,7 +379,7 @@ enum winnow_status wn_net_plan(struct wn_net *net, struct winnow_err *err)
 
 float *wn_net_input(struct wn_net *net)
 {
-    return net->plan.val.at[net->plan.input].data;
+    return net->plan.input < 0 ? NULL : net->plan.val.at[net->plan.input].data;
 }
 
 const float *wn_net_output(struct wn_net *net)
@@ -330,10 +387,51 @@ const float *wn_net_output(struct wn_net *net)
     return net->plan.val.at[net->plan.output].data;
 }
 
+/** A number of any type, as f32. */
+static float as_float(const struct wn_tensor *t, size_t i)
+{
+    switch (t->dtype) {
+    case WINNOW_F32:
+        return ((const float *)t->data)[i];
+    case WINNOW_I64:
+        return (float)((const int64_t *)t->data)[i];
+    case WINNOW_I32:
+        return (float)((const int32_t *)t->data)[i];
+    default: /* BOOL, U8 */
+        return (float)((const uint8_t *)t->data)[i];
+    }
+}
+
+/** What does not depend on weights: nodes before the operators, and where operators read their results. */
+static enum winnow_status first(struct wn_net *net, struct winnow_err *err)
+{
+    find_memory(net);
+    if (!net->feed.n)
+        return WINNOW_OK;
+    wn_arena_reset(&net->step_arena);
+    for (size_t i = 0; i < net->pre.n; i++) {
+        const struct wn_net_pre *p = &net->pre.at[i];
+        WN_TRY(wn_ops_run_node(p->node, p->in, p->out, &net->step_arena, &net->step_tmp, err));
+        wn_arena_reset(&net->step_tmp);
+    }
+    for (size_t i = 0; i < net->plan.val.n; i++) {
+        struct wn_net_val *v = &net->plan.val.at[i];
+        size_t n = (size_t)wn_val_count(v);
+        if (!v->given || v->maker >= 0)
+            continue;
+        if (v->given->dtype == WINNOW_F32)
+            memcpy(v->data, v->given->data, n * sizeof(float));
+        for (size_t k = 0; v->given->dtype != WINNOW_F32 && k < n; k++)
+            v->data[k] = as_float(v->given, k);
+    }
+    return WINNOW_OK;
+}
+
 enum winnow_status wn_net_forward_probe(struct wn_net *net,
                                         void (*probe)(void *arg, struct wn_net *net, const struct wn_net_op *op),
                                         void *arg, struct winnow_err *err)
 {
+    WN_TRY(first(net, err));
     for (size_t i = 0; i < net->n_forward; i++) {
         struct wn_net_op *op = &net->plan.op.at[net->step.at[i].op];
         enum winnow_status s = op->rule->forward(net, op, err);

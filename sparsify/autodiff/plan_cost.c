@@ -14,17 +14,18 @@ static bool plain_only(const struct wn_net *net, const struct wn_net_op *op)
     return op->rule->any_layout && !op->rule->any_layout(net, op);
 }
 
-static bool lanes_fit(const struct wn_net_val *v)
+static bool lanes_fit(const struct wn_net *net, const struct wn_net_val *v)
 {
-    return v->rank == 2 || v->rank == 4;
+    return net->pictures ? (v->rank == 2 || v->rank == 4) && v->dim[0] % WN_LANES == 0
+                         : v->rank >= 2 && wn_val_rows(v) % WN_LANES == 0;
 }
 
 static bool lanes_possible(const struct wn_net *net, const struct wn_net_op *op)
 {
-    if (net->no_sparse || net->batch % WN_LANES || plain_only(net, op) || !lanes_fit(&net->logical.val.at[op->out]))
+    if (net->no_sparse || plain_only(net, op) || !lanes_fit(net, &net->logical.val.at[op->out]))
         return false;
     for (unsigned i = 0; i < op->n_in; i++)
-        if (!lanes_fit(&net->logical.val.at[op->in[i]]))
+        if (!lanes_fit(net, &net->logical.val.at[op->in[i]]))
             return false;
     return true;
 }
@@ -35,21 +36,21 @@ enum wn_layout wn_layout_wanted(const struct wn_net *net, const struct wn_net_op
         return WN_LAYOUT_LANES;
     if (op->rule->dense_in)
         return op->rule->dense_in(net, op, i);
-    return plain_only(net, op) ? WN_LAYOUT_PLAIN : wn_layout_usual(net->logical.val.at[op->in[i]].rank, side);
+    return plain_only(net, op) ? WN_LAYOUT_PLAIN : wn_layout_usual(net, net->logical.val.at[op->in[i]].rank, side);
 }
 
 enum wn_layout wn_layout_made(const struct wn_net *net, const struct wn_net_op *op, enum wn_side side)
 {
     if (side == WN_SIDE_DENSE && plain_only(net, op))
         return WN_LAYOUT_PLAIN;
-    return wn_layout_usual(net->logical.val.at[op->out].rank, side);
+    return wn_layout_usual(net, net->logical.val.at[op->out].rank, side);
 }
 
 static double total(const struct wn_net *net, const enum wn_side *side, const double (*cost)[2], uint8_t *have)
 {
     const struct wn_net_list *l = &net->logical;
-    memset(have, 0, l->val.n);
-    have[l->input] = 1u << WN_LAYOUT_PLAIN;
+    for (size_t i = 0; i < l->val.n; i++)
+        have[i] = l->val.at[i].maker < 0 ? 1u << WN_LAYOUT_PLAIN : 0;
     double sum = 0;
     for (size_t i = 0; i < l->op.n; i++) {
         const struct wn_net_op *op = &l->op.at[i];

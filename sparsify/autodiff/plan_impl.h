@@ -5,9 +5,9 @@
 #include "sparsify/autodiff/rules_impl.h"
 
 /** Layout in which a value of this rank leaves an operator of this side. */
-static inline enum wn_layout wn_layout_usual(unsigned rank, enum wn_side side)
+static inline enum wn_layout wn_layout_usual(const struct wn_net *net, unsigned rank, enum wn_side side)
 {
-    return side == WN_SIDE_LANES ? WN_LAYOUT_LANES : rank == 4 ? WN_LAYOUT_C8 : WN_LAYOUT_PLAIN;
+    return side == WN_SIDE_LANES ? WN_LAYOUT_LANES : rank == 4 && net->pictures ? WN_LAYOUT_C8 : WN_LAYOUT_PLAIN;
 }
 /** Layout in which input i of a logical operator is wanted. */
 enum wn_layout wn_layout_wanted(const struct wn_net *net, const struct wn_net_op *op, unsigned i, enum wn_side side);

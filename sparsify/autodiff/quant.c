@@ -29,16 +29,34 @@ void wn_quant_weights(const float *w, size_t rows, size_t per_row, int max, floa
     }
 }
 
+/** Whether an operator reads the value behind a fake-quantizer or the one before it. */
+static bool reads_quantized(const struct wn_net *net, const struct wn_net_op *op)
+{
+    bool weighted = op->rule == &wn_rule_conv || op->rule == &wn_rule_linear;
+    return net->pictures ? !weighted || op->quant : weighted && op->quant;
+}
+
 static bool passes_on(const struct wn_net_op *op)
 {
     return op->rule == &wn_rule_flatten || op->rule == &wn_rule_window || op->rule == &wn_rule_dropout ||
            (op->rule == &wn_rule_pool && op->u.pool.kind == WN_POOL_MAX);
 }
 
+/** Encoders: only what products with weights read is quantized; sums, layer norm, GELU, softmax stay f32. */
+static bool feeds_layer(const struct wn_net *net, int val)
+{
+    for (size_t i = 0; i < net->logical.op.n; i++)
+        if (reads_quantized(net, &net->logical.op.at[i]) && net->logical.op.at[i].in[0] == val)
+            return true;
+    return false;
+}
+
 bool wn_net_wants_observer(const struct wn_net *net, int val)
 {
     const struct wn_net_list *l = &net->logical;
     int maker = l->val.at[val].maker;
+    if (!net->pictures)
+        return feeds_layer(net, val);
     if (val == l->output || (maker >= 0 && passes_on(&l->op.at[maker])))
         return false;
     unsigned users = 0, activations = 0;
@@ -68,8 +86,7 @@ enum winnow_status wn_net_insert_fq(struct wn_net *net, int val, struct wn_obser
     for (size_t i = 0; i < last; i++)
         for (unsigned k = 0; k < l->op.at[i].n_in; k++) {
             struct wn_net_op *u = &l->op.at[i];
-            bool floats = (u->rule == &wn_rule_conv || u->rule == &wn_rule_linear) && !u->quant;
-            if (u->in[k] == val && !floats)
+            if (u->in[k] == val && reads_quantized(net, u))
                 u->in[k] = out;
         }
     /* to its place: right behind the maker */

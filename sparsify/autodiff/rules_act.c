@@ -29,22 +29,64 @@ void wn_net_flat(struct wn_net *net, size_t floats, void (*fn)(const struct wn_f
 
 static bool act_any(const struct wn_net *net, const struct wn_net_op *op)
 {
-    (void)net;
     const struct wn_act_args *a = &op->u.act;
+    if (!net->pictures) /* no halo, no pads */
+        return true;
     switch (a->kind) {
     case WN_ACT_CLAMP:
         return a->a <= 0 && a->b >= 0;
-    case WN_ACT_SIGMOID:
-    case WN_ACT_HARDSIGMOID:
-        return false;
-    default:
+    case WN_ACT_LEAKY:
+    case WN_ACT_TANH:
+    case WN_ACT_HARDSWISH:
         return true;
+    default:
+        return false;
     }
 }
 
 static unsigned act_saves(const struct wn_net_op *op)
 {
-    return op->u.act.kind == WN_ACT_HARDSWISH ? WN_SAVES_X : WN_SAVES_Y;
+    switch (op->u.act.kind) {
+    case WN_ACT_AFFINE:
+        return 0;
+    case WN_ACT_HARDSWISH:
+    case WN_ACT_POW:
+    case WN_ACT_LOG:
+    case WN_ACT_ERF:
+    case WN_ACT_ABS:
+        return WN_SAVES_X;
+    default:
+        return WN_SAVES_Y;
+    }
+}
+
+static bool is_two(float e)
+{
+    return !(e < 2) && !(e > 2);
+}
+
+/** The functions that exporters spell layer norm and GELU with; chains are read as one operator elsewhere. */
+static void function_forward(enum wn_act_kind kind, float *y, const float *x, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        y[i] = kind == WN_ACT_SQRT  ? sqrtf(x[i])
+               : kind == WN_ACT_EXP ? expf(x[i])
+               : kind == WN_ACT_LOG ? logf(x[i])
+               : kind == WN_ACT_ERF ? erff(x[i])
+                                    : fabsf(x[i]);
+}
+
+/** s: y for Sqrt and Exp, else x. */
+static void function_backward(enum wn_act_kind kind, float *dx, const float *d, const float *s, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        dx[i] = d[i] * (kind == WN_ACT_SQRT  ? 0.5f / s[i]
+                        : kind == WN_ACT_EXP ? s[i]
+                        : kind == WN_ACT_LOG ? 1.0f / s[i]
+                        : kind == WN_ACT_ERF ? 1.12837917f * expf(-s[i] * s[i])
+                        : s[i] > 0           ? 1.0f
+                        : s[i] < 0           ? -1.0f
+                                             : 0.0f);
 }
 
 static void act_forward_flat(const struct wn_flat *f, size_t from, size_t n)
@@ -76,6 +118,20 @@ static void act_forward_flat(const struct wn_flat *f, size_t from, size_t n)
         for (size_t i = 0; i < n; i++)
             y[i] = x[i] * fminf(1.0f, fmaxf(0.0f, x[i] / 6.0f + 0.5f));
         break;
+    case WN_ACT_AFFINE:
+        for (size_t i = 0; i < n; i++)
+            y[i] = a->a * x[i] + a->b;
+        break;
+    case WN_ACT_POW:
+        if (is_two(a->a))
+            for (size_t i = 0; i < n; i++)
+                y[i] = x[i] * x[i];
+        else
+            for (size_t i = 0; i < n; i++)
+                y[i] = powf(x[i], a->a);
+        break;
+    default:
+        function_forward(a->kind, y, x, n);
     }
 }
 
@@ -108,6 +164,20 @@ static void act_backward_flat(const struct wn_flat *f, size_t from, size_t n)
         for (size_t i = 0; i < n; i++)
             dx[i] = s[i] <= -3 ? 0.0f : s[i] >= 3 ? d[i] : d[i] * (s[i] / 3.0f + 0.5f);
         break;
+    case WN_ACT_AFFINE:
+        for (size_t i = 0; i < n; i++)
+            dx[i] = a->a * d[i];
+        break;
+    case WN_ACT_POW:
+        if (is_two(a->a))
+            for (size_t i = 0; i < n; i++)
+                dx[i] = 2.0f * s[i] * d[i];
+        else
+            for (size_t i = 0; i < n; i++)
+                dx[i] = a->a * powf(s[i], a->a - 1.0f) * d[i];
+        break;
+    default:
+        function_backward(a->kind, dx, d, s, n);
     }
 }
 

@@ -192,7 +192,7 @@ const struct wn_rule wn_rule_conv = {
 
 static bool linear_any(const struct wn_net *net, const struct wn_net_op *op)
 {
-    return net->logical.val.at[op->in[0]].rank == 2;
+    return !net->pictures || net->logical.val.at[op->in[0]].rank == 2;
 }
 
 static double linear_cost(const struct wn_net *net, const struct wn_net_op *op, enum wn_side side)
@@ -208,7 +208,8 @@ static enum winnow_status linear_prepare(struct wn_net *net, struct wn_net_op *o
     if (op->side == WN_SIDE_DENSE)
         return WINNOW_OK;
     const struct wn_net_val *x = wn_op_in(net, op, 0), *y = wn_op_out(net, op);
-    struct wn_lanes_conv_shape sh = { (int)y->dim[1], (int)x->dim[1], 1, 1, 1, 1, 1, 0, 0, 1, 1, x->geom, y->geom };
+    int o = (int)op->param[0]->dim[0], in = (int)op->param[0]->dim[1];
+    struct wn_lanes_conv_shape sh = { o, in, 1, 1, 1, 1, 1, 0, 0, 1, 1, x->geom, y->geom };
     enum winnow_status s = wn_lanes_conv_new(&sh, op->param[0]->mask, &((struct weighted *)op->state)->lanes, err);
     return s == WINNOW_OK ? s : wn_fail_at(err, s, "node '%s'", op->name);
 }

@@ -63,11 +63,33 @@ static void convert_part(void *arg, unsigned i, unsigned n)
     }
 }
 
+/** Matrices between plain and lanes, 16 rows at a time. */
+static void matrix_part(void *arg, unsigned i, unsigned n)
+{
+    const struct copy *cp = arg;
+    const struct wn_net_val *lanes = cp->to->layout == WN_LAYOUT_LANES ? cp->to : cp->from;
+    const struct wn_lanes_geom *g = &lanes->geom;
+    const struct wn_rows_kernels *k = wn_rows_kernels();
+    size_t f = (size_t)g->c, step = g->plane * WN_LANES, from, to;
+    wn_team_share((size_t)wn_val_rows(lanes) / WN_LANES, i, n, &from, &to);
+    for (size_t b = from; b < to; b++) {
+        size_t at = wn_lanes_at(g, (int)(b / (size_t)g->w), 0, 0, (int)(b % (size_t)g->w));
+        if (lanes == cp->to)
+            k->to_lanes(cp->y + at, step, cp->x + b * WN_LANES * f, f, f);
+        else
+            k->from_lanes(cp->y + b * WN_LANES * f, f, cp->x + at, step, f);
+    }
+}
+
 void wn_val_convert(struct wn_net *net, const struct wn_net_val *from, const float *x, const struct wn_net_val *to,
                     float *y)
 {
     struct copy cp = { from, to, x, y };
-    if (from->rank != 2 && from->rank != 4) /* other ranks are always plain */
+    if (from->layout == to->layout)
+        memcpy(y, x, from->floats * sizeof(float));
+    else if (!net->pictures)
+        wn_team_run(net->threads, from->floats / 16384 + 1, matrix_part, &cp);
+    else if (from->rank != 2 && from->rank != 4) /* other ranks are always plain */
         memcpy(y, x, (size_t)wn_val_count(from) * sizeof(float));
     else
         wn_team_run(net->threads, (size_t)from->dim[0] / WN_LANES + 1, convert_part, &cp);

@@ -15,11 +15,18 @@
 #include "sparsify/train/train_impl.h"
 
 #define MAGIC     "WNCK"
-#define VERSION   1u
+#define VERSION   2u
 #define MAX_BYTES ((size_t)16 << 30)
 
 enum { SEC_HEAD = 1, SEC_QUANT, SEC_PARAM, SEC_OBSERVER, SEC_MODIFIER, SEC_END };
-enum { PARAM_TRAINABLE = 1, PARAM_DECAY = 2, PARAM_MASK = 4, PARAM_MOMENTUM = 8, PARAM_STATS_FROZEN = 16 };
+enum {
+    PARAM_TRAINABLE = 1,
+    PARAM_DECAY = 2,
+    PARAM_MASK = 4,
+    PARAM_MOMENTUM = 8,
+    PARAM_STATS_FROZEN = 16,
+    PARAM_SECOND = 32
+};
 
 /* ---- writing ---- */
 
@@ -124,11 +131,16 @@ static void put_param(struct out *o, const struct wn_tparam *t)
     put_str(o, p->name);
     put_u64(o, p->n);
     put_u32(o, (p->trainable ? PARAM_TRAINABLE : 0u) | (p->decay ? PARAM_DECAY : 0u) | (p->mask ? PARAM_MASK : 0u) |
-                   (p->v ? PARAM_MOMENTUM : 0u) | (t->stats_frozen ? PARAM_STATS_FROZEN : 0u));
+                   (p->v ? PARAM_MOMENTUM : 0u) | (t->stats_frozen ? PARAM_STATS_FROZEN : 0u) |
+                   (p->v2 ? PARAM_SECOND : 0u));
     put_f32(o, p->lr_scale);
     put(o, p->w, p->n * sizeof(float));
     if (p->v)
         put(o, p->v, p->n * sizeof(float));
+    if (p->v2) {
+        put(o, p->v2, p->n * sizeof(float));
+        put_u64(o, p->moves);
+    }
     for (size_t k = 0; p->mask && k < p->n; k += 8) {
         uint8_t bits = 0;
         for (size_t j = 0; j < 8 && k + j < p->n; j++)
@@ -316,11 +328,16 @@ static enum winnow_status read_param(struct reader *r, struct in *s)
     uint64_t n = take_u64(s);
     uint32_t flags = take_u32(s);
     float lr_scale = take_f32(s);
-    if (s->failed || !p || n != p->n || !(flags & PARAM_MOMENTUM) != !p->v || ((flags & PARAM_MASK) && !p->can_prune))
+    if (s->failed || !p || n != p->n || !(flags & PARAM_MOMENTUM) != !p->v || !(flags & PARAM_SECOND) != !p->v2 ||
+        ((flags & PARAM_MASK) && !p->can_prune))
         return BROKEN(r, "a parameter that the model does not have");
     take(s, p->w, p->n * sizeof(float));
     if (p->v)
         take(s, p->v, p->n * sizeof(float));
+    if (p->v2) {
+        take(s, p->v2, p->n * sizeof(float));
+        p->moves = take_u64(s);
+    }
     uint8_t *mask = flags & PARAM_MASK ? wn_arena_alloc(&r->tmp, p->n) : NULL;
     if ((flags & PARAM_MASK) && !mask)
         return wn_fail(r->err, WINNOW_E_NOMEM, "checkpoint '%s'", r->path);

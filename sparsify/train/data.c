@@ -11,8 +11,10 @@ enum winnow_status wn_trainer_check_data(const struct wn_trainer *tr, const stru
                                          struct winnow_err *err)
 {
     if (data->tokens)
-        return wn_fail(err, WINNOW_E_UNSUPPORTED, "rows of tokens: the model takes pictures");
-    if (!data->px && !data->row)
+        WN_TRY(wn_trainer_check_tokens(tr, data->tokens, data->n, err));
+    else if (tr->net.feed.n)
+        return wn_fail(err, WINNOW_E_MALFORMED, "the model takes tokens");
+    if (!data->px && !data->row && !data->tokens)
         return wn_fail(err, WINNOW_E_MALFORMED, "data set without rows");
     if (data->px && !data->normalise && (size_t)data->h * data->w * data->c != wn_trainer_row_elements(tr))
         return wn_fail(err, WINNOW_E_MALFORMED, "pictures of %u x %u x %u, the model takes rows of %zu numbers",
@@ -46,11 +48,11 @@ enum winnow_status wn_trainer_bind_data(struct wn_trainer *tr, const struct wn_t
 }
 
 /** Fisher and Yates, with a number by counter for every place. */
-static void shuffle(struct wn_trainer *tr, uint64_t epoch)
+static enum winnow_status shuffle(struct wn_trainer *tr, uint64_t epoch, struct winnow_err *err)
 {
     size_t n = tr->data->n;
     if (tr->order_n == n && tr->order_epoch == epoch)
-        return;
+        return WINNOW_OK;
     for (size_t i = 0; i < n; i++)
         tr->order[i] = (uint32_t)i;
     for (size_t i = n; i > 1; i--) {
@@ -59,8 +61,11 @@ static void shuffle(struct wn_trainer *tr, uint64_t epoch)
         tr->order[i - 1] = tr->order[k];
         tr->order[k] = t;
     }
+    if (tr->data->tokens)
+        WN_TRY(wn_trainer_group(tr, epoch, err));
     tr->order_n = n;
     tr->order_epoch = epoch;
+    return WINNOW_OK;
 }
 
 static void to_row(const struct wn_train_data *d, const uint8_t *px, float *row)
@@ -127,21 +132,30 @@ enum winnow_status wn_trainer_load(struct wn_trainer *tr, uint64_t epoch, uint64
     size_t batches = tr->data->n / tr->opts.batch;
     if (!batches)
         return wn_fail(err, WINNOW_E_MALFORMED, "data smaller than a batch");
-    shuffle(tr, epoch);
+    WN_TRY(shuffle(tr, epoch, err));
     const uint32_t *at = tr->order + index % batches * tr->opts.batch;
     for (unsigned i = 0; i < tr->opts.batch; i++) {
         tr->sample[i] = at[i];
         tr->label[i] = tr->data->label ? tr->data->label[at[i]] : 0;
     }
+    tr->n_samples = tr->opts.batch;
+    if (tr->data->tokens)
+        return wn_trainer_load_tokens(tr, tr->data->tokens, tr->sample, tr->opts.batch, err);
     struct load l = { tr, epoch, wn_net_input(&tr->net) };
     wn_team_run(tr->opts.threads, tr->opts.batch, load_part, &l);
     return WINNOW_OK;
 }
 
-size_t wn_trainer_load_plain(struct wn_trainer *tr, const struct wn_train_data *data, size_t from)
+enum winnow_status wn_trainer_load_plain(struct wn_trainer *tr, const struct wn_train_data *data, size_t from,
+                                         size_t *ret_n, struct winnow_err *err)
 {
     size_t row = wn_trainer_row_elements(tr), n = WN_MIN((size_t)tr->opts.batch, data->n - from);
     size_t px = (size_t)data->h * data->w * data->c;
+    *ret_n = tr->n_samples = n;
+    for (size_t r = 0; r < n; r++)
+        tr->sample[r] = (uint32_t)(from + r);
+    if (data->tokens)
+        return wn_trainer_load_tokens(tr, data->tokens, tr->sample, n, err);
     float *to = wn_net_input(&tr->net);
     for (size_t r = 0; r < n; r++) {
         if (data->px)
@@ -150,5 +164,5 @@ size_t wn_trainer_load_plain(struct wn_trainer *tr, const struct wn_train_data *
             memcpy(to + r * row, data->row + (from + r) * row, row * sizeof(float));
     }
     memset(to + n * row, 0, (tr->opts.batch - n) * row * sizeof(float));
-    return n;
+    return WINNOW_OK;
 }

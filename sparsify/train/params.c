@@ -8,6 +8,8 @@
 #include "sparsify/kernels/team.h"
 #include "sparsify/train/train_impl.h"
 
+#define FIRST_LENGTH 64 /* of tokens, until data says what is needed */
+
 /* ---- names ---- */
 
 static bool looks_like_parameter(const char *s)
@@ -84,6 +86,27 @@ static struct wn_tparam *find(const struct wn_trainer *tr, const char *name)
     return NULL;
 }
 
+/** Exporters transpose a layer's matrix and lose its name, but keep that of its bias: both get it. */
+static bool name_by_bias(struct wn_trainer *tr, const struct wn_tparam *bias, const char *initializer,
+                         const char **layer)
+{
+    struct wn_arena *a = &tr->param_arena;
+    for (size_t i = 0; i < tr->param.n; i++) {
+        struct wn_tparam *w = tr->param.at[i];
+        if (strcmp(w->pub.node, bias->pub.node) != 0 || w->pub.kind != WN_PARAM_WEIGHT ||
+            looks_like_parameter(tr->graph.values.at[w->vid].name))
+            continue;
+        const char *own = layer_of_name(a, initializer), *name = own ? wn_arena_printf(a, "%s.weight", own) : NULL;
+        if (!name)
+            return false;
+        if (!find(tr, name)) {
+            w->pub.name = name;
+            w->pub.layer = *layer = own;
+        }
+    }
+    return true;
+}
+
 static bool name_it(struct wn_trainer *tr, struct wn_tparam *p, const char *initializer)
 {
     struct wn_arena *a = &tr->param_arena;
@@ -92,6 +115,8 @@ static bool name_it(struct wn_trainer *tr, struct wn_tparam *p, const char *init
         if (strcmp(tr->param.at[i]->pub.node, p->pub.node) == 0)
             layer = tr->param.at[i]->pub.layer;
     bool own = looks_like_parameter(initializer);
+    if (own && layer && p->pub.kind == WN_PARAM_BIAS && !name_by_bias(tr, p, initializer, &layer))
+        return false;
     if (!layer)
         layer = own ? layer_of_name(a, initializer) : layer_of_node(a, p->pub.node);
     p->pub.layer = layer;
@@ -142,17 +167,21 @@ static struct wn_param *make(void *arg, wn_vid vid, const struct wn_node *node, 
     for (unsigned i = 0; i < rank; i++)
         q->n *= (size_t)dim[i];
     q->kept = q->n;
-    bool statistic = kind == WN_PARAM_MEAN || kind == WN_PARAM_VAR;
-    q->can_prune = kind == WN_PARAM_WEIGHT;
-    q->trainable = !statistic;
+    bool statistic = kind == WN_PARAM_MEAN || kind == WN_PARAM_VAR, table = cls == WN_LAYER_EMBEDDING;
+    bool still = statistic || tr->opts.forward_only, adam = tr->opts.optimizer == WN_OPT_ADAMW;
+    q->can_prune = kind == WN_PARAM_WEIGHT && !table;
+    q->trainable = !still;
     q->decay = kind == WN_PARAM_WEIGHT;
     q->lr_scale = 1.0f;
     q->w = wn_arena_calloc(a, q->n, sizeof(float));
-    if (!statistic) {
+    if (!still) {
         q->g = wn_arena_calloc(a, q->n, sizeof(float));
         q->v = wn_arena_calloc(a, q->n, sizeof(float));
+        q->v2 = adam ? wn_arena_calloc(a, q->n, sizeof(float)) : NULL;
+        q->row = table ? wn_arena_calloc(a, (size_t)dim[0], sizeof *q->row) : NULL;
     }
-    if (!q->node || !q->w || (!statistic && (!q->g || !q->v)) || !name_it(tr, p, tr->graph.values.at[vid].name))
+    bool all = still || (q->g && q->v && (q->v2 || !adam) && (q->row || !table));
+    if (!q->node || !q->w || !all || !name_it(tr, p, tr->graph.values.at[vid].name))
         return NULL;
     load(p, tr->graph.values.at[vid].constant->data);
     return wn_vec_push(&tr->param, p) ? q : NULL;
@@ -173,7 +202,7 @@ static void classify(struct wn_trainer *tr)
                 op->param[k]->order = order;
         order++;
         struct wn_param *w = op->param[0];
-        if (w->kind != WN_PARAM_WEIGHT)
+        if (w->kind != WN_PARAM_WEIGHT || w->cls == WN_LAYER_EMBEDDING)
             continue;
         w->prunable = !(w->cls == WN_LAYER_CONV && op->u.conv.groups > 1 && w->dim[1] == 1);
         first = first ? first : w;
@@ -195,6 +224,9 @@ static void carry_over(struct wn_trainer *tr, struct wn_tparam *const *old, size
                 continue;
             if (p->pub.v)
                 memcpy(p->pub.v, o->pub.v, p->pub.n * sizeof(float));
+            if (p->pub.v2 && o->pub.v2)
+                memcpy(p->pub.v2, o->pub.v2, p->pub.n * sizeof(float));
+            p->pub.moves = o->pub.moves;
             if (o->pub.mask) {
                 p->pub.mask = wn_arena_memdup(&tr->param_arena, o->pub.mask, p->pub.n);
                 p->pub.kept = o->pub.kept;
@@ -207,16 +239,21 @@ static void carry_over(struct wn_trainer *tr, struct wn_tparam *const *old, size
     }
 }
 
+static void mark_quantized(const struct wn_trainer *tr, struct wn_net *net)
+{
+    for (size_t i = 0; i < net->logical.op.n; i++) {
+        struct wn_net_op *op = &net->logical.op.at[i];
+        bool weighted = op->rule == &wn_rule_conv || op->rule == &wn_rule_linear;
+        op->quant = tr->quant && weighted && !wn_trainer_ignores(tr, op->param[0]->layer);
+    }
+}
+
 /** Put fake-quantizers into the logical operators; observers seen before keep their ranges. */
 static enum winnow_status quantize(struct wn_trainer *tr, const struct wn_observer *old, size_t n_old,
                                    struct winnow_err *err)
 {
     struct wn_net *net = &tr->net;
-    for (size_t i = 0; i < net->logical.op.n; i++) {
-        struct wn_net_op *op = &net->logical.op.at[i];
-        bool weighted = op->rule == &wn_rule_conv || op->rule == &wn_rule_linear;
-        op->quant = weighted && !wn_trainer_ignores(tr, op->param[0]->layer);
-    }
+    mark_quantized(tr, net);
     size_t n_vals = net->logical.val.n;
     tr->observer = wn_arena_calloc(&tr->param_arena, n_vals + 1, sizeof *tr->observer);
     bool *want = calloc(n_vals + 1, sizeof *want);
@@ -258,9 +295,11 @@ enum winnow_status wn_trainer_rebuild(struct wn_trainer *tr, struct winnow_err *
     memset(&tr->param, 0, sizeof tr->param);
     tr->observer = NULL;
     tr->n_observers = 0;
+    wn_trainer_drop_parked(tr, false);
+    int64_t length = tr->net.length ? tr->net.length : FIRST_LENGTH;
     wn_net_done(&tr->net);
     struct wn_net_maker maker = { tr, make };
-    enum winnow_status s = wn_net_import(&tr->net, &tr->graph, tr->opts.batch, &maker, err);
+    enum winnow_status s = wn_net_import(&tr->net, &tr->graph, tr->opts.batch, length, &maker, err);
     if (s == WINNOW_OK) {
         classify(tr);
         carry_over(tr, old, n_old);
@@ -276,6 +315,46 @@ enum winnow_status wn_trainer_rebuild(struct wn_trainer *tr, struct winnow_err *
     return s;
 }
 
+/* ---- the graph read again for another length ---- */
+
+static struct wn_param *there(void *arg, wn_vid vid, const struct wn_node *node, const struct wn_node *bias_node,
+                              enum wn_layer_class cls, enum wn_param_kind kind, unsigned rank, const int64_t *dim,
+                              bool rows_last)
+{
+    const struct wn_trainer *tr = arg;
+    (void)node, (void)bias_node, (void)cls, (void)rank, (void)dim, (void)rows_last;
+    for (size_t i = 0; i < tr->param.n; i++)
+        if (tr->param.at[i]->vid == vid && tr->param.at[i]->pub.kind == kind)
+            return &tr->param.at[i]->pub;
+    return NULL;
+}
+
+enum winnow_status wn_trainer_import_again(struct wn_trainer *tr, struct wn_net *net, int64_t length,
+                                           struct winnow_err *err)
+{
+    const struct wn_net *like = &tr->net;
+    struct wn_net_maker maker = { tr, there };
+    *net = (struct wn_net){ .dense = like->dense,
+                            .kern = like->kern,
+                            .rows = like->rows,
+                            .threads = like->threads,
+                            .max_floats = like->max_floats,
+                            .no_sparse = like->no_sparse,
+                            .all_sparse = like->all_sparse,
+                            .no_fuse = like->no_fuse,
+                            .seed = like->seed,
+                            .pool = like->pool };
+    WN_TRY(wn_net_import(net, &tr->graph, tr->opts.batch, length, &maker, err));
+    mark_quantized(tr, net);
+    for (size_t i = 0; tr->quant && i < tr->n_observers; i++) /* each value had one of its own before */
+        for (size_t v = 0; v < net->logical.val.n; v++)
+            if (net->logical.val.at[v].vid == tr->observer[i].vid) {
+                WN_TRY(wn_net_insert_fq(net, (int)v, &tr->observer[i], err));
+                break;
+            }
+    return WINNOW_OK;
+}
+
 void wn_trainer_sync(struct wn_trainer *tr)
 {
     for (size_t i = 0; i < tr->param.n; i++) {
@@ -288,6 +367,8 @@ enum winnow_status wn_trainer_ready(struct wn_trainer *tr, struct winnow_err *er
 {
     if (!tr->plan_dirty && tr->net.planned)
         return WINNOW_OK;
+    if (tr->plan_dirty)
+        wn_trainer_drop_parked(tr, true);
     wn_team_size(tr->opts.threads);
     WN_TRY(wn_net_plan(&tr->net, err));
     tr->plan_dirty = false;
@@ -317,6 +398,9 @@ static void apply_mask(struct wn_param *p)
     for (size_t k = 0; p->mask && k < p->n; k++)
         if (!p->mask[k])
             p->w[k] = p->g[k] = p->v[k] = 0.0f;
+    for (size_t k = 0; p->mask && p->v2 && k < p->n; k++)
+        if (!p->mask[k])
+            p->v2[k] = 0.0f;
 }
 
 void wn_trainer_param_changed(struct wn_trainer *tr, struct wn_param *p)

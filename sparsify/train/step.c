@@ -1,7 +1,4 @@
-/* step.c: forward, loss, backward, optimizer; the loop around them with its hooks; evaluation.
- *
- * OPTIMIZER  SGD as PyTorch has it (dampening 0): d = g + wd * w; v = mu * v + d; w -= lr * (nesterov ? d + mu * v :
- * v). Pruned weights and their momentum are 0 and stay 0. */
+/* step.c: forward, loss, backward, optimizer; the loop around them with its hooks; evaluation. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -30,53 +27,6 @@ void wn_trainer_mode_eval(struct wn_trainer *tr)
     net->simulate = tr->quant && tr->quant_simulate;
     net->observe = false;
     net->observe_share = tr->quant_opts.observer_average;
-}
-
-/* ---- optimizer ---- */
-
-struct sgd {
-    const struct wn_trainer *tr;
-    struct wn_param *p;
-    float lr, wd;
-};
-
-/** Masked parameters, mostly zeros: eight positions at a time are skipped when none is kept. */
-static void sgd_masked(const struct sgd *s, size_t from, size_t n)
-{
-    const struct wn_lanes_kernels *k = s->tr->net.kern;
-    struct wn_param *p = s->p;
-    for (size_t i = from; i < from + n; i += 8) {
-        size_t m = WN_MIN((size_t)8, from + n - i);
-        uint64_t any = 0;
-        memcpy(&any, p->mask + i, m);
-        if (any)
-            k->sgd(p->w + i, p->v + i, p->g + i, p->mask + i, m, s->lr, s->tr->opts.momentum, s->wd,
-                   s->tr->opts.nesterov);
-    }
-}
-
-static void sgd_part(void *arg, unsigned i, unsigned n)
-{
-    const struct sgd *s = arg;
-    struct wn_param *p = s->p;
-    size_t from, to;
-    wn_team_share(p->n, i, n, &from, &to);
-    if (p->mask)
-        sgd_masked(s, from, to - from);
-    else
-        s->tr->net.kern->sgd(p->w + from, p->v + from, p->g + from, NULL, to - from, s->lr, s->tr->opts.momentum, s->wd,
-                             s->tr->opts.nesterov);
-}
-
-static void optimize(struct wn_trainer *tr)
-{
-    for (size_t i = 0; i < tr->param.n; i++) {
-        struct wn_param *p = &tr->param.at[i]->pub;
-        if (!p->trainable)
-            continue;
-        struct sgd s = { tr, p, tr->lr * p->lr_scale, p->decay ? tr->wd : 0.0f };
-        wn_team_run(tr->opts.threads, p->n / 65536 + 1, sgd_part, &s);
-    }
 }
 
 /* ---- one step ---- */
@@ -114,7 +64,14 @@ static enum winnow_status given(struct wn_trainer *tr, const float *rows, const 
 {
     WN_CHECK_MAGIC(tr, WN_TRAINER_MAGIC);
     WN_TRY(wn_trainer_ready(tr, err));
-    memcpy(wn_net_input(&tr->net), rows, tr->opts.batch * wn_trainer_row_elements(tr) * sizeof(float));
+    if (!rows && !tr->data)
+        return wn_fail(err, WINNOW_E_CONFLICT, "no rows given, and no data bound");
+    size_t n = tr->opts.batch;
+    if (rows)
+        memcpy(wn_net_input(&tr->net), rows, tr->opts.batch * wn_trainer_row_elements(tr) * sizeof(float));
+    else
+        WN_TRY(wn_trainer_load_plain(tr, tr->data, 0, &n, err));
+    label = rows ? label : tr->data->label;
     for (unsigned i = 0; i < tr->opts.batch; i++) {
         tr->label[i] = label[i];
         tr->sample[i] = i;
@@ -139,7 +96,7 @@ enum winnow_status wn_trainer_step(struct wn_trainer *tr, const float *rows, con
                                    struct winnow_err *err)
 {
     WN_TRY(given(tr, rows, label, ret_loss, err));
-    optimize(tr);
+    wn_trainer_optimize(tr);
     tr->step++;
     return WINNOW_OK;
 }
@@ -209,7 +166,7 @@ static enum winnow_status one(struct wn_trainer *tr, const struct wn_fit_opts *f
     size_t right = 0;
     WN_TRY(gradients(tr, true, &pr.loss, &right, err));
     HOOKS(tr, after_backward, &pr.time);
-    optimize(tr);
+    wn_trainer_optimize(tr);
     HOOKS(tr, after_step, &pr.time);
     tr->step++;
     pr.accuracy = (float)right / (float)tr->opts.batch;
@@ -257,7 +214,8 @@ enum winnow_status wn_trainer_evaluate(struct wn_trainer *tr, const struct wn_tr
     size_t k = wn_trainer_n_classes(tr), right = 0;
     double loss = 0;
     for (size_t from = 0; from < data->n; from += tr->opts.batch) {
-        size_t n = wn_trainer_load_plain(tr, data, from), ok = 0;
+        size_t n, ok = 0;
+        WN_TRY(wn_trainer_load_plain(tr, data, from, &n, err));
         wn_trainer_mode_eval(tr);
         WN_TRY(wn_net_forward(&tr->net, err));
         const float *z = wn_net_output(&tr->net);
@@ -283,7 +241,8 @@ enum winnow_status wn_trainer_predict(struct wn_trainer *tr, const float *rows, 
     size_t k = wn_trainer_n_classes(tr);
     struct wn_train_data data = { .n = n, .row = rows };
     for (size_t from = 0; from < n; from += tr->opts.batch) {
-        size_t m = wn_trainer_load_plain(tr, &data, from);
+        size_t m;
+        WN_TRY(wn_trainer_load_plain(tr, &data, from, &m, err));
         wn_trainer_mode_eval(tr);
         WN_TRY(wn_net_forward(&tr->net, err));
         memcpy(scores + from * k, wn_net_output(&tr->net), m * k * sizeof(float));

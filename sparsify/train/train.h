@@ -20,17 +20,25 @@ struct wn_trainer;
 
 /* ---- options ---- */
 
+enum wn_optimizer { WN_OPT_SGD, WN_OPT_ADAMW };
+
 struct wn_train_opts {
-    unsigned batch;          /* rows per step; 16-row blocks make the sparse path possible. Default 128 */
-    unsigned threads;        /* default 1; results depend on it (oneDNN's reductions), so it is kept in checkpoints */
-    uint64_t seed;           /* shuffling, augmentation, dropout, new heads */
-    float momentum;          /* SGD momentum; 0 = plain SGD */
-    bool nesterov;           /* d + momentum * v instead of v */
+    unsigned batch;   /* rows per step; 16-row blocks make the sparse path possible. Default 128 */
+    unsigned threads; /* default 1; results depend on it (oneDNN's reductions), so it is kept in checkpoints */
+    uint64_t seed;    /* shuffling, augmentation, dropout, new heads */
+    float momentum;   /* SGD momentum; 0 = plain SGD */
+    bool nesterov;    /* d + momentum * v instead of v */
+    enum wn_optimizer optimizer;
+    float beta1, beta2, eps; /* AdamW; 0 means the defaults 0.9, 0.999, 1e-8. Weight decay is decoupled: w -= lr * wd *
+                                w. Rows of embeddings that a step does not touch do not move, nor do their moments */
+    float clip_norm;         /* above 0: gradients are scaled so that their norm over all parameters is at most this */
     float label_smoothing;   /* 0 … 1 */
     float bn_momentum;       /* share of the new batch in running statistics; 0 means the default 0.1 */
     size_t max_memory_bytes; /* refuse plans that need more; default 4 GiB */
     bool no_sparse;          /* compute masked layers densely (tests and benchmarks) */
     bool all_sparse;         /* the sparse kernels wherever they can, whatever the cost (tests and benchmarks) */
+    bool no_fuse;            /* encoders: layer norm and GELU node by node, as the file spells them (tests) */
+    bool forward_only;       /* nothing is trained: no gradients, no moments (a teacher) */
 };
 
 /* ---- data ---- */
@@ -71,7 +79,7 @@ struct wn_train_data {
 
 /* ---- parameters ---- */
 
-enum wn_layer_class { WN_LAYER_CONV, WN_LAYER_LINEAR, WN_LAYER_BN, WN_LAYER_OTHER };
+enum wn_layer_class { WN_LAYER_CONV, WN_LAYER_LINEAR, WN_LAYER_BN, WN_LAYER_EMBEDDING, WN_LAYER_OTHER };
 enum wn_param_kind { WN_PARAM_WEIGHT, WN_PARAM_BIAS, WN_PARAM_SCALE, WN_PARAM_SHIFT, WN_PARAM_MEAN, WN_PARAM_VAR };
 
 /** One parameter. Weights: (O, I / groups, kh, kw) or (O, I), dense row-major, whatever the file's orientation.
@@ -94,10 +102,14 @@ struct wn_param {
     float lr_scale; /* multiplies the step's learning rate; default 1 */
     float *w;       /* [n] */
     float *g;       /* [n] gradient of the last step; 0 at pruned positions, NULL for running statistics */
-    float *v;       /* [n] momentum; NULL for running statistics */
-    uint8_t *mask;  /* [n] 1 keeps, 0 prunes; NULL = never masked */
-    size_t kept;    /* ones in mask; n without a mask */
-    double macs;    /* multiply-accumulates per row that the whole weight takes (0 for others) */
+    float *v;       /* [n] momentum (AdamW: first moment); NULL for running statistics */
+    float *v2;      /* [n] AdamW: second moment; NULL otherwise */
+    uint64_t moves; /* AdamW: steps that moved it */
+    uint32_t *row; /* a table of embeddings: rows that the last step touched, in order; only they have a gradient and */
+    size_t n_rows; /* only they move. NULL: every element */
+    uint8_t *mask; /* [n] 1 keeps, 0 prunes; NULL = never masked */
+    size_t kept;   /* ones in mask; n without a mask */
+    double macs;   /* multiply-accumulates per row that the whole weight takes (0 for others) */
 };
 
 unsigned wn_trainer_n_params(const struct wn_trainer *tr);
@@ -162,9 +174,18 @@ struct wn_modifier {
     size_t state_bytes; /* a checkpoint with another size is refused */
 };
 
-/** The batch of the present step: rows of the model's input, augmented as they are trained on (rows, row elements); for
- *  a teacher. Inside after_loss only. */
+/** The batch of the present step: rows of the model's input, augmented as they are trained on (rows, row elements).
+ * NULL for tokens. Inside after_loss only. */
 const float *wn_trainer_batch(struct wn_trainer *tr, unsigned *ret_rows);
+/** The model that distillation asks: copied, run in inference mode on the batches that `tr` trains on. Replaces an
+ * earlier one. Before the first step. @return as wn_trainer_new(); E_CONFLICT: it takes other inputs */
+WINNOW_MUST_USE enum winnow_status wn_trainer_set_teacher(struct wn_trainer *tr, const struct wn_graph *graph,
+                                                          struct winnow_err *err);
+/** Number of classes the teacher scores; 0: there is none. */
+unsigned wn_trainer_teacher_classes(const struct wn_trainer *tr);
+/** The teacher's scores (rows, classes) for the present batch, valid until the next step. Inside after_loss only. */
+WINNOW_MUST_USE enum winnow_status wn_trainer_teach(struct wn_trainer *tr, const float **ret_scores,
+                                                    struct winnow_err *err);
 /** The trainer takes ownership (ops->free). Before the first step only. */
 WINNOW_MUST_USE enum winnow_status wn_trainer_add_modifier(struct wn_trainer *tr, struct wn_modifier *m,
                                                            struct winnow_err *err);
@@ -238,8 +259,9 @@ unsigned wn_trainer_n_classes(const struct wn_trainer *tr);
 
 /* ---- life ---- */
 
-/** Copy `graph` (f32, one input with a batch axis, one output of scores (N, classes); a Softmax at the end is left out
- * of training and put back by the export) and prepare to train it. `graph` may go away afterwards.
+/** Copy `graph` and prepare to train it. One f32 input with a batch axis, or inputs (B, L) of integers (encoders: ids,
+ *  mask, types); the first output is scores (N, classes). A Softmax at the end is left out of training and put back by
+ *  the export. Exported encoders have no dropout left, and none is put back. `graph` may go away afterwards.
  *  @param opts  NULL or zero fields: defaults
  *  @return E_UNSUPPORTED naming the node without a gradient rule, E_MALFORMED, E_TOO_LARGE (plan over the limit),
  * E_NOMEM */
@@ -279,7 +301,8 @@ struct wn_fit_opts {
  *          or what a hook returned */
 WINNOW_MUST_USE enum winnow_status wn_trainer_fit(struct wn_trainer *tr, const struct wn_train_data *data,
                                                   const struct wn_fit_opts *fit, struct winnow_err *err);
-/** One step on given rows (batch rows of inputs, labels), no modifiers; for tests and benchmarks.
+/** One step on given rows (batch rows of inputs, labels), no modifiers; for tests and benchmarks. `rows` NULL: the
+ * first batch of the bound data with its labels, in the data's order.
  *  @param ret_loss  may be NULL */
 WINNOW_MUST_USE enum winnow_status wn_trainer_step(struct wn_trainer *tr, const float *rows, const uint32_t *label,
                                                    float *ret_loss, struct winnow_err *err);

@@ -19,6 +19,9 @@ struct wn_surgery {
     uint32_t kind, arg;
 };
 
+/** Nets for other lengths of tokens than the present one, kept with their plans; they share memory. */
+#define WN_TRAIN_NETS 8
+
 struct wn_trainer {
     unsigned magic;
 #define WN_TRAINER_MAGIC 0x7a31c5e9u
@@ -26,6 +29,9 @@ struct wn_trainer {
     struct wn_arena arena; /* the graph and its constants, all ours to write */
     struct wn_graph graph;
     struct wn_net net;
+    struct wn_net parked[WN_TRAIN_NETS];
+    unsigned n_parked, next_parked;
+    struct wn_net_pool pool; /* of all of them */
     struct wn_arena param_arena;
     WN_VEC(struct wn_tparam *) param;
     WN_VEC(struct wn_surgery) surgery;
@@ -46,6 +52,10 @@ struct wn_trainer {
     uint64_t order_epoch;
     uint8_t *augment;         /* [threads][h * w * c] */
     uint32_t *sample, *label; /* [batch] of the present step */
+    size_t n_samples;         /* rows of the present batch that are rows of `data`; the rest repeats the last */
+    void *ids[WN_TRAIN_MAX_INPUTS];
+    size_t ids_bytes[WN_TRAIN_MAX_INPUTS];
+    struct wn_trainer *teacher;
 };
 
 static inline struct wn_tparam *wn_tparam(struct wn_param *p)
@@ -61,6 +71,9 @@ WINNOW_MUST_USE enum winnow_status wn_graph_own_constants(struct wn_graph *g, st
                                                           struct winnow_err *err);
 
 /* params.c */
+/** For reading the graph for another length: parameters and observers are the ones that are there. */
+WINNOW_MUST_USE enum winnow_status wn_trainer_import_again(struct wn_trainer *tr, struct wn_net *net, int64_t length,
+                                                           struct winnow_err *err);
 /** Import the graph anew: parameters from its constants; masks, momentum and flags from the ones of the same name. */
 WINNOW_MUST_USE enum winnow_status wn_trainer_rebuild(struct wn_trainer *tr, struct winnow_err *err);
 /** Write the parameters' values into the graph's constants. */
@@ -70,6 +83,25 @@ void wn_tparam_store(const struct wn_tparam *p, float *to);
 /** Plan again if something changed. */
 WINNOW_MUST_USE enum winnow_status wn_trainer_ready(struct wn_trainer *tr, struct winnow_err *err);
 bool wn_trainer_ignores(const struct wn_trainer *tr, const char *layer);
+
+/* length.c */
+/** Make the net for this length of tokens the present one; no-op where the model's length is fixed. Modes are kept. */
+WINNOW_MUST_USE enum winnow_status wn_trainer_use_length(struct wn_trainer *tr, int64_t length, struct winnow_err *err);
+/** Drop the parked nets, or their plans only. */
+void wn_trainer_drop_parked(struct wn_trainer *tr, bool plans_only);
+/** Rows `sample[0 … n - 1]` of tokens into the net's inputs, the batch filled up with the last of them. */
+WINNOW_MUST_USE enum winnow_status wn_trainer_load_tokens(struct wn_trainer *tr, const struct wn_train_tokens *tokens,
+                                                          const uint32_t *sample, size_t n, struct winnow_err *err);
+/** Whether the tokens fit the model's inputs. */
+WINNOW_MUST_USE enum winnow_status wn_trainer_check_tokens(const struct wn_trainer *tr,
+                                                           const struct wn_train_tokens *tokens, size_t n,
+                                                           struct winnow_err *err);
+/** Put rows of like length beside each other within runs of batches, then shuffle the batches. */
+WINNOW_MUST_USE enum winnow_status wn_trainer_group(struct wn_trainer *tr, uint64_t epoch, struct winnow_err *err);
+
+/* optim.c */
+/** Move every trainable parameter by its gradient. */
+void wn_trainer_optimize(struct wn_trainer *tr);
 
 /* surgery.c */
 /** Repeat one step of surgery without data (values come from a checkpoint). */
@@ -83,7 +115,8 @@ WINNOW_MUST_USE enum winnow_status wn_trainer_check_data(const struct wn_trainer
 WINNOW_MUST_USE enum winnow_status wn_trainer_load(struct wn_trainer *tr, uint64_t epoch, uint64_t index,
                                                    struct winnow_err *err);
 /** Rows from … of `data` as they are; the rest of the batch is filled with zeros. Returns how many rows. */
-size_t wn_trainer_load_plain(struct wn_trainer *tr, const struct wn_train_data *data, size_t from);
+WINNOW_MUST_USE enum winnow_status wn_trainer_load_plain(struct wn_trainer *tr, const struct wn_train_data *data,
+                                                         size_t from, size_t *ret_n, struct winnow_err *err);
 /** Epoch number for passes that only measure (calibration): an order of their own. */
 #define WN_EPOCH_MEASURE UINT64_MAX
 

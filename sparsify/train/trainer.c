@@ -11,6 +11,9 @@ static void defaults(struct wn_train_opts *o)
     o->batch = o->batch ? o->batch : 128;
     o->threads = o->threads ? o->threads : 1;
     o->bn_momentum = o->bn_momentum > 0 ? o->bn_momentum : 0.1f;
+    o->beta1 = o->beta1 > 0 ? o->beta1 : 0.9f;
+    o->beta2 = o->beta2 > 0 ? o->beta2 : 0.999f;
+    o->eps = o->eps > 0 ? o->eps : 1e-8f;
     o->max_memory_bytes = o->max_memory_bytes ? o->max_memory_bytes : (size_t)4 << 30;
 }
 
@@ -25,7 +28,12 @@ void wn_trainer_free(struct wn_trainer *tr)
     wn_vec_done(&tr->modifier);
     wn_vec_done(&tr->surgery);
     wn_vec_done(&tr->param);
+    wn_trainer_free(tr->teacher);
+    wn_trainer_drop_parked(tr, false);
     wn_net_done(&tr->net);
+    free(tr->pool.memory);
+    for (unsigned i = 0; i < WN_TRAIN_MAX_INPUTS; i++)
+        free(tr->ids[i]);
     wn_dense_free(tr->net.dense);
     wn_graph_done(&tr->graph);
     wn_arena_done(&tr->arena);
@@ -69,6 +77,9 @@ enum winnow_status wn_trainer_new(const struct wn_graph *graph, const struct wn_
     struct wn_net *net = &tr->net;
     WN_TRY(wn_dense_new(&net->dense, err));
     net->kern = wn_lanes_kernels();
+    net->rows = wn_rows_kernels();
+    net->no_fuse = tr->opts.no_fuse;
+    net->pool = &tr->pool;
     net->threads = tr->opts.threads;
     net->max_floats = tr->opts.max_memory_bytes / sizeof(float);
     net->no_sparse = tr->opts.no_sparse;
@@ -118,6 +129,8 @@ void wn_trainer_set_momentum(struct wn_trainer *tr, float momentum, bool nestero
 
 size_t wn_trainer_row_elements(const struct wn_trainer *tr)
 {
+    if (tr->net.logical.input < 0)
+        return 0;
     const struct wn_net_val *v = &tr->net.logical.val.at[tr->net.logical.input];
     return (size_t)(wn_val_count(v) / v->dim[0]);
 }
@@ -143,7 +156,8 @@ enum winnow_status wn_trainer_cost(struct wn_trainer *tr, struct wn_train_cost *
                                .step_ms = tr->net.predicted_ns / 1e6 };
     for (size_t i = 0; i < tr->param.n; i++) {
         const struct wn_param *p = &tr->param.at[i]->pub;
-        c.param_bytes += p->n * sizeof(float) * (p->v ? 3 : 1) + (p->mask ? p->n : 0);
+        c.param_bytes +=
+            p->n * sizeof(float) * (1 + (p->g ? 1 : 0) + (p->v ? 1 : 0) + (p->v2 ? 1 : 0)) + (p->mask ? p->n : 0);
         c.macs_dense += p->macs;
         c.macs_kept += p->macs * (double)p->kept / (double)p->n;
         c.n_layers += p->kind == WN_PARAM_WEIGHT;

@@ -52,6 +52,9 @@ float *random_rows(const struct wn_trainer *tr, unsigned batch);
 uint32_t *random_labels(unsigned batch, unsigned classes);
 /** Keep about `density` of every weight that may be masked. */
 void random_masks(struct wn_trainer *tr, double density);
+/** Worst relative error of the slopes of the loss along every parameter's gradient, and along a random direction,
+ * against central differences; x NULL: the first batch of the bound data. */
+double worst_slope_at(struct wn_trainer *tr, const float *x, const uint32_t *y);
 void must(enum winnow_status s, const struct winnow_err *err);
 
 /** The small residual network of the accuracy experiments: 28x28x1, 301 330 parameters. */
@@ -64,5 +67,7 @@ void test_quant(void);
 void test_resume(void);
 void test_surgery(void);
 void test_models(void);
+void test_rows(void);
+void test_encoder(void);
 
 #endif

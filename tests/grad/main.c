@@ -103,6 +103,8 @@ int main(void)
     test_quant();
     test_resume();
     test_surgery();
+    test_rows();
+    test_encoder();
     test_models();
     printf("grad: %u passed, %u failed\n", passed, failed);
     return failed != 0;

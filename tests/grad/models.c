@@ -85,8 +85,71 @@ static void one(const struct model *m)
     wn_npy_done(&out);
 }
 
+/** A published encoder: the reference's scores, and steps that learn its four rows. */
+static void encoder(void)
+{
+    static const char *const name[3] = { "input_ids", "attention_mask", "token_type_ids" };
+    static const int64_t pad[3] = { 0, 0, 0 };
+    struct winnow_err err;
+    struct wn_npy in[3] = { 0 }, out = { 0 };
+    struct wn_arena arena = { 0 };
+    struct wn_graph g;
+    const int64_t *id[3];
+    bool there = load_npy("bert_tiny_agnews_fp32.out.logits.npy", &out);
+    for (int k = 0; k < 3 && there; k++) {
+        char path[256];
+        snprintf(path, sizeof path, DATA "reference/agnews4.%s.npy", name[k]);
+        there = wn_npy_read(path, 1u << 20, &in[k], &err) == WINNOW_OK && in[k].type == WN_NPY_I8;
+        id[k] = in[k].data;
+    }
+    if (!there || wn_onnx_read_file(DATA "models/bert_tiny_agnews_fp32.onnx", NULL, &arena, &g, &err) != WINNOW_OK) {
+        left_out("bert_tiny_agnews_fp32.onnx", "not in " DATA);
+        return;
+    }
+    size_t start[5], length = (size_t)in[0].shape[1];
+    for (size_t i = 0; i < 5; i++)
+        start[i] = i * length;
+    uint32_t label[4] = { 3, 1, 0, 2 }, best[4];
+    struct wn_train_tokens t = { .n_inputs = 3, .name = name, .id = id, .pad = pad, .start = start };
+    struct wn_train_data data = { .n = 4, .label = label, .tokens = &t };
+    struct wn_train_opts o = { .batch = 4, .optimizer = WN_OPT_ADAMW };
+    struct wn_trainer *tr = trainer(&(struct build){ .g = g }, &o);
+    struct wn_train_score score;
+    float loss = 0, first = 0;
+    double want = 0;
+    bool same = true;
+    must(wn_trainer_evaluate(tr, &data, &score, best, &err), &err);
+    for (size_t r = 0; r < 4; r++) {
+        const float *z = (const float *)out.data + r * 4;
+        double sum = 0;
+        size_t top = 0;
+        for (size_t c = 0; c < 4; c++) {
+            sum += exp((double)z[c]);
+            top = z[c] > z[top] ? c : top;
+        }
+        want += (log(sum) - (double)z[label[r]]) / 4;
+        same &= best[r] == top;
+    }
+    check("bert_tiny_agnews_fp32.onnx: loss as from the reference's scores", fabs(score.loss - want) / want, 1e-4);
+    check_true("bert_tiny_agnews_fp32.onnx: the same classes", same);
+    must(wn_trainer_bind_data(tr, &data, &err), &err);
+    wn_trainer_set_lr(tr, 1e-3f);
+    for (int i = 0; i < 12; i++) {
+        must(wn_trainer_step(tr, NULL, NULL, &loss, &err), &err);
+        first = i ? first : loss;
+    }
+    check_true("bert_tiny_agnews_fp32.onnx: twelve steps halve the loss", loss < first / 2);
+    wn_trainer_free(tr);
+    wn_graph_done(&g);
+    wn_arena_done(&arena);
+    for (int k = 0; k < 3; k++)
+        wn_npy_done(&in[k]);
+    wn_npy_done(&out);
+}
+
 void test_models(void)
 {
+    encoder();
     static const struct model models[] = {
         { "resnet20_cifar10_bn_fp32.onnx", "cifar8.npy", "resnet20_cifar10_bn_fp32.out.logits.npy", 16, false },
         { "resnet20_cifar10_fp32.onnx", "cifar8.npy", "resnet20_cifar10_fp32.out.logits.npy", 16, false },

@@ -40,13 +40,10 @@ static double slope_error(struct wn_trainer *tr, struct wn_param *p, const doubl
     return best;
 }
 
-static double worst_slope(struct wn_trainer *tr, unsigned batch, float shift)
+double worst_slope_at(struct wn_trainer *tr, const float *x, const uint32_t *y)
 {
     struct winnow_err err;
-    float *x = random_rows(tr, batch), worst_loss;
-    for (size_t i = 0; i < batch * wn_trainer_row_elements(tr); i++)
-        x[i] += shift;
-    uint32_t *y = random_labels(batch, wn_trainer_n_classes(tr));
+    float worst_loss;
     double worst = 0;
     for (unsigned i = 0; i < wn_trainer_n_params(tr); i++) {
         struct wn_param *p = wn_trainer_param(tr, i);
@@ -71,6 +68,16 @@ static double worst_slope(struct wn_trainer *tr, unsigned batch, float shift)
         free(g);
         free(dir);
     }
+    return worst;
+}
+
+static double worst_slope(struct wn_trainer *tr, unsigned batch, float shift)
+{
+    float *x = random_rows(tr, batch);
+    for (size_t i = 0; i < batch * wn_trainer_row_elements(tr); i++)
+        x[i] += shift;
+    uint32_t *y = random_labels(batch, wn_trainer_n_classes(tr));
+    double worst = worst_slope_at(tr, x, y);
     free(x);
     free(y);
     return worst;
