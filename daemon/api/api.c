@@ -416,6 +416,7 @@ void wn_api_reconfigure(struct wn_api *api, const struct wn_config *cfg)
     atomic_store(&api->inflated.max, (size_t)cfg->server.max_buffered);
     atomic_store(&api->timeout_us, cfg->batch.timeout);
     atomic_store(&api->log_access, cfg->log.access);
+    atomic_store(&api->log_level, WN_LOG_ERROR + (unsigned)cfg->log.level);
 }
 
 const struct wn_handler *wn_api_handler(struct wn_api *api)

@@ -8,8 +8,18 @@
 #define SERVER_NAME "winnow"
 
 /** What GET /v2 promises beyond the core protocol. */
-static const char *const extensions[] = { "binary_tensor_data", "classification", "parameters",     "schedule_policy",
-                                          "model_repository",   "winnow_pin",     "winnow_versions" };
+static const char *const extensions[] = { "binary_tensor_data",
+                                          "classification",
+                                          "parameters",
+                                          "schedule_policy",
+                                          "model_repository",
+                                          "model_repository(unload_dependents)",
+                                          "model_configuration",
+                                          "statistics",
+                                          "trace",
+                                          "logging",
+                                          "winnow_pin",
+                                          "winnow_versions" };
 
 void wn_get_root(struct wn_req *req)
 {

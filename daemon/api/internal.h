@@ -25,6 +25,7 @@ struct wn_api {
     atomic_bool ready, loopback_only, log_access;
     atomic_size_t max_body;
     _Atomic uint64_t timeout_us;
+    atomic_uint log_level; /* enum wn_log_level */
     atomic_uint inflight;
     struct wn_coding_budget inflated; /* decoded bodies, all together */
     atomic_ullong answered[6];        /* by first digit of the status: answered[2] are the 2xx; [0]: client gone */

@@ -90,10 +90,18 @@ struct wn_late {
     enum wn_coding coding; /* IDENTITY: it did not become smaller */
 };
 
+/** Triton encodes answers of inference only, and its http.aio client asks for gzip everywhere but reads it there only:
+ * so the other routes of its protocol are never encoded. */
+static bool may_encode(const struct wn_req *req)
+{
+    return req->route && (req->route->body == WN_BODY_INFER || strncmp(req->route->pattern, "/v2", 3) != 0);
+}
+
 /** The coding a body of `n` bytes goes out in. */
 static enum wn_coding wanted_coding(struct wn_req *req, size_t n)
 {
-    const struct wn_header *h = n < WN_ENCODE_MIN ? NULL : wn_exchange_header(req->x, "accept-encoding");
+    const struct wn_header *h =
+        n < WN_ENCODE_MIN || !may_encode(req) ? NULL : wn_exchange_header(req->x, "accept-encoding");
     return h ? wn_coding_wanted(h->value, h->value_len) : WN_CODING_IDENTITY;
 }
 

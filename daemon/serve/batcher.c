@@ -226,6 +226,18 @@ static enum winnow_status enqueue(struct wn_serve *serve, struct wn_job *job, st
     return WINNOW_OK;
 }
 
+void wn_gen_batching(const struct wn_gen *gen, struct wn_gen_batching *ret)
+{
+    struct wn_serve *serve = gen->serve;
+    pthread_mutex_lock(&serve->batch);
+    struct wn_batch_settings bs = serve->bs;
+    pthread_mutex_unlock(&serve->batch);
+    ret->max_wait_us = gen->conf.max_wait_us >= 0 ? (uint64_t)gen->conf.max_wait_us : bs.max_wait_ns / 1000;
+    ret->timeout_us = gen->conf.timeout_us > 0 ? (uint64_t)gen->conf.timeout_us : bs.timeout_ns / 1000;
+    ret->max_requests = gen->conf.max_queue > 0 ? (uint64_t)gen->conf.max_queue : bs.max_requests;
+    ret->streams = serve->n_streams;
+}
+
 static void count_refusal(struct wn_counters *c, enum winnow_status status)
 {
     if (status == WINNOW_E_OVERLOAD || status == WINNOW_E_UNAVAILABLE)

@@ -241,6 +241,7 @@ static void serve_batch(struct wn_stream *st, struct wn_job **job, unsigned n, s
         return;
     }
     if (status == WINNOW_OK) {
+        wn_counters_batch(gen->counters, (uint64_t)WN_MAX(rows, (int64_t)1), ns);
         wn_record_batch(gen->counters, wn_thread_cpu_ns() - cpu, rows);
         wn_record_classes(gen, out);
     }

@@ -74,6 +74,9 @@ struct wn_counters {
     _Atomic uint64_t success, failure, rejected, cancelled, expired, rows, batches, queue_ns, compute_ns, last_ms,
         queued;
     _Atomic uint64_t bucket[16];
+    struct {
+        _Atomic uint64_t rows, n, ns;
+    } size[WN_BATCH_SIZES];                                                /* rows 0: free */
     _Atomic uint64_t cpu_us[WN_RECORD_TIMES], answered[WN_RECORD_CLASSES]; /* record.c */
 };
 
@@ -341,6 +344,8 @@ winnow_pool *wn_executor_pool(const struct wn_serve *serve, unsigned stream);
 /** Counters of this version, made when they are not there; NULL when out of memory. Takes cat. */
 struct wn_counters *wn_counters_of(struct wn_serve *serve, struct wn_served *m, int64_t version);
 void wn_counters_latency(struct wn_counters *c, uint64_t ns);
+/** A batch of `rows` ran for `ns`. Any thread. Past WN_BATCH_SIZES different sizes it is not told apart. */
+void wn_counters_batch(struct wn_counters *c, uint64_t rows, uint64_t ns);
 
 /** A batch of `rows` took `cpu_ns`. Any thread. */
 void wn_record_batch(struct wn_counters *c, uint64_t cpu_ns, int64_t rows);

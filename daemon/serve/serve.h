@@ -62,6 +62,13 @@ const char *wn_gen_dir(const struct wn_gen *gen);
  */
 int64_t wn_gen_max_rows(const struct wn_gen *gen);
 
+/** How requests wait: config.pbtxt's values, else the settings'. */
+struct wn_gen_batching {
+    uint64_t max_wait_us, timeout_us, max_requests;
+    unsigned streams; /* batches that may run side by side */
+};
+void wn_gen_batching(const struct wn_gen *gen, struct wn_gen_batching *ret);
+
 /* ---- the repository ---- */
 
 enum wn_model_state { WN_MODEL_UNKNOWN, WN_MODEL_READY, WN_MODEL_UNAVAILABLE, WN_MODEL_LOADING, WN_MODEL_UNLOADING };
@@ -138,6 +145,8 @@ void wn_job_done_outputs(struct wn_job *job);
 
 /* ---- counters ---- */
 
+/** Sizes of batches that are told apart. */
+#define WN_BATCH_SIZES 64
 /** Per model and version, kept over generations. */
 struct wn_serve_stats {
     char *model;
@@ -146,6 +155,10 @@ struct wn_serve_stats {
     uint64_t rows, batches;                                  /* rows / batches = mean batch */
     uint64_t queue_ns, compute_ns, last_ms;
     uint64_t queued_now;
+    struct {
+        uint64_t rows, n, ns;
+    } size[WN_BATCH_SIZES]; /* batches that ran, by size, smallest first */
+    unsigned n_sizes;
     uint64_t latency_bucket[16]; /* requests by submit-to-done time: <= 0.1 ms x 2^i; the last is the rest */
 };
 WINNOW_MUST_USE enum winnow_status wn_serve_stats(struct wn_serve *serve, struct wn_serve_stats **ret, size_t *ret_n,

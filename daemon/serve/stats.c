@@ -34,6 +34,39 @@ void wn_counters_latency(struct wn_counters *c, uint64_t ns)
     WN_COUNT_ADD(c->bucket[b], 1);
 }
 
+void wn_counters_batch(struct wn_counters *c, uint64_t rows, uint64_t ns)
+{
+    for (unsigned i = 0; i < WN_BATCH_SIZES; i++) {
+        unsigned at = (unsigned)((rows + i) % WN_BATCH_SIZES);
+        uint64_t is = WN_COUNT_GET(c->size[at].rows), none = 0;
+        if (is == 0 && atomic_compare_exchange_strong(&c->size[at].rows, &none, rows))
+            is = rows;
+        else if (is == 0)
+            is = none; /* somebody was quicker */
+        if (is != rows)
+            continue;
+        WN_COUNT_ADD(c->size[at].n, 1);
+        WN_COUNT_ADD(c->size[at].ns, ns);
+        return;
+    }
+}
+
+/** The sizes that occurred, in order. */
+static void read_sizes(const struct wn_counters *c, struct wn_serve_stats *s)
+{
+    for (unsigned i = 0; i < WN_BATCH_SIZES; i++) {
+        uint64_t rows = WN_COUNT_GET(c->size[i].rows);
+        if (!rows)
+            continue;
+        unsigned at = s->n_sizes++;
+        for (; at && s->size[at - 1].rows > rows; at--)
+            s->size[at] = s->size[at - 1];
+        s->size[at].rows = rows;
+        s->size[at].n = WN_COUNT_GET(c->size[i].n);
+        s->size[at].ns = WN_COUNT_GET(c->size[i].ns);
+    }
+}
+
 static void read_counters(const struct wn_counters *c, struct wn_serve_stats *s)
 {
     s->version = c->version;
@@ -48,6 +81,7 @@ static void read_counters(const struct wn_counters *c, struct wn_serve_stats *s)
     s->compute_ns = WN_COUNT_GET(c->compute_ns);
     s->last_ms = WN_COUNT_GET(c->last_ms);
     s->queued_now = WN_COUNT_GET(c->queued);
+    read_sizes(c, s);
     for (unsigned i = 0; i < 16; i++)
         s->latency_bucket[i] = WN_COUNT_GET(c->bucket[i]);
 }

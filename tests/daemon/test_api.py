@@ -597,7 +597,7 @@ def test_metrics(d):
 def test_config_and_statistics(d):
     s, _, v = d.json("GET", "/v2/models/lin/config")
     check("config", s == 200 and v["max_batch_size"] == 32 and
-          v["input"] == [{"name": "x", "data_type": "TYPE_FP32", "dims": [4]}] and
+          [(t["name"], t["data_type"], t["dims"]) for t in v["input"]] == [("x", "TYPE_FP32", [4])] and
           v["output"][0]["dims"] == [3], v)
     s, _, v = d.json("GET", "/v2/models/lin/stats")
     st = v["model_stats"][0] if s == 200 else {}
