@@ -30,6 +30,7 @@ typedef v512f vf;
 #define vf_sub        v512f_sub
 #define vf_mul        v512f_mul
 #define vf_div        v512f_div
+#define vf_sqrt       v512f_sqrt
 #define vf_min        v512f_min
 #define vf_max        v512f_max
 #define vf_fma        v512f_fma
@@ -80,6 +81,7 @@ typedef __m256 vf;
 #define vf_sub   _mm256_sub_ps
 #define vf_mul   _mm256_mul_ps
 #define vf_div   _mm256_div_ps
+#define vf_sqrt  _mm256_sqrt_ps
 #define vf_min   _mm256_min_ps
 #define vf_max   _mm256_max_ps
 #define vf_fma   _mm256_fmadd_ps

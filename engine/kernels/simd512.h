@@ -51,6 +51,7 @@ V512_OP2(v512f, v512f_add, add_ps, v512f, v512f)
 V512_OP2(v512f, v512f_sub, sub_ps, v512f, v512f)
 V512_OP2(v512f, v512f_mul, mul_ps, v512f, v512f)
 V512_OP2(v512f, v512f_div, div_ps, v512f, v512f)
+V512_OP1(v512f, v512f_sqrt, sqrt_ps, v512f)
 /* min and max return their second operand when one is NaN: put the constant first and NaN passes through */
 V512_OP2(v512f, v512f_min, min_ps, v512f, v512f)
 V512_OP2(v512f, v512f_max, max_ps, v512f, v512f)

@@ -5,6 +5,7 @@
 #include <math.h>
 #include <string.h>
 #include "engine/ops/ops.h"
+#include "engine/passes/fused_table.h"
 
 /* ---- geometry ---- */
 
@@ -499,6 +500,7 @@ static enum winnow_status run_flip(struct wn_run *run, struct winnow_err *err)
 static const struct wn_op table[] = {
     { "wn", "Conv", 1, 2, 4, 1, 1, infer_fconv, run_fconv, NULL },
     { "wn", "Linear", 1, 2, 4, 1, 1, infer_flinear, run_flinear, NULL },
+    { "wn", "Attention", 1, 3, 4, 1, 1, wn_infer_attention, wn_run_attention, NULL },
     { "wn", "QConv", 1, 2, 4, 1, 1, infer_qconv, run_qconv, NULL },
     { "wn", "QLinear", 1, 2, 4, 1, 1, infer_qlinear, run_qlinear, NULL },
     { "wn", "DLinear", 1, 2, 5, 1, 1, infer_dlinear, run_dlinear, NULL },

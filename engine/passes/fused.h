@@ -38,6 +38,15 @@ struct wn_fused_f32 {
     const char *note;         /* why a quantized layer stayed f32, for `winnow analyze`; or NULL */
 };
 
+/** node->fused of "wn.Attention": in = Q (B, Sq, h, d), K (B, Sk, h, d), V (B, Sk, h, dv) f32, M f32 or omitted, which
+ *  broadcasts to (B, h, Sq, Sk); y (B, Sq, h, dv), for each sequence and head
+ *  s = scale * Q K^T (+ M, or M where it is not 0);  y = softmax over the keys (s) V.
+ *  B may be 1 in any input (all sequences share it). Keys that all stand at -infinity give NaN. */
+struct wn_fused_attn {
+    float scale;
+    bool replace; /* M takes the score's place where it is not 0: Where(mask, M, s) */
+};
+
 /** node->fused of "wn.QConv": in = X u8, W s8 const (O, I/g, kh, kw), B i32 const (O) or omitted, R or omitted;
  *  "wn.QLinear": in = X u8 (..., K), W s8 const (N, K), B, R likewise. */
 struct wn_fused_q8 {

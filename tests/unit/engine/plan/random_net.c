@@ -2,7 +2,9 @@
  * two threads, for a row alone and in a batch. f32 up to rounding; quantized graphs bit for bit. */
 #include <stdio.h>
 #include "engine/kernels/eltwise/f32.h"
+#include "engine/kernels/attn_f32/attn_f32.h"
 #include "engine/kernels/f32_dw/f32_dw.h"
+#include "engine/kernels/norm_f32/norm_f32.h"
 #include "engine/kernels/f32_gemm/f32_gemm.h"
 #include "engine/kernels/f32_gemv/f32_gemv.h"
 #include "engine/kernels/f32_spmm/f32_spmm.h"
@@ -12,11 +14,13 @@
 void net_force(enum wn_isa isa)
 {
     wn_cpu_force(isa);
+    wn_attn_f32_init();
     wn_elt_f32_init();
     wn_f32_dw_init();
     wn_f32_gemm_init();
     wn_f32_gemv_init();
     wn_f32_spmm_init();
+    wn_norm_f32_init();
     wn_pool_f32_init();
 }
 
