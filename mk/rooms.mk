@@ -18,6 +18,7 @@ PROTOS_daemon := $(wildcard daemon/api/*.proto)
 GEN_engine := $(PROTOS_engine:%.proto=$(GEN)/%.pb-c.c)
 GEN_daemon := $(patsubst %.proto,$(GEN)/%.pb-c.c,$(filter-out %/reflection_v1.proto %/reflection_v1alpha.proto,$(PROTOS_daemon)))
 DESCRIPTORS := $(GEN)/daemon/api/descriptors
+COMPONENTS := $(GEN)/daemon/api/openapi_components
 
 # llhttp comes as C source in a Debian package; strict mode refuses what request smuggling needs.
 LLHTTP := /usr/share/llhttp
@@ -36,7 +37,7 @@ LIBS_cli      := $(call pkg-libs,libcurl)
 obj = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
 $(foreach r,$(ROOMS) cli,$(eval OBJ_$(r) := $(call obj,$(SRC_$(r)))))
 OBJ_engine += $(GEN_engine:$(GEN)/%.c=$(BUILD)/gen-obj/%.o)
-OBJ_daemon += $(GEN_daemon:$(GEN)/%.c=$(BUILD)/gen-obj/%.o) $(BUILD)/gen-obj/daemon/api/descriptors.o
+OBJ_daemon += $(GEN_daemon:$(GEN)/%.c=$(BUILD)/gen-obj/%.o) $(addprefix $(BUILD)/gen-obj/daemon/api/,descriptors.o openapi_components.o)
 
 PROGRAMS := $(if $(SRC_cli),$(BUILD)/winnow) $(if $(wildcard daemon/main.c),$(BUILD)/winnowd) \
             $(if $(wildcard sparsify/worker/main.c),$(BUILD)/winnow-worker)
@@ -60,6 +61,11 @@ $(DESCRIPTORS).c: $(PROTOS_daemon)
 	$(call say,PROTOC,$@)protoc --descriptor_set_out=$(DESCRIPTORS).bin $(PROTOS_daemon) && \
 	  { echo '#include "daemon/api/descriptors.h"'; echo 'const unsigned char wn_descriptors[] = {'; \
 	    xxd -i < $(DESCRIPTORS).bin; echo '};'; echo 'const size_t wn_descriptors_n = sizeof wn_descriptors;'; } > $@
+# The schemas of /openapi.json (daemon/api/openapi.h).
+$(COMPONENTS).c: daemon/api/openapi_components.json
+	@mkdir -p $(@D)
+	$(call say,XXD,$<){ echo '#include "daemon/api/openapi.h"'; echo 'const unsigned char wn_openapi_components[] = {'; \
+	  xxd -i < $<; echo '};'; echo 'const size_t wn_openapi_components_n = sizeof wn_openapi_components;'; } > $@
 $(BUILD)/gen-obj/%.o: $(GEN)/%.c
 	@mkdir -p $(@D)
 	$(call say,CC,$<)$(CC) $(CSTD) $(OPT) $(CODE) $(HARD) $(INC) -MMD -MP -c $< -o $@
