@@ -296,6 +296,21 @@ static bool slice_params(const struct wn_infer *in, const struct wn_tensor **par
     return known;
 }
 
+/* Bounds that are not known change only the axes they are for. */
+static void keep_other_axes(const struct wn_type *x, const struct wn_tensor *axes, struct wn_type *y)
+{
+    bool cut[WINNOW_MAX_RANK] = { false };
+    for (int64_t i = 0; i < wn_tensor_count(axes); i++) {
+        int64_t a = wn_scalar_int(axes, i);
+        a = a < 0 ? a + x->rank : a;
+        if (a >= 0 && a < x->rank)
+            cut[a] = true;
+    }
+    for (int a = 0; a < x->rank; a++)
+        if (!cut[a])
+            y->dim[a] = x->dim[a];
+}
+
 enum winnow_status wn_infer_slice(struct wn_infer *in, struct winnow_err *err)
 {
     const struct wn_type *x = &in->in[0];
@@ -307,8 +322,11 @@ enum winnow_status wn_infer_slice(struct wn_infer *in, struct winnow_err *err)
     if (x->rank < 0)
         return WINNOW_OK;
     wn_type_set_rank(&in->out[0], x->rank);
-    if (!slice_params(in, param))
+    if (!slice_params(in, param)) {
+        if (param[2])
+            keep_other_axes(x, param[2], &in->out[0]);
         return WINNOW_OK;
+    }
     WN_TRY(slice_init(&s, in->node, x, param, &mask, err));
     memcpy(in->out[0].dim, s.count, (size_t)x->rank * sizeof s.count[0]);
     return WINNOW_OK;

@@ -1,8 +1,7 @@
 /* rows.c: the proof that each output row depends on its own input row only (batch rows are independent, or
  * requests are not merged). Every value carries the batch on one axis, not at all, or in a way the rules cannot follow;
- * each operator's rule (ops.h) says which axis it hands on. */
-#include <string.h>
-#include "engine/passes/impl.h"
+ * each operator's rule (ops.h) says which axis it hands on; computed shapes are followed (follow.h). */
+#include "engine/passes/follow.h"
 
 static const char *say(struct wn_graph *g, const char *fmt, const char *a, const char *b)
 {
@@ -10,17 +9,14 @@ static const char *say(struct wn_graph *g, const char *fmt, const char *a, const
     return s ? s : "out of memory";
 }
 
-static bool set_inputs(struct wn_graph *g, int *axis, const char **why)
+static bool check_inputs(struct wn_graph *g, const char **why)
 {
-    for (size_t i = 0; i < g->values.n; i++)
-        axis[i] = WN_ROWS_NONE;
     for (size_t i = 0; i < g->inputs.n; i++) {
         const struct wn_value *v = &g->values.at[g->inputs.at[i]];
         if (v->type.rank < 1 || v->type.dim[0] != -1) {
             *why = say(g, "input", v->name, " has no dynamic first dimension");
             return false;
         }
-        axis[g->inputs.at[i]] = 0;
     }
     if (g->inputs.n == 0)
         *why = "the model has no inputs";
@@ -73,24 +69,22 @@ static bool check_outputs(struct wn_graph *g, const int *axis, const wn_nid *mix
 
 bool wn_rows_independent(struct wn_graph *g, const char **why)
 {
-    WN_CLEANUP(wn_freep) int *axis = malloc((g->values.n + 1) * sizeof *axis);
+    WN_CLEANUP(wn_follow_done) struct wn_follower f = { 0 };
     const char *dummy;
     if (!why)
         why = &dummy;
     *why = "out of memory";
-    if (!axis || !set_inputs(g, axis, why))
+    if (!wn_follow_init(&f, g, 0) || !check_inputs(g, why))
         return false;
     wn_nid mixed_at = WN_NONE;
     for (wn_nid i = 0; i < g->nodes.n; i++) {
         const struct wn_node *node = &g->nodes.at[i];
         if (node->dead)
             continue;
-        int out = wn_rows_node_axis(g, node, axis);
-        if (out == WN_ROWS_MIXED && mixed_at == WN_NONE)
+        wn_follow_node(&f, node);
+        wn_vid out = node->n_out ? node->out[0] : WN_NONE; /* a shape holds the batch, and mixes nothing */
+        if (out != WN_NONE && f.axis[out] == WN_ROWS_MIXED && !f.vec[out] && mixed_at == WN_NONE)
             mixed_at = i;
-        for (unsigned k = 0; k < node->n_out; k++)
-            if (node->out[k] != WN_NONE)
-                axis[node->out[k]] = out;
     }
-    return check_outputs(g, axis, &mixed_at, why);
+    return check_outputs(g, f.axis, &mixed_at, why);
 }

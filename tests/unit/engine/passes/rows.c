@@ -145,3 +145,98 @@ Test(rows, followed_shapes_give_the_same_answers)
     winnow_model_unref(model);
     net_done(&n);
 }
+
+/* ---- shapes that a graph computes ---- */
+
+static wn_vid i64(struct net *n, int64_t v)
+{
+    return net_const(n, WINNOW_I64, 0, NULL, &v);
+}
+
+static wn_vid ids(struct net *n)
+{
+    net_init(n, 1);
+    wn_vid x = net_input(n, "ids", WINNOW_I64, 2, NET_DIMS(-1, -1));
+    n->g.values.at[x].dim_name[0] = "batch";
+    return x;
+}
+
+static wn_vid extent_of(struct net *n, wn_vid x, int64_t axis)
+{
+    wn_vid d = net_op(n, "Gather", NET_IN(net_op(n, "Shape", NET_IN(x)), i64(n, axis)));
+    return net_op(n, "Unsqueeze", NET_IN(d, net_i64s(n, NET_DIMS(0), 1)));
+}
+
+static wn_vid shape_of(struct net *n, const wn_vid *in, size_t count)
+{
+    wn_vid y = net_op(n, "Concat", in, count);
+    net_int(n, "axis", 0);
+    return y;
+}
+
+static wn_vid embedded(struct net *n, wn_vid x)
+{
+    return net_op(n, "Gather", NET_IN(net_normals(n, 2, NET_DIMS(50, 8), 1), x));
+}
+
+Test(rows, position_embeddings_by_a_computed_length)
+{
+    struct net n;
+    wn_vid x = ids(&n), one = net_i64s(&n, NET_DIMS(1), 1), at = net_const(&n, WINNOW_I64, 2, NET_DIMS(1, 50), NULL);
+    wn_vid p = net_op(&n, "Slice", NET_IN(at, net_i64s(&n, NET_DIMS(0), 1), extent_of(&n, x, 1), one, one));
+    expect_rows(&n, net_op(&n, "Add", NET_IN(embedded(&n, x), embedded(&n, p))), NULL);
+    /* by the batch: another answer in another batch */
+    x = ids(&n);
+    one = net_i64s(&n, NET_DIMS(1), 1);
+    at = net_const(&n, WINNOW_I64, 2, NET_DIMS(1, 50), NULL);
+    p = net_op(&n, "Slice", NET_IN(at, net_i64s(&n, NET_DIMS(0), 1), extent_of(&n, x, 0), one, one));
+    expect_rows(&n, net_op(&n, "Add", NET_IN(embedded(&n, x), embedded(&n, p))), "Slice");
+}
+
+Test(rows, expand_to_a_computed_shape)
+{
+    struct net n;
+    wn_vid x = ids(&n), b = extent_of(&n, x, 0), s = extent_of(&n, x, 1), one = net_i64s(&n, NET_DIMS(1), 1);
+    wn_vid m = net_op(&n, "Unsqueeze", NET_IN(x, net_i64s(&n, NET_DIMS(1, 2), 2)));
+    expect_rows(&n, net_op(&n, "Expand", NET_IN(m, shape_of(&n, (wn_vid[]){ b, one, s, s }, 4))), NULL);
+    x = ids(&n); /* the batch in another place */
+    b = extent_of(&n, x, 0);
+    one = net_i64s(&n, NET_DIMS(1), 1);
+    m = net_op(&n, "Unsqueeze", NET_IN(x, net_i64s(&n, NET_DIMS(1, 2), 2)));
+    expect_rows(&n, net_op(&n, "Expand", NET_IN(m, shape_of(&n, (wn_vid[]){ one, one, b, one }, 4))), "Expand");
+    x = ids(&n); /* one row for all */
+    b = extent_of(&n, x, 0);
+    s = extent_of(&n, x, 1);
+    m = net_op(&n, "Range", NET_IN(i64(&n, 0), net_op(&n, "Squeeze", NET_IN(s)), i64(&n, 1)));
+    wn_vid e = net_op(&n, "Expand", NET_IN(m, shape_of(&n, (wn_vid[]){ b, s }, 2)));
+    expect_rows(&n, net_op(&n, "Add", NET_IN(embedded(&n, x), embedded(&n, e))), NULL);
+}
+
+Test(rows, token_types_that_a_file_makes_itself)
+{
+    struct net n;
+    wn_vid x = ids(&n), t = net_op(&n, "ConstantOfShape", NET_IN(net_op(&n, "Shape", NET_IN(x)))); /* f32 zeros */
+    t = net_op(&n, "Cast", NET_IN(t));
+    net_int(&n, "to", WINNOW_I64);
+    expect_rows(&n, net_op(&n, "Add", NET_IN(embedded(&n, x), embedded(&n, t))), NULL);
+}
+
+/* `mask.expand(b, -1, …)` reaches a file as Where(Equal(shape, -1), ones, shape). */
+Test(rows, minus_one_in_an_expanded_shape)
+{
+    struct net n;
+    wn_vid x = ids(&n), s = extent_of(&n, x, 1), one = net_i64s(&n, NET_DIMS(1), 1), b = extent_of(&n, x, 0);
+    wn_vid shape = shape_of(&n, (wn_vid[]){ b, one, net_i64s(&n, NET_DIMS(-1), 1), s }, 4);
+    wn_vid eq = net_op(&n, "Equal", NET_IN(shape, net_i64s(&n, NET_DIMS(-1, -1, -1, -1), 4)));
+    shape = net_op(&n, "Where", NET_IN(eq, net_i64s(&n, NET_DIMS(1, 1, 1, 1), 4), shape));
+    wn_vid m = net_op(&n, "Unsqueeze", NET_IN(x, net_i64s(&n, NET_DIMS(1, 2), 2)));
+    expect_rows(&n, net_op(&n, "Expand", NET_IN(m, shape)), NULL);
+}
+
+Test(rows, a_length_computed_from_the_batch_mixes_rows)
+{
+    struct net n;
+    wn_vid x = ids(&n), bs = net_op(&n, "Mul", NET_IN(extent_of(&n, x, 0), extent_of(&n, x, 1)));
+    wn_vid all = net_op(&n, "ConstantOfShape", NET_IN(shape_of(&n, (wn_vid[]){ extent_of(&n, x, 0), bs }, 2)));
+    expect_rows(&n, all, "ConstantOfShape");
+}

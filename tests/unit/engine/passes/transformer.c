@@ -40,6 +40,27 @@ static bool have(enum wn_isa isa)
     return wn_cpu_has(isa);
 }
 
+/* On one thread every sequence alone answers as in the batch, bit for bit. */
+static void expect_rows_alone(winnow_model *model, const struct winnow_tensor *x, unsigned n_x,
+                              const struct winnow_tensor *all, const char *what)
+{
+    const size_t row = all->bytes / (size_t)all->shape[0];
+    cr_expect(winnow_model_rows_independent(model, NULL), "%s: rows are not independent", what);
+    for (int64_t b = 0; b < all->shape[0]; b++) {
+        struct winnow_tensor one[2];
+        for (unsigned i = 0; i < n_x; i++) {
+            one[i] = x[i];
+            one[i].bytes /= (size_t)x[i].shape[0];
+            one[i].data = (char *)x[i].data + (size_t)b * one[i].bytes;
+            one[i].shape[0] = 1;
+        }
+        struct net_answer got = net_run(model, 1, one, n_x);
+        cr_expect(got.t.bytes == row && memcmp(got.t.data, (char *)all->data + (size_t)b * row, row) == 0,
+                  "%s: sequence %d alone differs", what, (int)b);
+        free(got.t.data);
+    }
+}
+
 /* The model by its own operators and fused, on these inputs. */
 static void expect_same(const struct winnow_tensor *x, unsigned n_x, const char *what)
 {
@@ -55,6 +76,8 @@ static void expect_same(const struct winnow_tensor *x, unsigned n_x, const char 
             double d = net_difference(&got.t, &want.t);
             cr_expect_leq(d, 1e-5, "%s on %s, %u threads: difference %g", what, wn_isa_name((enum wn_isa)isa), threads,
                           d);
+            if (threads == 1)
+                expect_rows_alone(model, x, n_x, &got.t, what);
             free(got.t.data);
         }
         winnow_model_unref(model);
