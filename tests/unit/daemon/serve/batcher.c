@@ -44,12 +44,17 @@ static struct wn_serve_stats stats_of(const char *name)
 }
 
 /* Occupy the only executor for a while: a job of "heavy", which is running when this returns. */
-static void block(struct rig_job *j, int64_t rows)
+static void block_by(struct rig_job *j, int64_t rows, int64_t width)
 {
-    rig_job_init(j, acquire("heavy"), rows, 256, 1);
+    rig_job_init(j, acquire("heavy"), rows, width, 1);
     cr_assert_eq(wn_serve_submit(rig.serve, &j->job, NULL), WINNOW_OK);
     while (stats_of("heavy").queued_now)
         usleep(100);
+}
+
+static void block(struct rig_job *j, int64_t rows)
+{
+    block_by(j, rows, 256);
 }
 
 static void submit(struct rig_job *j, const char *name, int64_t rows, int64_t width, float base)
@@ -89,10 +94,10 @@ Test(serve_batcher, a_batch_is_not_larger_than_allowed)
 {
     struct rig_job b, j[10];
     rig_put(&rig, "m", 1, RIG_ROWS, 4, 10);
-    rig_put(&rig, "heavy", 1, RIG_HEAVY, 256, 0);
+    rig_put(&rig, "heavy", 1, RIG_HEAVY, 1024, 0);
     rig.cfg.batch.max_batch = 8;
     rig_start(&rig);
-    block(&b, 8);
+    block_by(&b, 8, 1024);
     for (int i = 0; i < 10; i++)
         submit(&j[i], "m", 3, 4, (float)i);
     for (int i = 0; i < 10; i++)
@@ -206,7 +211,7 @@ Test(serve_batcher, deadlines_are_kept_to_while_the_executor_is_busy)
     rig_put(&rig, "heavy", 1, RIG_HEAVY, 256, 0);
     rig.cfg.batch.max_batch = 4096;
     rig_start(&rig);
-    block(&b, 4096);
+    block(&b, 512);
     submit(&j, "m", 1, 4, 0);
     rig_job_init(&late, acquire("m"), 1, 4, 0);
     uint64_t at = wn_now_ns() + 3000000;
@@ -231,7 +236,7 @@ Test(serve_batcher, cancelled_jobs_do_not_run)
     rig_put(&rig, "heavy", 1, RIG_HEAVY, 256, 0);
     rig.cfg.batch.max_batch = 4096;
     rig_start(&rig);
-    block(&b, 4096);
+    block(&b, 512);
     for (int i = 0; i < 3; i++)
         submit(&j[i], "m", 1, 4, 0);
     wn_serve_cancel(rig.serve, &j[1].job);
@@ -256,7 +261,7 @@ Test(serve_batcher, stopping_ends_every_job)
     rig_put(&rig, "heavy", 1, RIG_HEAVY, 256, 0);
     rig.cfg.batch.max_batch = 4096;
     rig_start(&rig);
-    block(&b, 4096);
+    block(&b, 512);
     for (int i = 0; i < 50; i++)
         submit(&j[i], "m", 1, 4, 0);
     rig_stop(&rig);

@@ -23,7 +23,7 @@ enum rig_kind {
     RIG_ROWS,    /* y = x + add, x (N, width): rows are proved independent */
     RIG_DYNAMIC, /* the same, width dynamic */
     RIG_WHOLE,   /* y = x + add, x (2, width): nothing is merged */
-    RIG_HEAVY,   /* y = x * I * I * … + add: takes a while */
+    RIG_HEAVY,   /* y = x M M … + add, M M = I: takes tens of milliseconds at width 256 */
 };
 /** Write PATH (a model.onnx). */
 void rig_model(const char *path, enum rig_kind kind, int64_t width, float add);
