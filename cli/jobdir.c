@@ -127,11 +127,14 @@ enum winnow_status wn_jobdir_make(const char *dir, const struct wn_jobdir_spec *
     WN_CLEANUP(wn_freep) char *work = wn_asprintf("%s/work", dir);
     WN_CLEANUP(wn_freep) char *data = wn_asprintf("%s/data", dir);
     WN_CLEANUP(wn_freep) char *recipe = wn_asprintf("%s/recipe.yaml", dir);
-    if (!base || !work || !data || !recipe)
+    WN_CLEANUP(wn_freep) char *teacher = wn_asprintf("%s/base/teacher.onnx", dir);
+    if (!base || !work || !data || !recipe || !teacher)
         return wn_fail(err, WINNOW_E_NOMEM, "%s", dir);
     if (mkdir(base, 0777) != 0 || mkdir(work, 0777) != 0 || mkdir(data, 0777) != 0)
         return wn_fail_errno(err, errno, "making folders in %s", dir);
     WN_TRY(copy_base(spec->model, base, err));
+    if (spec->teacher)
+        WN_TRY(copy_file(spec->teacher, teacher, err));
     if (spec->recipe)
         WN_TRY(copy_file(spec->recipe, recipe, err));
     return write_job(dir, spec, err);

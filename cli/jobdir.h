@@ -11,6 +11,7 @@ struct wn_jobdir_spec {
     const char *data;              /* file or folder */
     const char *validation;        /* NULL: a share of the data */
     const char *recipe;            /* file; NULL: made from `level` */
+    const char *teacher;           /* file: whom a recipe's distillation asks; NULL: the base */
     double level;                  /* 0 … 1 */
     int64_t seed, threads, epochs; /* epochs 0: as the level has it */
     double eval_share;

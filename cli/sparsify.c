@@ -25,7 +25,7 @@ struct args {
     bool keep, level;
 };
 
-enum { KEY_LEVEL = 256, KEY_SEED, KEY_THREADS, KEY_EPOCHS, KEY_NEW_LABELS, KEY_KEEP, KEY_VALIDATION, KEY_SHARE, KEY_TRAINING };
+enum { KEY_LEVEL = 256, KEY_SEED, KEY_THREADS, KEY_EPOCHS, KEY_NEW_LABELS, KEY_KEEP, KEY_VALIDATION, KEY_SHARE, KEY_TRAINING, KEY_TEACHER };
 
 static const struct argp_option options[] = {
     { "model", 'm', "BASE", 0, "a .onnx file, or a folder with model.onnx, labels.txt, pipeline.yaml (needed)", 0 },
@@ -38,6 +38,7 @@ static const struct argp_option options[] = {
     { "eval-share", KEY_SHARE, "0.1", 0, "that share", 0 },
     { "seed", KEY_SEED, "N", 0, "the same seed, data and threads give the same weights (default 1)", 0 },
     { "threads", KEY_THREADS, "N", 0, "threads that train (default 1)", 0 },
+    { "teacher", KEY_TEACHER, "FILE", 0, "a .onnx file that a recipe's distillation learns from (default: the base)", 0 },
     { "training", KEY_TRAINING, "KEY=VALUE", 0, "how steps are made: batch=128, flip=true, … (docs/job-directory.md)", 0 },
     { "new-labels", KEY_NEW_LABELS, NULL, 0, "the data has labels of its own: the last layer is made anew", 0 },
     { "keep", KEY_KEEP, NULL, 0, "keep the job's folder, OUTDIR/job", 0 },
@@ -63,8 +64,8 @@ static void add_training(struct args *a, const char *arg, struct argp_state *sta
     if (!eq || eq == arg || !eq[1])
         argp_error(state, "--training wants KEY=VALUE, not '%s'", arg);
     json_t *value = json_loads(eq + 1, JSON_DECODE_ANY | JSON_REJECT_DUPLICATES, NULL);
-    if (!value)
-        argp_error(state, "--training %s: the value is neither a number nor true or false", arg);
+    if (!value && !(value = json_string(eq + 1))) /* a word */
+        argp_error(state, "--training %s: the value is not text", arg);
     if (!a->spec.training)
         a->spec.training = json_object();
     if (json_object_setn_new(a->spec.training, arg, (size_t)(eq - arg), value) != 0)
@@ -108,6 +109,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         return 0;
     case KEY_VALIDATION:
         a->spec.validation = arg;
+        return 0;
+    case KEY_TEACHER:
+        a->spec.teacher = arg;
         return 0;
     case KEY_TRAINING:
         add_training(a, arg, state);

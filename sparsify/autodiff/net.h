@@ -159,7 +159,7 @@ struct wn_net_op {
     } u;
     /* Conv, Linear: weight, bias or NULL. BN: scale, shift, mean, var */
     struct wn_param *param[WN_OP_MAX_PARAMS];
-    bool quant;  /* Conv, Linear: weights are fake-quantized */
+    bool quant;  /* Conv, Linear, Embed: weights are fake-quantized; MatMul: its inputs are */
     unsigned id; /* position in the logical list; part of dropout's random key */
     /* plan */
     enum wn_side side;
@@ -283,6 +283,7 @@ WINNOW_MUST_USE enum winnow_status wn_net_insert_fq(struct wn_net *net, int val,
                                                     struct winnow_err *err);
 /** Scale and zero point of [lo, hi], 0 included. */
 void wn_observer_scale(const struct wn_observer *ob, float *ret_scale, int *ret_zero);
+#define WN_TABLE_MAX 127 /* fake-quantized tables of embeddings: they meet no other integers that could overflow */
 /** Fake-quantized weights: per row of `per_row` elements, scale max|w| / max (1 for an empty row). */
 void wn_quant_weights(const float *w, size_t rows, size_t per_row, int max, float *ret_w, float *ret_scale);
 

@@ -33,7 +33,7 @@ void wn_quant_weights(const float *w, size_t rows, size_t per_row, int max, floa
 static bool reads_quantized(const struct wn_net *net, const struct wn_net_op *op)
 {
     bool weighted = op->rule == &wn_rule_conv || op->rule == &wn_rule_linear;
-    return net->pictures ? !weighted || op->quant : weighted && op->quant;
+    return net->pictures ? !weighted || op->quant : (weighted || op->rule == &wn_rule_bmm) && op->quant;
 }
 
 static bool passes_on(const struct wn_net_op *op)
@@ -46,8 +46,9 @@ static bool passes_on(const struct wn_net_op *op)
 static bool feeds_layer(const struct wn_net *net, int val)
 {
     for (size_t i = 0; i < net->logical.op.n; i++)
-        if (reads_quantized(net, &net->logical.op.at[i]) && net->logical.op.at[i].in[0] == val)
-            return true;
+        for (unsigned k = 0; k < net->logical.op.at[i].n_in; k++)
+            if (net->logical.op.at[i].in[k] == val && reads_quantized(net, &net->logical.op.at[i]))
+                return true;
     return false;
 }
 

@@ -199,6 +199,9 @@ static enum winnow_status embed_forward(struct wn_net *net, struct wn_net_op *op
     const struct wn_net_val *y = wn_op_out(net, op);
     const struct wn_param *p = op->param[0];
     size_t n = (size_t)wn_val_rows(y), f = (size_t)p->dim[1];
+    float scale = 0;
+    if (op->quant && net->simulate)
+        wn_quant_weights(p->w, 1, p->n, WN_TABLE_MAX, NULL, &scale);
     for (size_t i = 0; i < n; i++) {
         int64_t id = id_at(op->u.ids, i);
         id += id < 0 ? p->dim[0] : 0;
@@ -206,6 +209,8 @@ static enum winnow_status embed_forward(struct wn_net *net, struct wn_net_op *op
             return wn_fail(err, WINNOW_E_MALFORMED, "row %lld of a table of %lld", (long long)id, (long long)p->dim[0]);
         memcpy(y->data + i * f, p->w + (size_t)id * f, f * sizeof(float));
     }
+    for (size_t i = 0; scale > 0 && i < n * f; i++)
+        y->data[i] = rintf(y->data[i] / scale) * scale; /* gradients pass straight through */
     return WINNOW_OK;
 }
 

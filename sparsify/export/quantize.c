@@ -13,7 +13,9 @@ struct exporter {
     struct winnow_err *err;
     struct wn_strmap values;      /* name -> wn_vid + 1 */
     struct wn_quant_point *point; /* [values of g]; scale 0 = none */
-    size_t n_values;              /* at the start: those made here have no points */
+    bool *layer;                  /* [nodes at the start] reads quantized values */
+    size_t n_nodes;
+    size_t n_values; /* at the start: those made here have no points */
 };
 
 #define OOM(e, what) wn_fail((e)->err, WINNOW_E_NOMEM, "exporting '%s'", what)
@@ -58,7 +60,8 @@ static enum winnow_status add_pair(struct exporter *e, wn_vid x)
         return OOM(e, name);
     for (size_t i = 0; i < g->nodes.n; i++)
         for (unsigned k = 0; k < g->nodes.at[i].n_in; k++)
-            if (!g->nodes.at[i].dead && g->nodes.at[i].in[k] == x)
+            if (!g->nodes.at[i].dead && g->nodes.at[i].in[k] == x &&
+                (!p.layers_only || (i < e->n_nodes && e->layer[i])))
                 g->nodes.at[i].in[k] = d;
     wn_vid qin[] = { x, s, z }, din[] = { q, s, z };
     if (!wn_graph_add_node(g, "", "QuantizeLinear", wn_arena_printf(g->arena, "%s_quantize", name), qin, 3, &q, 1) ||
@@ -181,6 +184,7 @@ static enum winnow_status quantize_layer(struct exporter *e, size_t at)
         return OOM(e, name);
     if (!wn_trainer_weight_scales(e->tr, p, scale))
         return WINNOW_OK; /* this layer stays f32 */
+    e->layer[at] = true;
     wn_vid q = wn_graph_add_const(g, wn_arena_printf(g->arena, "%s_quantized", name), WINNOW_I8, w->rank, w->dim, NULL);
     wn_vid s = wn_graph_add_const(g, wn_arena_printf(g->arena, "%s_scale", name), WINNOW_F32, 1, &O, scale);
     wn_vid z = wn_graph_add_const(g, wn_arena_printf(g->arena, "%s_zero_point", name), WINNOW_I8, 1, &O, NULL);
@@ -193,6 +197,52 @@ static enum winnow_status quantize_layer(struct exporter *e, size_t at)
         return OOM(e, name);
     g->nodes.at[at].in[1] = d;
     return quantize_bias(e, at, x, scale);
+}
+
+/* Gather of a table → Gather of the s8 table → DequantizeLinear. */
+static enum winnow_status quantize_table(struct exporter *e, size_t at)
+{
+    struct wn_graph *g = e->g;
+    struct wn_param *p = weight_of(e, &g->nodes.at[at]);
+    const struct wn_tensor *w = p ? g->values.at[g->nodes.at[at].in[0]].constant : NULL;
+    float scale;
+    if (!w || w->rank != 2 || !wn_trainer_table_scale(e->tr, p, &scale))
+        return WINNOW_OK;
+    const char *name = g->values.at[g->nodes.at[at].in[0]].name;
+    int8_t zero = 0;
+    wn_vid out = g->nodes.at[at].out[0];
+    const struct wn_type t = g->values.at[out].type;
+    wn_vid q = wn_graph_add_const(g, wn_arena_printf(g->arena, "%s_quantized", name), WINNOW_I8, w->rank, w->dim, NULL);
+    wn_vid s = scalar(e, wn_arena_printf(g->arena, "%s_scale", name), WINNOW_F32, &scale);
+    wn_vid z = scalar(e, wn_arena_printf(g->arena, "%s_zero_point", name), WINNOW_I8, &zero);
+    wn_vid rows = wn_graph_add_value(g, wn_arena_printf(g->arena, "%s_rows", name), WINNOW_I8, t.rank, t.dim);
+    if (q == WN_NONE || s == WN_NONE || z == WN_NONE || rows == WN_NONE)
+        return OOM(e, name);
+    int8_t *to = g->values.at[q].constant->data;
+    for (int64_t i = 0; i < wn_tensor_count(w); i++)
+        to[i] = (int8_t)rintf(((const float *)w->data)[i] / scale);
+    g->nodes.at[at].in[0] = q;
+    g->nodes.at[at].out[0] = rows;
+    g->values.at[rows].producer = (wn_nid)at;
+    wn_vid in[] = { rows, s, z };
+    return wn_graph_add_node(g, "", "DequantizeLinear", wn_arena_printf(g->arena, "%s_dequantize", name), in, 3, &out,
+                             1)
+               ? WINNOW_OK
+               : OOM(e, name);
+}
+
+static enum winnow_status quantize_node(struct exporter *e, size_t at)
+{
+    const struct wn_node *node = &e->g->nodes.at[at];
+    if (node->dead)
+        return WINNOW_OK;
+    if (wn_node_is(node, "Gather") && node->n_in == 2)
+        return quantize_table(e, at);
+    if (!wn_node_is(node, "Conv") && !wn_node_is(node, "Gemm") && !wn_node_is(node, "MatMul"))
+        return WINNOW_OK;
+    if (wn_node_is(node, "MatMul") && !weight_of(e, node) && wn_trainer_quant_products(e->tr))
+        e->layer[at] = true;
+    return quantize_layer(e, at);
 }
 
 /* ---- opset 13 ---- */
@@ -210,10 +260,11 @@ static enum winnow_status clip_to_inputs(struct exporter *e, size_t at)
     return node->in ? WINNOW_OK : OOM(e, node->name);
 }
 
-static enum winnow_status axes_to_input(struct exporter *e, size_t at)
+/* Integers of attribute `name` as the second input; other attributes stay. */
+static enum winnow_status ints_to_input(struct exporter *e, size_t at, const char *name)
 {
     size_t n;
-    const int64_t *axes = wn_node_ints(&e->g->nodes.at[at], "axes", &n);
+    const int64_t *axes = wn_node_ints(&e->g->nodes.at[at], name, &n);
     if (!axes)
         return WINNOW_OK;
     int64_t dim = (int64_t)n;
@@ -221,22 +272,46 @@ static enum winnow_status axes_to_input(struct exporter *e, size_t at)
     struct wn_node *node = &e->g->nodes.at[at];
     node->in = wn_arena_memdup(e->g->arena, in, sizeof in);
     node->n_in = 2;
-    node->n_attr = 0;
+    unsigned kept = 0;
+    for (unsigned i = 0; i < node->n_attr; i++)
+        if (strcmp(node->attr[i].name, name) != 0)
+            node->attr[kept++] = node->attr[i];
+    node->n_attr = kept;
     return node->in && in[1] != WN_NONE ? WINNOW_OK : OOM(e, node->name);
+}
+
+/* Before opset 13 Softmax flattens what lies behind its axis; along the last axis both mean the same. */
+static enum winnow_status raise_softmax(struct exporter *e, size_t at)
+{
+    struct wn_node *node = &e->g->nodes.at[at];
+    int rank = e->g->values.at[node->in[0]].type.rank;
+    int64_t axis = wn_node_int(node, "axis", 1);
+    if (axis != -1 && (rank < 0 || axis != rank - 1))
+        return wn_fail(e->err, WINNOW_E_UNSUPPORTED, "node '%s': %s along axis %lld cannot be raised to opset %d",
+                       node->name, node->op_type, (long long)axis, OPSET);
+    return wn_node_set_int(e->g, node, "axis", -1) ? WINNOW_OK : OOM(e, node->name);
 }
 
 static enum winnow_status raise_node(struct exporter *e, size_t at)
 {
-    static const char *const changed[] = { "Pad", "Upsample", "Slice", "Split", "ReduceSum", "Resize", "TopK" };
+    static const char *const changed[] = { "Upsample", "Resize", "TopK" };
     const struct wn_node *node = &e->g->nodes.at[at];
+    if (wn_node_is(node, "Softmax") || wn_node_is(node, "LogSoftmax"))
+        return raise_softmax(e, at);
+    if (wn_node_is(node, "Split"))
+        return ints_to_input(e, at, "split");
+    if (wn_node_is(node, "ReduceSum"))
+        return ints_to_input(e, at, "axes");
+    bool by_input = (wn_node_is(node, "Slice") && node->opset < 10) || (wn_node_is(node, "Pad") && node->opset < 11);
     if (wn_node_is(node, "Clip") && node->opset < 11)
         return clip_to_inputs(e, at);
     if ((wn_node_is(node, "Squeeze") || wn_node_is(node, "Unsqueeze")) && node->opset < 13)
-        return axes_to_input(e, at);
+        return ints_to_input(e, at, "axes");
     for (size_t i = 0; i < WN_COUNT(changed); i++)
-        if (wn_node_is(node, changed[i]) && node->opset < 13)
-            return wn_fail(e->err, WINNOW_E_UNSUPPORTED, "node '%s': %s of opset %d cannot be raised to opset %d",
-                           node->name, node->op_type, node->opset, OPSET);
+        by_input = by_input || wn_node_is(node, changed[i]);
+    if (by_input)
+        return wn_fail(e->err, WINNOW_E_UNSUPPORTED, "node '%s': %s of opset %d cannot be raised to opset %d",
+                       node->name, node->op_type, node->opset, OPSET);
     return WINNOW_OK;
 }
 
@@ -262,20 +337,19 @@ enum winnow_status wn_export_quantize(struct wn_trainer *tr, struct wn_graph *g,
 {
     struct exporter e = { .tr = tr, .g = g, .err = err, .n_values = g->values.n };
     e.point = calloc(g->values.n + 1, sizeof *e.point);
-    enum winnow_status status = e.point ? raise_opset(&e) : wn_fail(err, WINNOW_E_NOMEM, "export");
+    e.layer = calloc(g->nodes.n + 1, sizeof *e.layer);
+    enum winnow_status status = e.point && e.layer ? raise_opset(&e) : wn_fail(err, WINNOW_E_NOMEM, "export");
     if (status == WINNOW_OK) {
-        size_t n_nodes = g->nodes.n;
+        e.n_nodes = g->nodes.n;
         status = find_points(&e);
-        for (size_t i = 0; i < n_nodes && status == WINNOW_OK; i++) {
-            const struct wn_node *node = &g->nodes.at[i];
-            if (wn_node_is(node, "Conv") || wn_node_is(node, "Gemm") || wn_node_is(node, "MatMul"))
-                status = quantize_layer(&e, i);
-        }
+        for (size_t i = 0; i < e.n_nodes && status == WINNOW_OK; i++)
+            status = quantize_node(&e, i);
         for (size_t v = 0; v < e.n_values && status == WINNOW_OK; v++)
             if (e.point[v].scale > 0)
                 status = add_pair(&e, (wn_vid)v);
     }
     wn_strmap_done(&e.values);
     free(e.point);
+    free(e.layer);
     return status == WINNOW_OK ? wn_graph_sort(g, err) : status;
 }

@@ -89,6 +89,7 @@ enum winnow_status wn_mask_choose(struct wn_param *const *params, size_t n, doub
                                   enum wn_mask_type type, uint8_t *const *masks, struct winnow_err *err);
 
 extern const struct wn_mod_kind wn_mod_EpochRange, wn_mod_SetLearningRate, wn_mod_LearningRateFunction,
-    wn_mod_SetWeightDecay, wn_mod_GMPruning, wn_mod_ConstantPruning, wn_mod_Quantization, wn_mod_TrainableParams;
+    wn_mod_SetWeightDecay, wn_mod_GMPruning, wn_mod_ConstantPruning, wn_mod_Quantization, wn_mod_TrainableParams,
+    wn_mod_Distillation;
 
 #endif

@@ -18,6 +18,7 @@ static const struct {
     { "Quantization", &wn_mod_Quantization },
     { "LegacyQuantization", &wn_mod_Quantization },
     { "TrainableParams", &wn_mod_TrainableParams },
+    { "Distillation", &wn_mod_Distillation },
 };
 
 static bool name_is(const char *given, const char *name)
@@ -84,6 +85,24 @@ static enum winnow_status read_names(struct wn_mod_read *read, const struct wn_y
     return WINNOW_OK;
 }
 
+/* true, false, or a number (recipes compute switches too: eval(quantize_embeddings)): 0 is false. */
+static enum winnow_status read_bool(struct wn_mod_read *read, const struct wn_field *f, const struct wn_yaml_node *node,
+                                    bool *ret)
+{
+    double v;
+    struct winnow_err ignored;
+    struct wn_mod_read quiet = *read;
+    quiet.err = &ignored;
+    if (node->kind == WN_YAML_BOOL) {
+        *ret = node->as.b;
+        return WINNOW_OK;
+    }
+    if (wn_mod_number(&quiet, node, &v) != WINNOW_OK)
+        return wn_yaml_fail(read->doc, node, read->err, WINNOW_E_MALFORMED, "'%s' is true or false", f->key);
+    *ret = fabs(v) > 0;
+    return WINNOW_OK;
+}
+
 static enum winnow_status read_field(struct wn_mod_read *read, const struct wn_field *f,
                                      const struct wn_yaml_node *node, void *params)
 {
@@ -92,10 +111,7 @@ static enum winnow_status read_field(struct wn_mod_read *read, const struct wn_f
     case WN_FIELD_NUM:
         return wn_mod_number(read, node, at);
     case WN_FIELD_BOOL:
-        if (node->kind != WN_YAML_BOOL)
-            return wn_yaml_fail(read->doc, node, read->err, WINNOW_E_MALFORMED, "'%s' is true or false", f->key);
-        *(bool *)at = node->as.b;
-        return WINNOW_OK;
+        return read_bool(read, f, node, at);
     case WN_FIELD_STR:
         if (node->kind == WN_YAML_SEQ || node->kind == WN_YAML_MAP || node->kind == WN_YAML_NULL)
             return wn_yaml_fail(read->doc, node, read->err, WINNOW_E_MALFORMED, "'%s' is a word", f->key);

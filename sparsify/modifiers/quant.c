@@ -7,9 +7,9 @@
 struct quant {
     struct wn_mod_common common;
     double observers_off, freeze_bn, calibration, activation_bits, weight_bits;
-    struct wn_names submodules, ignore;
-    bool reduce_range, avx2_safe;
-    const struct wn_yaml_node *scheme;
+    struct wn_names submodules, ignore, exclude, custom;
+    bool reduce_range, avx2_safe, tables, products;
+    const struct wn_yaml_node *scheme, *overrides;
 };
 
 struct quant_state { /* in checkpoints */
@@ -27,7 +27,7 @@ struct mod {
 static void defaults(void *params)
 {
     *(struct quant *)params = (struct quant){
-        .observers_off = -1, .freeze_bn = -1, .calibration = 8, .activation_bits = 8, .weight_bits = 8
+        .observers_off = -1, .freeze_bn = -1, .calibration = 8, .activation_bits = 8, .weight_bits = 8, .tables = true
     };
 }
 
@@ -42,6 +42,16 @@ static enum winnow_status check(struct wn_mod_read *read, const struct wn_yaml_n
     if (p->scheme && p->scheme->kind != WN_YAML_STRING && p->scheme->kind != WN_YAML_NULL)
         return wn_yaml_fail(read->doc, p->scheme, read->err, WINNOW_E_UNSUPPORTED,
                             "schemes are default, deepsparse or tensorrt");
+    for (size_t i = 0; i < p->custom.n; i++) {
+        if (strcmp(p->custom.at[i], "QATMatMul") != 0)
+            return wn_yaml_fail(read->doc, node, read->err, WINNOW_E_UNSUPPORTED,
+                                "custom_quantizable_module_types: QATMatMul (attention's products), not '%.40s'",
+                                p->custom.at[i]);
+        p->products = true;
+    }
+    if (p->overrides && p->overrides->n)
+        return wn_yaml_fail(read->doc, p->overrides, read->err, WINNOW_E_UNSUPPORTED,
+                            "scheme_overrides: one scheme for all layers, and `ignore`");
     if (p->common.has_end)
         return wn_yaml_fail(read->doc, node, read->err, WINNOW_E_UNSUPPORTED,
                             "quantization is never undone: no end_epoch");
@@ -56,7 +66,9 @@ static enum winnow_status enable(struct mod *m, struct wn_trainer *tr, struct wi
     struct wn_quant_opts opts = { .weight_max = narrow ? 64 : 127,
                                   .observer_average = 0.01f,
                                   .ignore = (const char *const *)m->ignore,
-                                  .n_ignore = m->n_ignore };
+                                  .n_ignore = m->n_ignore,
+                                  .tables = m->p.tables,
+                                  .products = m->p.products };
     WN_TRY(wn_trainer_quant_enable(tr, &opts, err));
     WN_TRY(wn_trainer_quant_calibrate(tr, (unsigned)m->p.calibration, err));
     m->state.enabled = 1;
@@ -116,7 +128,8 @@ static bool add_ignore(struct mod *m, const char *layer)
 
 static bool is_layer(const struct wn_param *p)
 {
-    return p->kind == WN_PARAM_WEIGHT && (p->cls == WN_LAYER_CONV || p->cls == WN_LAYER_LINEAR);
+    return p->kind == WN_PARAM_WEIGHT &&
+           (p->cls == WN_LAYER_CONV || p->cls == WN_LAYER_LINEAR || p->cls == WN_LAYER_EMBEDDING);
 }
 
 /* True for "name" itself and everything below it ("layer1" holds "layer1.0.conv1"). */
@@ -126,7 +139,16 @@ static bool inside(const char *layer, const char *name)
     return strncmp(layer, name, n) == 0 && (layer[n] == '\0' || layer[n] == '.');
 }
 
-/* Layers named by `ignore`, and those outside every one of `submodules`. */
+/* A class of PyTorch's that recipes exclude. Those that never are quantized here (LayerNorm, Tanh, GELU, …) match none.
+ */
+static bool of_class(const struct wn_param *p, const char *name)
+{
+    return (p->cls == WN_LAYER_LINEAR && strcmp(name, "Linear") == 0) ||
+           (p->cls == WN_LAYER_CONV && strcmp(name, "Conv2d") == 0) ||
+           (p->cls == WN_LAYER_EMBEDDING && strcmp(name, "Embedding") == 0);
+}
+
+/* Layers named by `ignore` or whose class is excluded, and those outside every one of `submodules`. */
 static enum winnow_status find_ignored(struct mod *m, const struct quant *p, struct wn_trainer *tr,
                                        struct winnow_err *err)
 {
@@ -142,6 +164,12 @@ static enum winnow_status find_ignored(struct mod *m, const struct quant *p, str
             if (is_layer(hit[i]) && !add_ignore(m, hit[i]->layer))
                 return wn_fail(err, WINNOW_E_NOMEM, "modifier");
     }
+    for (unsigned i = 0; i < n; i++)
+        for (size_t k = 0; k < p->exclude.n; k++) {
+            const struct wn_param *q = wn_trainer_param(tr, i);
+            if (is_layer(q) && of_class(q, p->exclude.at[k]) && !add_ignore(m, q->layer))
+                return wn_fail(err, WINNOW_E_NOMEM, "modifier");
+        }
     for (size_t k = 0; k < p->submodules.n; k++) {
         bool any = false;
         for (unsigned i = 0; i < n; i++)
@@ -187,6 +215,12 @@ static const struct wn_field fields[] = {
     { "activation_bits", WN_FIELD_NUM, offsetof(struct quant, activation_bits) },
     { "weight_bits", WN_FIELD_NUM, offsetof(struct quant, weight_bits) },
     { "scheme", WN_FIELD_NODE, offsetof(struct quant, scheme) },
+    { "scheme_overrides", WN_FIELD_NODE, offsetof(struct quant, overrides) },
+    { "exclude_module_types", WN_FIELD_NAMES, offsetof(struct quant, exclude) },
+    { "custom_quantizable_module_types", WN_FIELD_NAMES, offsetof(struct quant, custom) },
+    { "quantize_embeddings", WN_FIELD_BOOL, offsetof(struct quant, tables) },
+    { "quantize_embedding_activations", WN_FIELD_NONE, 0 },
+    { "tensorrt", WN_FIELD_NONE, 0 },
     { "model_fuse_fn_name", WN_FIELD_NONE, 0 },
     { "model_fuse_fn_kwargs", WN_FIELD_NONE, 0 },
     { "quantize_linear_activations", WN_FIELD_NONE, 0 },

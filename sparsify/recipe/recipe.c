@@ -227,12 +227,22 @@ double wn_recipe_epochs(const struct wn_recipe *recipe)
     return recipe->epochs;
 }
 
-bool wn_recipe_quantizes(const struct wn_recipe *recipe)
+static bool has(const struct wn_recipe *recipe, const struct wn_mod_kind *kind)
 {
     for (size_t i = 0; i < recipe->items.n; i++)
-        if (recipe->items.at[i].kind == &wn_mod_Quantization)
+        if (recipe->items.at[i].kind == kind)
             return true;
     return false;
+}
+
+bool wn_recipe_quantizes(const struct wn_recipe *recipe)
+{
+    return has(recipe, &wn_mod_Quantization);
+}
+
+bool wn_recipe_distils(const struct wn_recipe *recipe)
+{
+    return has(recipe, &wn_mod_Distillation);
 }
 
 double wn_recipe_lr_at(const struct wn_recipe *recipe, double t)

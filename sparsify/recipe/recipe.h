@@ -32,6 +32,8 @@ char *wn_recipe_for_level(double level, size_t rows, unsigned batch, double epoc
 double wn_recipe_epochs(const struct wn_recipe *recipe);
 /** True when some modifier turns quantization on. */
 bool wn_recipe_quantizes(const struct wn_recipe *recipe);
+/** True when some modifier asks a teacher (wn_trainer_set_teacher()). */
+bool wn_recipe_distils(const struct wn_recipe *recipe);
 /** Learning rate and target sparsity at time t (before the trainer is asked): for curves. Sparsity is that of the first
  *  pruning modifier that is active. */
 double wn_recipe_lr_at(const struct wn_recipe *recipe, double t);

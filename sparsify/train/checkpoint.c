@@ -118,6 +118,8 @@ static void put_head(struct out *o, const struct wn_trainer *tr, const struct wn
     put_f32(o, tr->quant_opts.observer_average);
     put_u32(o, tr->quant_observe);
     put_u32(o, tr->quant_simulate);
+    put_u32(o, tr->quant_opts.tables);
+    put_u32(o, tr->quant_opts.products);
     put_u32(o, tr->quant_opts.n_ignore);
     for (unsigned i = 0; i < tr->quant_opts.n_ignore; i++)
         put_str(o, tr->quant_opts.ignore[i]);
@@ -304,6 +306,8 @@ static enum winnow_status read_quant(struct reader *r, struct in *s, bool flags_
     q.weight_max = (int)take_u32(s);
     q.observer_average = take_f32(s);
     bool observe = take_u32(s) != 0, simulate = take_u32(s) != 0;
+    q.tables = take_u32(s) != 0;
+    q.products = take_u32(s) != 0;
     q.n_ignore = take_u32(s);
     if (s->failed || q.n_ignore > 65536)
         return BROKEN(r, "quantization options");

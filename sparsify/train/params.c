@@ -244,7 +244,10 @@ static void mark_quantized(const struct wn_trainer *tr, struct wn_net *net)
     for (size_t i = 0; i < net->logical.op.n; i++) {
         struct wn_net_op *op = &net->logical.op.at[i];
         bool weighted = op->rule == &wn_rule_conv || op->rule == &wn_rule_linear;
-        op->quant = tr->quant && weighted && !wn_trainer_ignores(tr, op->param[0]->layer);
+        bool table = op->rule == &wn_rule_embed && tr->quant_opts.tables;
+        op->quant = tr->quant && (weighted || table) && !wn_trainer_ignores(tr, op->param[0]->layer);
+        if (op->rule == &wn_rule_bmm)
+            op->quant = tr->quant && tr->quant_opts.products;
     }
 }
 

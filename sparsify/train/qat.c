@@ -79,15 +79,30 @@ void wn_trainer_quant_point(const struct wn_trainer *tr, unsigned i, struct wn_q
 {
     const struct wn_observer *ob = &tr->observer[i];
     int zero;
-    *ret = (struct wn_quant_point){ .value = ob->value, .lo = fminf(ob->lo, 0), .hi = fmaxf(ob->hi, 0) };
+    *ret = (struct wn_quant_point){
+        .value = ob->value, .lo = fminf(ob->lo, 0), .hi = fmaxf(ob->hi, 0), .layers_only = !tr->net.pictures
+    };
     wn_observer_scale(ob, &ret->scale, &zero);
     ret->zero = (uint8_t)zero;
 }
 
 bool wn_trainer_weight_scales(const struct wn_trainer *tr, const struct wn_param *p, float *ret_scale)
 {
-    if (!tr->quant || p->kind != WN_PARAM_WEIGHT || wn_trainer_ignores(tr, p->layer))
+    if (!tr->quant || p->kind != WN_PARAM_WEIGHT || p->cls == WN_LAYER_EMBEDDING || wn_trainer_ignores(tr, p->layer))
         return false;
     wn_quant_weights(p->w, (size_t)p->dim[0], p->n / (size_t)p->dim[0], tr->quant_opts.weight_max, NULL, ret_scale);
     return true;
+}
+
+bool wn_trainer_table_scale(const struct wn_trainer *tr, const struct wn_param *p, float *ret_scale)
+{
+    if (!tr->quant || !tr->quant_opts.tables || p->cls != WN_LAYER_EMBEDDING || wn_trainer_ignores(tr, p->layer))
+        return false;
+    wn_quant_weights(p->w, 1, p->n, WN_TABLE_MAX, NULL, ret_scale);
+    return true;
+}
+
+bool wn_trainer_quant_products(const struct wn_trainer *tr)
+{
+    return tr->quant && tr->quant_opts.products;
 }

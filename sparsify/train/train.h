@@ -204,10 +204,13 @@ struct wn_quant_opts {
     float observer_average;    /* share of the new batch in moving min/max; default 0.01 */
     const char *const *ignore; /* layer names ("fc") whose weights and inputs stay float */
     unsigned n_ignore;
+    bool tables;   /* encoders: tables of embeddings too, one scale each */
+    bool products; /* encoders: both sides of products of two activations (attention) too */
 };
 
 /** Fold batch norm into the weights, put fake-quantizers on the graph input, every Conv/Linear input and output after
- * its activation, residual sums and pooled features (not the last layer's output), and observers on. Values and masks
+ * its activation, residual sums and pooled features (not the last layer's output), and observers on. In encoders only
+ * what products with weights read is quantized: sums, layer norm, GELU and softmax stay f32. Values and masks
  * are kept, momentum restarts at 0 for what was folded. Call before a step; scales come from
  * wn_trainer_quant_calibrate().
  *  @return E_UNSUPPORTED, E_NOMEM */
@@ -228,13 +231,18 @@ struct wn_quant_point {
     const char *value; /* name of the value in wn_trainer_export_graph()'s result */
     float scale;
     uint8_t zero;
-    float lo, hi; /* observed, 0 included */
+    float lo, hi;     /* observed, 0 included */
+    bool layers_only; /* read by quantized layers (and products, opts.products); other users read the f32 value */
 };
 unsigned wn_trainer_n_quant_points(const struct wn_trainer *tr);
 void wn_trainer_quant_point(const struct wn_trainer *tr, unsigned i, struct wn_quant_point *ret);
 /** Per-output-channel scales max|w| / weight_max of a Conv or Linear weight ([O]; 1 for an empty channel); false when
  * the layer is not quantized. q = rne(w / scale): what the fake-quantizer computes and an exporter must write. */
 bool wn_trainer_weight_scales(const struct wn_trainer *tr, const struct wn_param *p, float *ret_scale);
+/** The one scale max|w| / 127 of a table of embeddings; false when it is not quantized. */
+bool wn_trainer_table_scale(const struct wn_trainer *tr, const struct wn_param *p, float *ret_scale);
+/** Whether products of two activations are quantized. */
+bool wn_trainer_quant_products(const struct wn_trainer *tr);
 
 /* ---- graph surgery; between steps, parameter pointers change ---- */
 

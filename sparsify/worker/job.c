@@ -239,12 +239,29 @@ static enum winnow_status training_crop(struct reader *r, const char *key, const
     r->job->training.crop_pad = (int)pad;
     return WINNOW_OK;
 }
+static enum winnow_status training_optimizer(struct reader *r, const char *key, const json_t *v)
+{
+    static const char *const names[] = { "sgd", "adamw" }; /* as enum wn_optimizer */
+    const char *name;
+    WN_TRY(want_string(r, key, v, 20, &name));
+    for (size_t i = 0; i < WN_COUNT(names); i++)
+        if (strcmp(name, names[i]) == 0) {
+            r->job->training.optimizer = 1 + (int)i;
+            return WINNOW_OK;
+        }
+    return BAD(r, key, "sgd or adamw, not '%.20s'", name);
+}
+static enum winnow_status training_norm(struct reader *r, const char *key, const json_t *v)
+{
+    return want_number(r, key, v, 0, 1e6, &r->job->training.max_grad_norm);
+}
 static enum winnow_status key_training(struct reader *r, const char *key, const json_t *v)
 {
     static const struct key keys[] = {
-        { "batch", training_batch, false, true },       { "momentum", training_momentum, false, true },
-        { "nesterov", training_nesterov, false, true }, { "label_smoothing", training_smoothing, false, true },
-        { "flip", training_flip, false, true },         { "crop_pad", training_crop, false, true }
+        { "batch", training_batch, false, true },         { "momentum", training_momentum, false, true },
+        { "nesterov", training_nesterov, false, true },   { "label_smoothing", training_smoothing, false, true },
+        { "flip", training_flip, false, true },           { "crop_pad", training_crop, false, true },
+        { "optimizer", training_optimizer, false, true }, { "max_grad_norm", training_norm, false, true },
     };
     return read_object(r, key, v, keys, WN_COUNT(keys));
 }

@@ -18,8 +18,10 @@ struct wn_job_training {
     double momentum; /* default 0.9 */
     bool nesterov;   /* default true */
     double label_smoothing;
-    bool flip;    /* default false: letters and digits do not survive it */
-    int crop_pad; /* -1: chosen from the size of the pictures */
+    int optimizer;        /* 0: AdamW for encoders, SGD for pictures; else 1 + enum wn_optimizer */
+    double max_grad_norm; /* 0: gradients are not clipped */
+    bool flip;            /* default false: letters and digits do not survive it */
+    int crop_pad;         /* -1: chosen from the size of the pictures */
 };
 
 struct wn_job {

@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include "base/digest.h"
 #include "base/file.h"
+#include "engine/graph/onnx.h"
 #include "sparsify/worker/fault.h"
 #include "sparsify/worker/sandbox.h"
 #include "sparsify/worker/train_impl.h"
@@ -43,6 +44,13 @@ static unsigned choose_batch(const struct wn_job *job, size_t n)
     while (batch > 1 && n < batch)
         batch /= 2;
     return batch;
+}
+
+static enum wn_optimizer choose_optimizer(const struct wn_train_run *r)
+{
+    if (r->job->training.optimizer)
+        return (enum wn_optimizer)(r->job->training.optimizer - 1);
+    return r->origin.graph.values.at[r->origin.graph.inputs.at[0]].type.dtype == WINNOW_F32 ? WN_OPT_SGD : WN_OPT_ADAMW;
 }
 
 static enum winnow_status open_recipe(struct wn_train_run *r)
@@ -84,12 +92,18 @@ static enum winnow_status identify(struct wn_train_run *r)
     WN_CLEANUP(wn_freep) char *served = wn_asprintf("%s/base/model.onnx", r->job->dir);
     WN_CLEANUP(wn_freep) char *rows = wn_asprintf("%s/data/train/rows.npz", r->job->dir);
     WN_CLEANUP(wn_freep)
-    char *text = wn_asprintf("%s\n%u %.9g %d %.9g %d %u %d", (char *)r->recipe_text, r->opts.batch, t->momentum,
-                             t->nesterov, t->label_smoothing, r->train.flip, r->train.crop_pad, r->job->new_labels);
+    char *text = wn_asprintf("%s\n%u %.9g %d %.9g %d %u %d %d %.9g", (char *)r->recipe_text, r->opts.batch, t->momentum,
+                             t->nesterov, t->label_smoothing, r->train.flip, r->train.crop_pad, r->job->new_labels,
+                             (int)r->opts.optimizer, t->max_grad_norm);
     if (!base || !rows || !text || !served)
         return wn_fail(r->err, WINNOW_E_NOMEM, "job");
     WN_TRY(wn_sha256_file(base, &d, NULL, r->err));
     memcpy(r->ids.model, d.b, sizeof d.b);
+    if (wn_job_has(r->job, "base/teacher.onnx")) { /* another teacher is another base */
+        WN_TRY(wn_sha256_file(wn_job_path(r->job, "base/teacher.onnx"), &d, NULL, r->err));
+        for (size_t i = 0; i < sizeof d.b; i++)
+            r->ids.model[i] ^= d.b[i];
+    }
     WN_TRY(wn_sha256_file(rows, &d, NULL, r->err));
     memcpy(r->ids.data, d.b, sizeof d.b);
     if (!wn_sha256(text, strlen(text), &d))
@@ -117,6 +131,26 @@ static enum winnow_status new_trainer(struct wn_train_run *r)
     return WINNOW_OK;
 }
 
+/* Whom a recipe's distillation asks: base/teacher.onnx where the job has one, else the base itself. */
+static enum winnow_status set_teacher(struct wn_train_run *r)
+{
+    WN_CLEANUP(wn_freep) char *path = wn_asprintf("%s/base/teacher.onnx", r->job->dir);
+    struct wn_arena arena;
+    struct wn_graph g;
+    if (!path)
+        return wn_fail(r->err, WINNOW_E_NOMEM, "job");
+    if (!wn_job_has(r->job, "base/teacher.onnx"))
+        return wn_trainer_set_teacher(r->tr, &r->origin.graph, r->err);
+    wn_arena_init(&arena, 0);
+    enum winnow_status status = wn_onnx_read_file(path, NULL, &arena, &g, r->err);
+    if (status == WINNOW_OK) {
+        status = wn_trainer_set_teacher(r->tr, &g, r->err);
+        wn_graph_done(&g);
+    }
+    wn_arena_done(&arena);
+    return status;
+}
+
 /* A trainer with its modifiers, at the newest checkpoint that fits or at the start. */
 static enum winnow_status bring_up(struct wn_train_run *r)
 {
@@ -124,6 +158,8 @@ static enum winnow_status bring_up(struct wn_train_run *r)
         bool found;
         if (tries) /* what a bad checkpoint has touched is not used */
             WN_TRY(new_trainer(r));
+        if (wn_recipe_distils(r->recipe))
+            WN_TRY(set_teacher(r));
         enum winnow_status status = wn_recipe_apply(r->recipe, r->tr, r->err);
         if (status != WINNOW_OK) {
             wn_recipe_fault("recipe.yaml", r->recipe_text, r->err);
@@ -218,7 +254,9 @@ static enum winnow_status open_inputs(struct wn_train_run *r, const struct wn_wo
                                       .seed = job->seed,
                                       .momentum = (float)job->training.momentum,
                                       .nesterov = job->training.nesterov && job->training.momentum > 0,
-                                      .label_smoothing = (float)job->training.label_smoothing };
+                                      .label_smoothing = (float)job->training.label_smoothing,
+                                      .optimizer = choose_optimizer(r),
+                                      .clip_norm = (float)job->training.max_grad_norm };
     if (opts->memory_bytes)
         r->opts.max_memory_bytes = opts->memory_bytes / 3 * 2;
     *code = "bad_model";

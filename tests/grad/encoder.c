@@ -1,23 +1,11 @@
 /* encoder.c: the rules of encoders by finite differences, around a table of embeddings whose rows make what an operator
  * reads differentiable; whole encoders as exporters write them; lengths that change from batch to batch. */
-#include "tests/grad/grad.h"
-
-enum { B = 4, L = 16, H = 8, VOCAB = 23, CLASSES = 3, MASK_FROM = 11 };
-
-/* ---- data: ids below VOCAB, a mask that ends rows early ---- */
-
-struct tokens {
-    struct wn_train_tokens t;
-    struct wn_train_data d;
-    int64_t *id[2];
-    size_t *start;
-    uint32_t *label;
-};
+#include "tests/grad/encoder.h"
 
 static const char *const names[2] = { "input_ids", "attention_mask" };
 static const int64_t pads[2] = { 0, 0 };
 
-static void tokens_init(struct tokens *s, size_t n, size_t shortest, size_t longest)
+void tokens_init(struct tokens *s, size_t n, size_t shortest, size_t longest)
 {
     s->start = calloc(n + 1, sizeof *s->start);
     for (size_t i = 0; i < n; i++)
@@ -36,7 +24,7 @@ static void tokens_init(struct tokens *s, size_t n, size_t shortest, size_t long
     s->d = (struct wn_train_data){ .n = n, .label = s->label, .tokens = &s->t };
 }
 
-static void tokens_done(struct tokens *s)
+void tokens_done(struct tokens *s)
 {
     free(s->id[0]);
     free(s->id[1]);
@@ -78,11 +66,6 @@ static wn_vid vector(struct build *b, const char *what, float at, float size)
         ((float *)b->g.values.at[v].constant->data)[i] += at;
     return v;
 }
-
-struct net {
-    struct build b;
-    wn_vid ids, mask, x, cond; /* x (B, L, H) */
-};
 
 static void start(struct net *n, int opset)
 {
@@ -449,7 +432,7 @@ static wn_vid dynamic_shape(struct net *n, wn_vid x)
     return n->b.at;
 }
 
-static void build_encoder(struct net *n)
+void build_encoder(struct net *n)
 {
     static const int64_t split[4] = { 0, 2, 1, 3 }, split_t[4] = { 0, 2, 3, 1 };
     int64_t axes[2] = { 1, 2 }, merged[3] = { 0, 0, H };

@@ -69,5 +69,6 @@ void test_surgery(void);
 void test_models(void);
 void test_rows(void);
 void test_encoder(void);
+void test_teach(void);
 
 #endif

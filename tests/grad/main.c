@@ -105,6 +105,7 @@ int main(void)
     test_surgery();
     test_rows();
     test_encoder();
+    test_teach();
     test_models();
     printf("grad: %u passed, %u failed\n", passed, failed);
     return failed != 0;
