@@ -15,6 +15,7 @@ static const struct {
     { "analyze", wn_cli_analyze, "show what runs for every layer, and why" },
     { "compare", wn_cli_compare, "compare the outputs of two models" },
     { "evaluate", wn_cli_evaluate, "score one or two models on labelled rows" },
+    { "tokenize", wn_cli_tokenize, "print the token ids of lines of text" },
     { "models", wn_cli_models, "models of a running winnowd: list, load, promote, rollback, …" },
     { "files", wn_cli_files, "uploaded data of a running winnowd" },
     { "jobs", wn_cli_jobs, "training jobs of a running winnowd: create, watch, cancel, …" },

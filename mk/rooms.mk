@@ -27,7 +27,7 @@ OBJ_llhttp := $(addprefix $(BUILD)/llhttp/,api.o http.o llhttp.o)
 
 LIBS_base     := -larchive -lcrypto $(call pkg-libs,jansson yaml-0.1) -lm
 LIBS_engine   := -lprotobuf-c -lm
-LIBS_pipeline := -lturbojpeg -lspng -lm
+LIBS_pipeline := -lturbojpeg -lspng -lutf8proc -lpcre2-32 -lm
 LIBS_config   :=
 LIBS_sparsify := -ldnnl -lgomp -lseccomp -lmuparser -lz
 LIBS_daemon   := -levent -levent_openssl -levent_pthreads -lssl -lcrypto $(call pkg-libs,libnghttp2) -lsqlite3 -lsystemd \

@@ -18,10 +18,10 @@ struct wn_text {
     const char *at;
     size_t n;
 };
-#define WN_TEXT_MAX ((size_t)16 << 20)
+#define WN_TEXT_MAX ((size_t)4 << 20)
 
 /** Tokens of one text or pair. Zero-initialise; the caller owns it, wn_tokenizer_encode() grows the arrays (realloc)
- *  and reuses them, so one of these per thread makes no allocations once it is large enough. [n] used of [room]. */
+ *  and reuses them. [n] used of [room]. */
 struct wn_tokens {
     int32_t *id;
     uint8_t *type;         /* segment: 0 for the text, 1 for the pair, as the post-processor says */
@@ -32,17 +32,19 @@ struct wn_tokens {
 
 /** Read the tokenizer of `dir`.
  *  @return E_NOT_FOUND (none of the files), E_MALFORMED (broken file; err names file and key), E_UNSUPPORTED (a type or
- *          setting that is not implemented, named), E_TOO_LARGE (over 64 MiB, 2 M entries), E_NOMEM, E_IO, E_DENIED */
+ *          setting that is not implemented, named), E_TOO_LARGE (over 64 MiB, 2 M tokens or merges, 4 M values of
+ * JSON), E_NOMEM, E_IO, E_DENIED */
 WINNOW_MUST_USE enum winnow_status wn_tokenizer_open(const char *dir, struct wn_tokenizer **ret,
                                                      struct winnow_err *err);
 
-/** Text, or text and `pair` (NULL: none), to ids with the special tokens of the post-processor. Time is
- *  O(n log n) in the bytes of the text whatever it holds. Any thread, each with its own `ret`.
+/** Text, or text and `pair` (NULL: none), to ids with the special tokens of the post-processor; no
+ *  padding. Time is O(n log n) in the bytes of the text whatever it holds (times the longest token for WordPiece;
+ *  expressions of tokenizer.json that PCRE2 runs have a limit of steps). Any thread, each with its own `ret`.
  *  @param max_length  most tokens, the special ones counted; tokens are taken off the end of the longer of the two
  *                     texts first ("longest_first"). 0: the truncation of tokenizer.json, or none
  *  @param ret         holds nothing of use after a failure, but stays reusable
  *  @return E_TOO_LARGE (text over WN_TEXT_MAX), E_MALFORMED (max_length has no room for the special tokens; a character
- *          that the vocabulary lacks where it has no unknown token either), E_NOMEM */
+ *          that the vocabulary lacks, and so it does the unknown token that tokenizer.json names), E_NOMEM */
 WINNOW_MUST_USE enum winnow_status wn_tokenizer_encode(const struct wn_tokenizer *t, struct wn_text text,
                                                        const struct wn_text *pair, size_t max_length,
                                                        struct wn_tokens *ret, struct winnow_err *err);
