@@ -2,7 +2,7 @@
  *
  *     scores = Q' K'           Q' (B, h, Sq, d), K' (B, h, d, Sk): any chain of Transpose and scaling behind each
  *     scaled, masked           Mul or Div by a number; Add of a mask; Where(hidden, number, scores), or the other way
- *     weights = Softmax        over the last axis; PyTorch's guard Where(IsNaN(w), 0, w) is left alone
+ *     weights = Softmax        over the last axis, perhaps with PyTorch's guard Where(IsNaN(w), 0, w)
  *     y = weights V'           V' (B, h, Sk, dv), and mostly a Transpose to (B, Sq, h, dv) behind
  *
  * The operator reads Q, K and V as (B, S, h, d), which is how the reshaped projections lie: the transpositions vanish,
@@ -28,7 +28,9 @@ struct attention {
     wn_vid hidden;     /* condition of a Where that hides keys; WN_NONE */
     bool hidden_keeps; /* its true elements keep the score */
     float fill;        /* what its others become */
+    bool guarded;      /* NaN weights are 0 */
     wn_vid y;          /* the second product */
+    struct wn_readers readers;
 };
 
 static bool is_f32(const struct wn_graph *g, wn_vid v, int rank)
@@ -124,23 +126,55 @@ static int64_t extent(const struct wn_graph *g, const struct view *w, int i)
     return g->values.at[w->v].type.dim[w->perm[i]];
 }
 
+/* All three were cut into heads by one and the same shape, whatever it is. */
+static bool cut_alike(const struct attention *a)
+{
+    const struct wn_node *q = wn_made_by(a->g, a->q.v, "Reshape"), *k = wn_made_by(a->g, a->k.v, "Reshape"),
+                         *v = wn_made_by(a->g, a->v.v, "Reshape");
+    return q && k && v && q->in[1] == k->in[1] && k->in[1] == v->in[1];
+}
+
 /* Heads are the same number everywhere: a product that broadcasts them is another one. */
 static bool heads_fit(const struct attention *a)
 {
-    int64_t h = extent(a->g, &a->q, 1);
-    return h > 0 && extent(a->g, &a->k, 1) == h && extent(a->g, &a->v, 1) == h && extent(a->g, &a->q, 3) > 0 &&
-           extent(a->g, &a->q, 3) == extent(a->g, &a->k, 2) && extent(a->g, &a->v, 3) > 0;
+    int64_t h = extent(a->g, &a->q, 1), d = extent(a->g, &a->q, 3);
+    return (h > 0 && extent(a->g, &a->k, 1) == h && extent(a->g, &a->v, 1) == h && d > 0 &&
+            extent(a->g, &a->k, 2) == d) ||
+           cut_alike(a);
+}
+
+/* The weights as the second product reads them: behind the guard, if there is one. */
+static wn_vid behind_guard(struct attention *a, wn_vid weights)
+{
+    size_t n;
+    const wn_nid *ids = wn_readers_of(&a->readers, weights, &n);
+    a->guarded = false;
+    if (n != 2 || wn_graph_n_uses(a->g, weights) != 2)
+        return weights;
+    for (size_t i = 0; i < 2; i++) {
+        const struct wn_node *w = &a->g->nodes.at[ids[i]];
+        double zero;
+        if (!wn_node_is(w, "Where") || w->in[2] != weights || !wn_number(a->g, w->in[1], &zero) || zero != 0)
+            continue;
+        const struct wn_node *nan = wn_made_by(a->g, w->in[0], "IsNaN");
+        if (nan && nan->in[0] == weights) {
+            a->guarded = true;
+            return w->out[0];
+        }
+    }
+    return weights;
 }
 
 static bool match(struct attention *a, struct wn_node *softmax)
 {
     struct wn_graph *g = a->g;
     int64_t axis = wn_node_int(softmax, "axis", softmax->opset < 13 ? 1 : -1);
-    if (!wn_node_is(softmax, "Softmax") || !is_f32(g, softmax->in[0], 4) || (axis != -1 && axis != 3))
+    if (!is_f32(g, softmax->in[0], 4) || (axis != -1 && axis != 3))
         return false;
-    struct wn_node *values = wn_graph_only_user(g, softmax->out[0]);
-    if (!values || !wn_node_is(values, "MatMul") || values->in[0] != softmax->out[0] ||
-        values->in[1] == values->in[0] || !is_f32(g, values->in[1], 4))
+    wn_vid weights = behind_guard(a, softmax->out[0]);
+    struct wn_node *values = wn_graph_only_user(g, weights);
+    if (!values || !wn_node_is(values, "MatMul") || values->in[0] != weights || values->in[1] == weights ||
+        !is_f32(g, values->in[1], 4))
         return false;
     a->mask = a->hidden = WN_NONE;
     a->scale = 1;
@@ -207,7 +241,7 @@ static enum winnow_status fuse(struct attention *a, const char *name, struct win
 {
     static const int rows[] = { 0, 2, 1, 3 }, cols[] = { 0, 3, 1, 2 }; /* of Q', V' and of K' */
     struct wn_graph *g = a->g;
-    const struct wn_fused_attn f = { .scale = (float)a->scale, .replace = a->hidden != WN_NONE };
+    const struct wn_fused_attn f = { .scale = (float)a->scale, .replace = a->hidden != WN_NONE, .guarded = a->guarded };
     wn_vid in[4] = { as_bshd(g, &a->q, rows, name), as_bshd(g, &a->k, cols, name), as_bshd(g, &a->v, rows, name),
                      a->hidden != WN_NONE ? mask_of(a, name) : a->mask };
     bool masked = a->hidden != WN_NONE || a->mask != WN_NONE;
@@ -221,11 +255,18 @@ static enum winnow_status fuse(struct attention *a, const char *name, struct win
                : wn_fail(err, WINNOW_E_NOMEM, "node '%s'", name);
 }
 
+static void attention_done(struct attention *a)
+{
+    wn_readers_done(&a->readers);
+}
+
 enum winnow_status wn_pass_attention(struct wn_graph *g, struct winnow_err *err)
 {
-    struct attention a = { .g = g };
+    WN_CLEANUP(attention_done) struct attention a = { .g = g };
+    if (!wn_readers_make(g, &a.readers))
+        return wn_fail(err, WINNOW_E_NOMEM, "a graph of %zu nodes", g->nodes.n);
     for (size_t i = 0, n = g->nodes.n; i < n; i++)
-        if (!g->nodes.at[i].dead && match(&a, &g->nodes.at[i]))
+        if (wn_node_is(&g->nodes.at[i], "Softmax") && match(&a, &g->nodes.at[i]))
             WN_TRY(fuse(&a, g->nodes.at[i].name, err));
     return WINNOW_OK;
 }

@@ -40,4 +40,7 @@ bool wn_follow_is_batch(const struct wn_follower *f, const struct wn_element *e)
 /** True for what is the same whatever the batch. */
 bool wn_follow_is_fixed(const struct wn_follower *f, const struct wn_element *e);
 
+/** Write node, if it is a long way round (detours.c), as what it says. */
+enum winnow_status wn_detour(struct wn_follower *f, struct wn_node *node, struct winnow_err *err);
+
 #endif

@@ -41,10 +41,11 @@ struct wn_fused_f32 {
 /** node->fused of "wn.Attention": in = Q (B, Sq, h, d), K (B, Sk, h, d), V (B, Sk, h, dv) f32, M f32 or omitted, which
  *  broadcasts to (B, h, Sq, Sk); y (B, Sq, h, dv), for each sequence and head
  *  s = scale * Q K^T (+ M, or M where it is not 0);  y = softmax over the keys (s) V.
- *  B may be 1 in any input (all sequences share it). Keys that all stand at -infinity give NaN. */
+ *  B may be 1 in any input (all sequences share it). Keys that all stand at -infinity give NaN, or 0. */
 struct wn_fused_attn {
     float scale;
     bool replace; /* M takes the score's place where it is not 0: Where(mask, M, s) */
+    bool guarded; /* NaN weights count as 0: such a query's y is 0 */
 };
 
 /** node->fused of "wn.QConv": in = X u8, W s8 const (O, I/g, kh, kw), B i32 const (O) or omitted, R or omitted;
@@ -61,9 +62,9 @@ struct wn_fused_q8 {
 };
 
 /** node->fused of "wn.DLinear", a linear layer whose activations were quantized at run time: in = X u8 (..., K), W s8
- *  const (N, K), x_scale f32 with one element or omitted (1), x_zp u8 with one element or omitted (0), B f32 const (N) or
- *  omitted. In the order of the nodes it stands for, each step rounded to f32, none contracted:
- *    y f32 = clamp((float)sum((w[o][k] - w_zp[o]) * (x[k] - x_zp)) * (x_scale * w_scale[o]) + b[o], lo, hi) */
+ *  const (N, K), x_scale f32 with one element or omitted (1), x_zp u8 with one element or omitted (0), B f32 const (N)
+ * or omitted. In the order of the nodes it stands for, each step rounded to f32, none contracted: y f32 =
+ * clamp((float)sum((w[o][k] - w_zp[o]) * (x[k] - x_zp)) * (x_scale * w_scale[o]) + b[o], lo, hi) */
 struct wn_fused_dyn {
     const float *w_scale; /* [N] */
     const int32_t *w_zp;  /* [N], or NULL when all are zero */

@@ -27,9 +27,9 @@ enum winnow_status wn_infer_attention(struct wn_infer *in, struct winnow_err *er
     if (in->in[0].rank < 0 || in->in[1].rank < 0 || in->in[2].rank < 0)
         return WINNOW_OK;
     int64_t b, same;
-    if (!broadcast(q[0], k[0], &b) || !broadcast(b, v[0], &b) || k[1] < -1 ||
-        (k[1] >= 0 && v[1] >= 0 && k[1] != v[1]) || (q[3] >= 0 && k[3] >= 0 && q[3] != k[3]) ||
-        (q[2] >= 0 && k[2] >= 0 && q[2] != k[2]) || (q[2] >= 0 && v[2] >= 0 && q[2] != v[2]))
+    if (!broadcast(q[0], k[0], &b) || !broadcast(b, v[0], &b) || (k[1] >= 0 && v[1] >= 0 && k[1] != v[1]) ||
+        (q[3] >= 0 && k[3] >= 0 && q[3] != k[3]) || (q[2] >= 0 && k[2] >= 0 && q[2] != k[2]) ||
+        (q[2] >= 0 && v[2] >= 0 && q[2] != v[2]))
         return wn_fail(err, WINNOW_E_MALFORMED, "attention: shapes of queries, keys and values do not fit");
     if (in->n_in > 3 && in->in[3].rank >= 0) {
         const int64_t want[4] = { b, q[2], q[1], k[1] };
@@ -74,11 +74,12 @@ static void attend(const struct query *a, float *p)
     }
     for (int64_t j = 0; j < a->n_k; j++)
         sum += (double)(p[j] = expf(p[j] - top));
+    bool none = a->f->guarded && !(sum > 0);
     for (int64_t i = 0; i < a->dv; i++) {
         double out = 0;
         for (int64_t j = 0; j < a->n_k; j++)
             out += (double)p[j] * (double)a->v[j * a->v_row + i];
-        a->y[i] = (float)(out / sum);
+        a->y[i] = none ? 0.0f : (float)(out / sum);
     }
 }
 

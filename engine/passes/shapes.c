@@ -19,7 +19,7 @@ static enum winnow_status settle(struct wn_follower *f, bool one_batch, struct w
     struct wn_vector want;
     unsigned rest = 0;
     int64_t dim[WINNOW_MAX_RANK], n;
-    if (wn_node_int(node, "allowzero", 0) || wn_const_in(f->g, node, 1) || !wn_follow_input(f, node, 1, &want))
+    if (wn_const_in(f->g, node, 1) || !wn_follow_input(f, node, 1, &want))
         return WINNOW_OK;
     for (unsigned i = 0; i < want.n; i++) {
         struct wn_element e = want.e[i];
@@ -36,7 +36,8 @@ static enum winnow_status settle(struct wn_follower *f, bool one_batch, struct w
     if (c == WN_NONE)
         return WN_OOM(err, node);
     node->in[1] = c;
-    return WINNOW_OK;
+    return !wn_node_int(node, "allowzero", 0) || wn_node_set_int(f->g, node, "allowzero", 0) ? WINNOW_OK
+                                                                                             : WN_OOM(err, node);
 }
 
 /* What is known of the outputs now. */
@@ -118,12 +119,13 @@ enum winnow_status wn_pass_shapes(struct wn_graph *g, struct winnow_err *err)
         return WINNOW_OK;
     const bool one_batch = inputs_share_batch(g);
     WN_CLEANUP(wn_follow_done) struct wn_follower f = { 0 };
-    if (!wn_follow_init(&f, g, 2 * g->nodes.n)) /* constants for each Reshape and vector */
+    if (!wn_follow_init(&f, g, 3 * g->nodes.n)) /* constants for each Reshape, vector and detour */
         return wn_fail(err, WINNOW_E_NOMEM, "shapes of a graph of %zu nodes", g->nodes.n);
     for (size_t i = 0; i < g->nodes.n; i++) {
         struct wn_node *node = &g->nodes.at[i];
         if (node->dead)
             continue;
+        WN_TRY(wn_detour(&f, node, err));
         if (wn_node_is(node, "Reshape"))
             WN_TRY(settle(&f, one_batch, node, err));
         infer_again(g, node);

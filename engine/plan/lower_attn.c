@@ -92,6 +92,7 @@ enum winnow_status wn_lower_attn(struct wn_lower *lo, const struct wn_node *node
                                     .d = (size_t)q->dim[3],
                                     .dv = (size_t)v->dim[3],
                                     .scale = f->scale,
+                                    .guarded = f->guarded,
                                     .replace = f->replace };
     const bool masked = node->n_in > 3;
     if (!a->sequences || !a->n_q || !a->heads || !a->args.n_k || !a->args.d || !a->args.dv ||

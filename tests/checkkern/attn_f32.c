@@ -14,13 +14,13 @@ static float *floats(struct ck *ck, size_t n, float scale)
     return x;
 }
 
-/* 0, or something that hides a key; every query keeps one, and sometimes all keys before it are hidden. */
+/* 0, or something that hides a key; mostly every query keeps one, and sometimes all keys before it are hidden. */
 static float *mask(struct ck *ck, size_t n_k, size_t stride, bool replace)
 {
     static const float hide[] = { -10000.0f, -INFINITY, -3.4028235e38f, -1.5f, 2.0f };
     const size_t n = stride ? n_k * stride : n_k;
     const float value = hide[ck_rand(ck, WN_COUNT(hide))];
-    const size_t row = WN_MAX(stride, (size_t)1), keep = ck_rand(ck, n_k);
+    const size_t row = WN_MAX(stride, (size_t)1), keep = ck_rand(ck, 8) ? ck_rand(ck, n_k) : n_k;
     const bool hide_first = ck_rand(ck, 4) == 0;
     float *m = ck_buf(ck, n * sizeof *m);
     for (size_t i = 0; i < n; i++)
@@ -46,6 +46,7 @@ static void make(struct ck *ck, struct wn_attn_f32 *a)
     a->scale = 1 / sqrtf((float)a->d);
     if (ck_rand(ck, 3)) {
         a->replace = ck_rand(ck, 2);
+        a->guarded = ck_rand(ck, 2);
         a->mask_stride = ck_rand(ck, 2) ? a->n_q + ck_rand(ck, 20) : 0;
         a->mask = mask(ck, a->n_k, a->mask_stride, a->replace);
     }

@@ -24,6 +24,7 @@ struct wn_attn_f32 {
     float scale;
     const float *mask; /* [n_k], or with mask_stride != 0 (n_k, mask_stride): [key][query], first query as q; NULL */
     size_t mask_stride;
+    bool guarded; /* a query whose weights are NaN gets 0 */
     bool replace; /* a mask element that is not 0 takes the score's place; else it is added */
 };
 

@@ -37,7 +37,7 @@ void wn_attn_f32_1x1__scalar(const struct wn_attn_f32 *a)
                     out[f] += p * (double)a->v[(from + f) * a->v_stride + j];
             }
             for (size_t f = 0; f < n; f++)
-                a->y[(from + f) * a->y_stride + i] = (float)out[f];
+                a->y[(from + f) * a->y_stride + i] = a->guarded && !(sum > 0) ? 0.0f : (float)out[f];
         }
     }
 }

@@ -266,13 +266,15 @@ Test(transformer, bias_gelu_and_residual_go_into_linear_layers)
 /* ---- attention ---- */
 
 enum { H = 2, D = 8, K = H * D };
-enum { NO_MASK, ADDED, ADDED_INF, EXPANDED, WHERE_FILL, WHERE_KEEP, CAUSAL, MASKS };
+enum { NO_MASK, ADDED, ADDED_INF, EXPANDED, WHERE_FILL, WHERE_KEEP, CAUSAL, GATHERED, MASKS };
+enum { ONCE, TWICE, DETOUR, TURNS }; /* how K is transposed */
 enum { DIV_SCORES, MUL_SCORES, MUL_Q, MUL_BOTH, NO_SCALE, SCALES };
 
 struct spelling {
     int mask, scale, opset;
-    bool shapes;    /* reshape by Shape, Gather, Concat; else by constants */
-    bool two_steps; /* K transposed twice */
+    bool shapes; /* reshape by Shape, Gather, Concat; else by constants */
+    int turn;
+    bool guard; /* Where(IsNaN(weights), 0, weights) */
 };
 
 static wn_vid unsqueeze(wn_vid v, int64_t axis)
@@ -326,6 +328,39 @@ static wn_vid seen(wn_vid mask)
     return m;
 }
 
+static wn_vid number(int64_t v)
+{
+    return net_const(&n, WINNOW_I64, 0, NULL, &v);
+}
+
+static wn_vid range_of(wn_vid v, int64_t axis)
+{
+    wn_vid to = op2("Gather", op1("Shape", v), number(axis));
+    return net_op(&n, "Range", NET_IN(number(0), to, number(1)));
+}
+
+static wn_vid looked_up(wn_vid mask)
+{
+    wn_vid b = unsqueeze(unsqueeze(unsqueeze(range_of(mask, 0), 1), 2), 3),
+           s = unsqueeze(unsqueeze(unsqueeze(range_of(mask, 1), 0), 0), 0), shape = op1("Shape", op2("Max", b, s));
+    wn_vid at[] = { unsqueeze(op2("Expand", b, shape), -1), unsqueeze(op2("Expand", s, shape), -1) };
+    wn_vid m = op1("Cast", mask);
+    net_int(&n, "to", WINNOW_BOOL);
+    wn_vid idx = concat(at, 2);
+    net_int(&n, "axis", -1);
+    return op2("GatherND", m, idx);
+}
+
+/* (B, h, S, d) -> (B, h, d, S) by three axes and back, by computed shapes. */
+static wn_vid detour(wn_vid k)
+{
+    wn_vid in[] = { net_i64s(&n, NET_DIMS(-1), 1), extent(k, 2), extent(k, 3) };
+    wn_vid out[] = { extent(k, 0), extent(k, 1), extent(k, 3), extent(k, 2) };
+    wn_vid t = op1("Transpose", op2("Reshape", k, concat(in, 3)));
+    net_ints(&n, "perm", NET_DIMS(0, 2, 1), 3);
+    return op2("Reshape", t, concat(out, 4));
+}
+
 static wn_vid masked(wn_vid scores, wn_vid mask, const struct spelling *s)
 {
     wn_vid one = net_f32(&n, 1), m;
@@ -349,13 +384,14 @@ static wn_vid masked(wn_vid scores, wn_vid mask, const struct spelling *s)
         net_int(&n, "to", WINNOW_BOOL);
         return net_op(&n, "Where", NET_IN(m, scores, net_f32(&n, -10000)));
     case CAUSAL: { /* keys up to the query's own place */
-        wn_vid at = net_op(&n, "Range",
-                           NET_IN(net_const(&n, WINNOW_I64, 0, NULL, NET_DIMS(0)),
-                                  op2("Gather", op1("Shape", mask), net_const(&n, WINNOW_I64, 0, NULL, NET_DIMS(1))),
-                                  net_const(&n, WINNOW_I64, 0, NULL, NET_DIMS(1))));
+        wn_vid at = range_of(mask, 1);
         m = op2("Less", unsqueeze(at, 1), unsqueeze(at, 0));
         return net_op(&n, "Where", NET_IN(m, net_f32(&n, -INFINITY), scores));
     }
+    case GATHERED: /* the mask looked up at every place, and in every query's row, as PyTorch's newest exporter does */
+        m = op2("And", looked_up(mask),
+                op2("GreaterOrEqual", unsqueeze(unsqueeze(unsqueeze(range_of(mask, 1), 0), 0), 3), number(0)));
+        return op2("Add", scores, net_op(&n, "Where", NET_IN(m, net_f32(&n, 0), net_f32(&n, -3.4028235e38f))));
     default:
         return scores;
     }
@@ -365,7 +401,10 @@ static wn_vid attention(wn_vid x, wn_vid mask, const struct spelling *s)
 {
     wn_vid q = transpose(heads_of(projection(x), s), 0, 2, 1, 3), k = heads_of(projection(x), s),
            v = transpose(heads_of(projection(x), s), 0, 2, 1, 3), root = net_f32(&n, 1.6817928f); /* 8^(1/4) */
-    k = s->two_steps ? transpose(transpose(k, 0, 2, 1, 3), 0, 1, 3, 2) : transpose(k, 0, 2, 3, 1);
+    if (s->turn == ONCE)
+        k = transpose(k, 0, 2, 3, 1);
+    else
+        k = s->turn == TWICE ? transpose(transpose(k, 0, 2, 1, 3), 0, 1, 3, 2) : detour(transpose(k, 0, 2, 1, 3));
     if (s->scale == MUL_Q)
         q = op2("Mul", q, net_f32(&n, 0.35355338f));
     if (s->scale == MUL_BOTH) {
@@ -379,6 +418,8 @@ static wn_vid attention(wn_vid x, wn_vid mask, const struct spelling *s)
         scores = op2("Mul", net_f32(&n, 0.35355338f), scores);
     wn_vid p = op1("Softmax", masked(scores, mask, s));
     net_int(&n, "axis", n.opset < 13 ? 3 : -1);
+    if (s->guard)
+        p = net_op(&n, "Where", NET_IN(op1("IsNaN", p), net_f32(&n, 0), p));
     wn_vid y = transpose(op2("MatMul", p, v), 0, 2, 1, 3);
     if (!s->shapes)
         return op2("Reshape", y, net_i64s(&n, NET_DIMS(0, 0, K), 3));
@@ -389,8 +430,8 @@ static wn_vid attention(wn_vid x, wn_vid mask, const struct spelling *s)
 static void check_attention(const struct spelling *s, bool run)
 {
     char what[128];
-    snprintf(what, sizeof what, "attention: mask %d scale %d opset %d shapes %d steps %d", s->mask, s->scale, s->opset,
-             s->shapes, s->two_steps);
+    snprintf(what, sizeof what, "attention: mask %d scale %d opset %d shapes %d turn %d guard %d", s->mask, s->scale,
+             s->opset, s->shapes, s->turn, s->guard);
     start(5, s->opset);
     wn_vid x = tokens(K), mask = net_input(&n, "mask", WINNOW_I64, 2, NET_DIMS(-1, -1));
     n.g.values.at[x].dim_name[0] = n.g.values.at[mask].dim_name[0] = "batch";
@@ -422,8 +463,10 @@ Test(transformer, attention_in_every_spelling)
     unsigned count = 0;
     for (int mask = 0; mask < MASKS; mask++)
         for (int scale = 0; scale < SCALES; scale++)
-            for (unsigned bits = 0; bits < 4; bits++) {
-                struct spelling s = { mask, scale, opsets[count++ % WN_COUNT(opsets)], bits & 1, bits & 2 };
+            for (unsigned bits = 0; bits < 6; bits++) {
+                struct spelling s = { mask, scale, opsets[count++ % WN_COUNT(opsets)], bits & 1, bits / 2, bits == 4 };
+                if (mask == GATHERED)
+                    s.opset = WN_MAX(s.opset, 17);
                 check_attention(&s, scale == mask % SCALES && bits != 2);
             }
 }
@@ -432,7 +475,7 @@ Test(transformer, weights_that_others_read_stay)
 {
     start(5, 17);
     wn_vid x = tokens(K);
-    struct spelling s = { NO_MASK, DIV_SCORES, 17, false, false };
+    struct spelling s = { NO_MASK, DIV_SCORES, 17, false, ONCE, false };
     net_output(&n, attention(x, x, &s));
     for (size_t i = 0; i < n.g.nodes.n; i++)
         if (wn_node_is(&n.g.nodes.at[i], "Softmax"))
