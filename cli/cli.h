@@ -30,6 +30,8 @@ enum { WN_CLI_MAX_THREADS = 1024, WN_CLI_MAX_BATCH = 1000000 };
 struct argp_state;
 /** The value of an option such as "--threads": a whole number, `min` … `max`, all of `text`. Otherwise argp_error():
  *  a message that names the option, and exit WN_EXIT_USAGE. */
+/** KEY=NAME, or text=NAME,NAME, into a job's "columns". Ends the program with usage on anything else. */
+void wn_cli_add_column(json_t *columns, const char *arg, struct argp_state *state);
 int64_t wn_cli_whole(const char *option, const char *text, int64_t min, int64_t max, struct argp_state *state);
 /** The same for a number that need not be whole. */
 double wn_cli_real(const char *option, const char *text, double min, double max, struct argp_state *state);

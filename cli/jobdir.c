@@ -11,6 +11,7 @@
 #include <unistd.h>
 #include "base/digest.h"
 #include "base/file.h"
+#include "pipeline/pipeline.h"
 
 #define MAX_MODEL ((size_t)2 << 30)
 #define MAX_JSON  ((size_t)16 << 20)
@@ -43,8 +44,9 @@ static enum winnow_status copy_named(const char *from, const char *to, const cha
 static enum winnow_status copy_beside(const char *from, const char *to, struct winnow_err *err)
 {
     WN_TRY(copy_named(from, to, "master.onnx", false, err));
-    WN_TRY(copy_named(from, to, "labels.txt", false, err));
-    return copy_named(from, to, "pipeline.yaml", false, err);
+    for (const char *const *name = wn_pipeline_files; *name; name++)
+        WN_TRY(copy_named(from, to, *name, false, err));
+    return WINNOW_OK;
 }
 
 enum winnow_status wn_jobdir_copy_model(const char *from, const char *to, struct winnow_err *err)
@@ -116,6 +118,8 @@ static enum winnow_status write_job(const char *dir, const struct wn_jobdir_spec
         json_object_set_new(job, "optim_level", json_real(spec->level));
     if (job && spec->training)
         json_object_set(job, "training", spec->training);
+    if (job && spec->columns)
+        json_object_set(job, "columns", spec->columns);
     WN_CLEANUP(wn_freep) char *text = job ? json_dumps(job, JSON_INDENT(2) | JSON_REAL_PRECISION(9)) : NULL;
     json_decref(job);
     return text ? wn_file_write_durable(path, text, strlen(text), err) : wn_fail(err, WINNOW_E_NOMEM, "%s", path);

@@ -16,6 +16,7 @@ struct wn_jobdir_spec {
     int64_t seed, threads, epochs; /* epochs 0: as the level has it */
     double eval_share;
     bool new_labels;
+    json_t *columns;  /* job.json's "columns"; NULL: none */
     json_t *training; /* job.json's "training" as given; NULL: none */
 };
 

@@ -17,11 +17,12 @@
 struct args {
     const char *server, *json, *action, *id;
     const char *model, *file, *validation, *suffix, *target, *recipe, *level, *seed, *epochs, *min_accuracy;
+    json_t *columns; /* NULL: guessed */
     bool new_labels, watch;
     unsigned n;
 };
 
-enum { KEY_LEVEL = 256, KEY_SEED, KEY_EPOCHS, KEY_MIN_ACCURACY, KEY_NEW_LABELS, KEY_VALIDATION };
+enum { KEY_LEVEL = 256, KEY_SEED, KEY_EPOCHS, KEY_MIN_ACCURACY, KEY_NEW_LABELS, KEY_VALIDATION, KEY_COLUMNS };
 
 static const struct argp_option options[] = {
     { "server", 's', "URL", 0, "where winnowd listens (default $WINNOW_SERVER, else http://127.0.0.1:8000)", 0 },
@@ -34,6 +35,8 @@ static const struct argp_option options[] = {
     { "level", KEY_LEVEL, "0.7", 0, "0 … 1: fine-tune only … as small as can be", 1 },
     { "epochs", KEY_EPOCHS, "N", 0, "passes over the data, without a recipe", 1 },
     { "seed", KEY_SEED, "N", 0, "the same seed and data give the same weights", 1 },
+    { "columns", KEY_COLUMNS, "KEY=NAME", 0,
+      "texts: which columns to take: text=title,body, label=topic, text_pair=…, join=\". \" (default: guessed)", 1 },
     { "new-labels", KEY_NEW_LABELS, NULL, 0, "the data has labels of its own: makes a new model", 1 },
     { "target", 't', "NAME", 0, "the name the result is for (default: the model's)", 1 },
     { "suffix", 'x', "TEXT", 0, "instead: MODEL-TEXT is that name", 1 },
@@ -104,6 +107,11 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         return 0;
     }
     switch (key) {
+    case KEY_COLUMNS:
+        if (!a->columns)
+            a->columns = json_object();
+        wn_cli_add_column(a->columns, arg, state);
+        return 0;
     case KEY_NEW_LABELS:
         a->new_labels = true;
         return 0;
@@ -173,6 +181,8 @@ static enum winnow_status create(struct wn_remote *r, const struct args *a, json
     set_epochs(body, a->epochs);
     set_number(body, "seed", a->seed, true);
     set_number(body, "min_accuracy", a->min_accuracy, false);
+    if (a->columns)
+        json_object_set(body, "columns", a->columns);
     if (a->new_labels)
         json_object_set_new(body, "new_labels", json_true());
     if (status != WINNOW_OK) {

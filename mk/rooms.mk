@@ -66,7 +66,7 @@ $(COMPONENTS).c: daemon/api/openapi_components.json
 	@mkdir -p $(@D)
 	$(call say,XXD,$<){ echo '#include "daemon/api/openapi.h"'; echo 'const unsigned char wn_openapi_components[] = {'; \
 	  xxd -i < $<; echo '};'; echo 'const size_t wn_openapi_components_n = sizeof wn_openapi_components;'; } > $@
-$(BUILD)/gen-obj/%.o: $(GEN)/%.c
+$(BUILD)/gen-obj/%.o: $(GEN)/%.c | $(GEN_engine:.c=.h) $(GEN_daemon:.c=.h)
 	@mkdir -p $(@D)
 	$(call say,CC,$<)$(CC) $(CSTD) $(OPT) $(CODE) $(HARD) $(INC) -MMD -MP -c $< -o $@
 $(BUILD)/llhttp/%.o: $(LLHTTP)/%.c

@@ -7,6 +7,9 @@
 #include <string.h>
 #include "pipeline/spec.h"
 
+const char *const wn_pipeline_files[] = { "pipeline.yaml", "labels.txt", "tokenizer.json", "tokenizer_config.json",
+                                          "vocab.txt",     "vocab.json", "merges.txt",     NULL };
+
 void wn_pipeline_free(struct wn_pipeline *p)
 {
     if (!p)

@@ -50,6 +50,8 @@ void wn_image_done(struct wn_image *image);
 WINNOW_MUST_USE enum winnow_status wn_pipeline_open(const char *dir, const struct wn_pipe_io *inputs, unsigned n_inputs,
                                                     const struct wn_pipe_io *outputs, unsigned n_outputs,
                                                     struct wn_pipeline **ret_pipeline, struct winnow_err *err);
+/** Names of the files beside a model that a pipeline may read, NULL-terminated: what must travel with model.onnx. */
+extern const char *const wn_pipeline_files[];
 /** NULL is fine. */
 void wn_pipeline_free(struct wn_pipeline *p);
 
@@ -120,6 +122,15 @@ struct wn_pipe_ids {
 };
 /** Most tokens of one text, special ones counted. */
 size_t wn_pipeline_max_tokens(const struct wn_pipeline *p);
+/** How rows of ids are padded, for who makes tensors of them without wn_pipeline_pack(): every row to a multiple of
+ * this many tokens. */
+unsigned wn_pipeline_pad_to(const struct wn_pipeline *p);
+/** Number of model inputs that a text fills; the index of the k-th, and what one row has there: `ret` [row->n]. */
+unsigned wn_pipeline_n_fill(const struct wn_pipeline *p);
+unsigned wn_pipeline_fill(const struct wn_pipeline *p, unsigned k);
+void wn_pipeline_values(const struct wn_pipeline *p, unsigned k, const struct wn_pipe_ids *row, int64_t *ret);
+/** What stands behind the text in the k-th of them. */
+int64_t wn_pipeline_pad(const struct wn_pipeline *p, unsigned k);
 /** One text (or a pair) -> ids, cut to max_length. Text tasks only. Any thread, each with its own `ret`.
  *  @return E_TOO_LARGE (max_bytes), E_MALFORMED (a text without tokens), E_NOMEM */
 WINNOW_MUST_USE enum winnow_status wn_pipeline_tokenize(const struct wn_pipeline *p, struct wn_pipe_item text,

@@ -14,7 +14,7 @@
 #define MAX_LABEL_FILE  ((size_t)64 << 20)
 
 /** The one table of tasks. */
-static const struct wn_task_kind *const kinds[] = { &wn_task_image };
+static const struct wn_task_kind *const kinds[] = { &wn_task_image, &wn_task_text, &wn_task_embeddings };
 
 /* ---- values ---- */
 const struct wn_yaml_node *wn_spec_key(const struct wn_spec *s, const char *key)

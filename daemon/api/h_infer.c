@@ -65,25 +65,23 @@ static struct infer *new_infer(struct wn_req *req, enum form form)
 }
 
 /* ---- the response ---- */
-static void item_json(struct infer *st, const struct wn_infer_out *out, unsigned n_out)
+/** "embedding":[…] of a single text. */
+static void embedding_json(struct wn_buf *to, const struct winnow_tensor *t)
 {
-    const struct winnow_str *label = NULL;
-    const float *score = NULL;
-    size_t n = 0;
-    struct wn_buf *to = &st->out;
+    const float *v = t->data;
     char number[32];
-    for (unsigned i = 0; i < n_out; i++) {
-        if (strcmp(out[i].name, "label") == 0 && out[i].t.dtype == WINNOW_STRING) {
-            label = out[i].t.data;
-            n = out[i].t.bytes / sizeof *label;
-        } else if (strcmp(out[i].name, "score") == 0) {
-            score = out[i].t.data;
-        }
+    wn_buf_text(to, ",\"embedding\":");
+    for (size_t i = 0; i < t->bytes / sizeof *v; i++) {
+        wn_buf_char(to, i ? ',' : '[');
+        wn_buf_add(to, number, wn_json_print_f32(number, v[i]));
     }
-    wn_buf_text(to, "{\"model_name\":");
-    wn_buf_json_string(to, wn_gen_model_name(st->gen), strlen(wn_gen_model_name(st->gen)));
-    wn_buf_printf(to, ",\"model_version\":\"%" PRId64 "\"", wn_gen_version(st->gen));
-    for (size_t i = 0; i < n && score; i++) {
+    wn_buf_text(to, "]");
+}
+
+static void classes_json(struct wn_buf *to, const struct winnow_str *label, const float *score, size_t n)
+{
+    char number[32];
+    for (size_t i = 0; i < n; i++) {
         if (i == 1)
             wn_buf_text(to, ",\"others\":[");
         else if (i > 1)
@@ -95,7 +93,32 @@ static void item_json(struct infer *st, const struct wn_infer_out *out, unsigned
         if (i)
             wn_buf_char(to, '}');
     }
-    wn_buf_text(to, n > 1 ? "]}" : "}");
+    if (n > 1)
+        wn_buf_char(to, ']');
+}
+
+/** The answer to a picture or a text that was the whole body. */
+static void item_json(struct infer *st, const struct wn_infer_out *out, unsigned n_out)
+{
+    const struct winnow_tensor *label = NULL, *score = NULL, *embedding = NULL;
+    const struct wn_pipeline *p = wn_gen_pipeline(st->gen);
+    struct wn_buf *to = &st->out;
+    for (unsigned i = 0; i < n_out; i++) { /* the pipeline's own come last */
+        if (!wn_pipeline_scores(p) && strcmp(out[i].name, wn_pipeline_embed_name(p)) == 0)
+            embedding = &out[i].t;
+        else if (strcmp(out[i].name, "label") == 0 && out[i].t.dtype == WINNOW_STRING)
+            label = &out[i].t;
+        else if (strcmp(out[i].name, "score") == 0)
+            score = &out[i].t;
+    }
+    wn_buf_text(to, "{\"model_name\":");
+    wn_buf_json_string(to, wn_gen_model_name(st->gen), strlen(wn_gen_model_name(st->gen)));
+    wn_buf_printf(to, ",\"model_version\":\"%" PRId64 "\"", wn_gen_version(st->gen));
+    if (embedding)
+        embedding_json(to, embedding);
+    else if (label && score)
+        classes_json(to, label->data, score->data, label->bytes / sizeof(struct winnow_str));
+    wn_buf_char(to, '}');
 }
 
 /** Any thread: the finished job's outputs as bytes. */

@@ -53,14 +53,13 @@ static enum winnow_status copy_version(const char *from, const char *to, struct 
 /* Files that versions of a model may share stand beside their folders. */
 static enum winnow_status copy_shared(const char *version_dir, const char *to, struct winnow_err *err)
 {
-    static const char *const name[] = { "labels.txt", "pipeline.yaml", "vocab.txt" };
     WN_CLEANUP(wn_freep) char *parent = wn_asprintf("%s/..", version_dir);
-    for (size_t i = 0; i < WN_COUNT(name) && parent; i++) {
+    for (const char *const *name = wn_pipeline_files; *name && parent; name++) {
         struct stat st;
-        WN_CLEANUP(wn_freep) char *there = wn_asprintf("%s/%s", to, name[i]);
-        WN_CLEANUP(wn_freep) char *here = wn_asprintf("%s/%s", parent, name[i]);
+        WN_CLEANUP(wn_freep) char *there = wn_asprintf("%s/%s", to, *name);
+        WN_CLEANUP(wn_freep) char *here = wn_asprintf("%s/%s", parent, *name);
         if (there && here && stat(there, &st) < 0 && stat(here, &st) == 0 && S_ISREG(st.st_mode))
-            WN_TRY(copy_one(parent, to, name[i], err));
+            WN_TRY(copy_one(parent, to, *name, err));
     }
     return parent ? WINNOW_OK : wn_fail(err, WINNOW_E_NOMEM, "copying '%s'", version_dir);
 }

@@ -141,6 +141,16 @@ static void get_metadata(struct create *c)
     keep(c, "metadata", m);
 }
 
+/* Which columns of texts; the worker's check knows what may stand in it. */
+static void get_columns(struct create *c)
+{
+    json_t *v = json_object_get(c->call.in, "columns");
+    if (v && !json_is_null(v) && !json_is_object(v))
+        bad(c, "columns", "must be %s", "an object with text, text_pair, label, join");
+    else if (json_is_object(v))
+        keep(c, "columns", v);
+}
+
 static void get_seed(struct create *c)
 {
     json_t *v = json_object_get(c->call.in, "seed");
@@ -152,11 +162,10 @@ static void get_seed(struct create *c)
 
 static void check_keys(struct create *c)
 {
-    static const char *const known[] = {
-        "model",  "training_file", "validation_file", "hyperparameters", "method",
-        "suffix", "seed",          "metadata",        "integrations",    "recipe_file",
-        "recipe", "optim_level",   "min_accuracy",    "target",          "new_labels"
-    };
+    static const char *const known[] = { "model",  "training_file", "validation_file", "hyperparameters", "method",
+                                         "suffix", "seed",          "metadata",        "integrations",    "recipe_file",
+                                         "recipe", "optim_level",   "min_accuracy",    "target",          "new_labels",
+                                         "columns" };
     const char *key;
     json_t *v;
     json_object_foreach(c->call.in, key, v)
@@ -261,6 +270,7 @@ static void read_request(struct create *c)
     get_method(c);
     get_metadata(c);
     get_seed(c);
+    get_columns(c);
     get_real(c, "optim_level", 0, 1);
     get_real(c, "min_accuracy", 0, 1);
     if (failed(c))
@@ -311,6 +321,8 @@ static json_t *job_json(struct create *c)
         json_object_set_new(o, "validation", data_json(c->call.jobs, &c->validation));
     if (o && json_object_get(d, "optim_level"))
         json_object_set(o, "optim_level", json_object_get(d, "optim_level"));
+    if (o && json_object_get(d, "columns"))
+        json_object_set(o, "columns", json_object_get(d, "columns"));
     return o;
 }
 
@@ -395,7 +407,7 @@ static enum winnow_status check(struct create *c, struct winnow_err *err)
     atomic_fetch_add(&jobs->count.refused_at_check, 1);
     without_prefix(run.said, c->staging);
     c->call.code = "invalid_job";
-    c->call.param = strstr(run.said, "recipe.yaml") ? "recipe" : NULL;
+    c->call.param = strstr(run.said, "recipe.yaml") ? "recipe" : strstr(run.said, "columns.") ? "columns" : NULL;
     if (run.code == -1)
         return wn_fail(err, WINNOW_E_MALFORMED, "checking recipe and job took longer than 10 s");
     return wn_fail(err, run.code == 2 ? WINNOW_E_MALFORMED : WINNOW_E_INTERNAL, "%s",

@@ -116,13 +116,16 @@ static void start_step(struct wn_jobs *jobs, struct wn_ft *ft, struct step *st, 
 /* ---- gate: on the gate thread ---- */
 static enum winnow_status take_candidate(const struct step *st, const char *gate, struct winnow_err *err)
 {
-    static const char *const name[] = { "model.onnx", "master.onnx", "labels.txt", "pipeline.yaml", "vocab.txt" };
+    const char *name[16] = { "model.onnx", "master.onnx" };
+    size_t n = 2;
+    for (const char *const *more = wn_pipeline_files; *more && n < WN_COUNT(name); more++)
+        name[n++] = *more;
     WN_CLEANUP(wn_freep) char *from = wn_ft_path(st->jobs, st->ft->row.id, "work/candidate");
     WN_CLEANUP(wn_freep) char *to = wn_asprintf("%s/candidate", gate);
     if (!from || !to)
         return wn_fail(err, WINNOW_E_NOMEM, "candidate");
     WN_TRY(wn_tree_make(to, err));
-    for (size_t i = 0; i < WN_COUNT(name); i++) {
+    for (size_t i = 0; i < n; i++) {
         WN_CLEANUP(wn_freep) char *a = wn_asprintf("%s/%s", from, name[i]);
         WN_CLEANUP(wn_freep) char *b = wn_asprintf("%s/%s", to, name[i]);
         if (!a || !b)

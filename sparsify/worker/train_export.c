@@ -15,20 +15,21 @@
 #define MIN_AGREEMENT 0.995
 #define MIN_COMPARED  1000 /* rows, where there are so many */
 #define BLOCK         64
+#define MAX_TOKENIZER ((size_t)64 << 20)
 
 /* ---- running an exported model ---- */
 
 struct run {
     winnow_model *model;
     winnow_scratch *scratch;
-    float *x;
+    struct wn_arena arena; /* of one block */
 };
 
 static void run_done(struct run *run)
 {
     winnow_scratch_free(run->scratch);
     winnow_model_unref(run->model);
-    free(run->x);
+    wn_arena_done(&run->arena);
 }
 
 static uint32_t best_of(const float *s, size_t n)
@@ -39,36 +40,93 @@ static uint32_t best_of(const float *s, size_t n)
     return (uint32_t)best;
 }
 
-/* Best class of every row of `data` by the model in `bytes`. */
-static enum winnow_status predict(const struct wn_train_run *r, const void *bytes, size_t n_bytes, const char *name,
-                                  const struct wn_train_data *data, uint32_t *ret_pred)
+/* Rows [from, from + n) of `data` as the model's inputs, `rows` in all (the rest zeros); memory of `arena`. */
+static enum winnow_status picture_input(const struct wn_train_run *r, const struct wn_train_data *data, size_t from,
+                                        size_t n, size_t rows, struct wn_arena *arena, struct winnow_tensor *x)
 {
-    WN_CLEANUP(run_done) struct run run = { 0 };
     size_t row_bytes, per = (size_t)data->h * data->w * data->c;
     const struct wn_pipe_io *row = wn_pipeline_row(r->origin.pipeline, &row_bytes);
+    *x = (struct winnow_tensor){ .dtype = WINNOW_F32, .rank = row->rank + 1, .bytes = rows * row_bytes };
+    x->shape[0] = (int64_t)rows;
+    memcpy(x->shape + 1, row->shape, row->rank * sizeof x->shape[0]);
+    if (!(x->data = wn_arena_alloc(arena, x->bytes)))
+        return wn_fail(r->err, WINNOW_E_NOMEM, "rows");
+    for (size_t i = 0; i < n; i++)
+        data->normalise(data->normalise_arg, data->px + (from + i) * per, (char *)x->data + i * row_bytes);
+    return WINNOW_OK;
+}
+
+static enum winnow_status token_inputs(const struct wn_train_run *r, const winnow_model *model, size_t from, size_t n,
+                                       size_t rows, struct wn_arena *arena, struct winnow_tensor *x)
+{
+    const struct wn_train_rows *t = &r->rows;
+    size_t len = wn_train_rows_length(t, from, n);
+    for (unsigned k = 0; k < t->n_fill; k++) {
+        unsigned input = 0;
+        while (input < winnow_model_n_inputs(model) &&
+               strcmp(winnow_model_input(model, input)->name, t->fill_name[k]) != 0)
+            input++;
+        if (input == winnow_model_n_inputs(model))
+            return wn_fail(r->err, WINNOW_E_INTERNAL, "the exported model has no input '%s'", t->fill_name[k]);
+        const struct winnow_io *io = winnow_model_input(model, input);
+        if (io->rank == 2 && io->shape[1] > 0)
+            len = (size_t)io->shape[1];
+        bool wide = io->dtype == WINNOW_I64;
+        x[input] = (struct winnow_tensor){ .dtype = io->dtype,
+                                           .rank = 2,
+                                           .shape = { (int64_t)rows, (int64_t)len },
+                                           .bytes = rows * len * (wide ? 8 : 4) };
+        int64_t *to64 = x[input].data = wn_arena_alloc(arena, x[input].bytes);
+        int32_t *to32 = x[input].data;
+        if (!to64)
+            return wn_fail(r->err, WINNOW_E_NOMEM, "rows");
+        for (size_t i = 0; i < rows * len; i++) {
+            size_t row = from + WN_MIN(i / len, n - 1), at = t->start[row] + i % len;
+            int64_t v = at < t->start[row + 1] ? t->id[k][at] : t->pad[k];
+            if (wide)
+                to64[i] = v;
+            else
+                to32[i] = (int32_t)v;
+        }
+    }
+    return WINNOW_OK;
+}
+
+/* Best class of rows [from, from + n) of r->rows, of which `data` is a part that starts at `base`. */
+static enum winnow_status predict_block(const struct wn_train_run *r, struct run *run, const char *name,
+                                        const struct wn_train_data *data, size_t base, size_t from, size_t n,
+                                        size_t rows, uint32_t *ret_pred)
+{
+    struct winnow_tensor x[8] = { 0 }, y[8] = { 0 };
+    unsigned n_in = winnow_model_n_inputs(run->model), n_out = winnow_model_n_outputs(run->model);
+    unsigned out = wn_pipeline_model_output(r->origin.pipeline);
+    if (n_in > WN_COUNT(x) || n_out > WN_COUNT(y) || (data->px && n_in != 1))
+        return wn_fail(r->err, WINNOW_E_UNSUPPORTED, "%s has %u inputs and %u outputs", name, n_in, n_out);
+    wn_arena_reset(&run->arena);
+    WN_TRY(data->px ? picture_input(r, data, from, n, rows, &run->arena, x)
+                    : token_inputs(r, run->model, base + from, n, rows, &run->arena, x));
+    WN_TRY(winnow_run(run->model, run->scratch, x, n_in, y, n_out, r->err));
+    size_t classes = y[out].bytes / sizeof(float) / rows;
+    if (y[out].dtype != WINNOW_F32 || !classes)
+        return wn_fail(r->err, WINNOW_E_UNSUPPORTED, "%s: scores are not f32", name);
+    for (size_t i = 0; i < n; i++)
+        ret_pred[from + i] = best_of((const float *)y[out].data + i * classes, classes);
+    return WINNOW_OK;
+}
+
+/* Best class of every row of `data`, which starts at row `base`, by the model in `bytes`. */
+static enum winnow_status predict(const struct wn_train_run *r, const void *bytes, size_t n_bytes, const char *name,
+                                  const struct wn_train_data *data, size_t base, uint32_t *ret_pred)
+{
+    WN_CLEANUP(run_done) struct run run = { 0 };
     WN_TRY(winnow_model_load_memory(bytes, n_bytes, name, NULL, &run.model, r->err));
     WN_TRY(winnow_scratch_new(run.model, NULL, &run.scratch, r->err));
     const struct winnow_io *io = winnow_model_input(run.model, 0);
-    size_t block = io->shape[0] > 0 ? (size_t)io->shape[0] : BLOCK;
-    if (winnow_model_n_inputs(run.model) != 1 || !(run.x = calloc(block, row_bytes)))
-        return wn_fail(r->err, WINNOW_E_NOMEM, "%s", name);
+    bool fixed = io->rank && io->shape[0] > 0;
+    size_t block = fixed ? (size_t)io->shape[0] : BLOCK;
     for (size_t from = 0; from < data->n; from += block) {
-        size_t n = WN_MIN(block, data->n - from), rows = io->shape[0] > 0 ? block : n;
-        for (size_t i = 0; i < n; i++)
-            data->normalise(data->normalise_arg, data->px + (from + i) * per, (char *)run.x + i * row_bytes);
-        struct winnow_tensor x = { .dtype = io->dtype, .rank = io->rank, .data = run.x, .bytes = rows * row_bytes };
-        struct winnow_tensor y[8] = { 0 };
-        x.shape[0] = (int64_t)rows;
-        memcpy(x.shape + 1, row->shape, (io->rank - 1) * sizeof x.shape[0]);
-        unsigned n_out = winnow_model_n_outputs(run.model), out = wn_pipeline_model_output(r->origin.pipeline);
-        if (n_out > WN_COUNT(y))
-            return wn_fail(r->err, WINNOW_E_UNSUPPORTED, "%s has %u outputs", name, n_out);
-        WN_TRY(winnow_run(run.model, run.scratch, &x, 1, y, n_out, r->err));
-        size_t classes = y[out].bytes / sizeof(float) / rows;
-        if (y[out].dtype != WINNOW_F32 || !classes)
-            return wn_fail(r->err, WINNOW_E_UNSUPPORTED, "%s: scores are not f32", name);
-        for (size_t i = 0; i < n; i++)
-            ret_pred[from + i] = best_of((const float *)y[out].data + i * classes, classes);
+        size_t n = WN_MIN(block, data->n - from);
+        WN_TRY(predict_block(r, &run, name, data, base, from, n, fixed ? block : n, ret_pred));
     }
     return WINNOW_OK;
 }
@@ -79,13 +137,14 @@ static enum winnow_status compare(struct wn_train_run *r, const void *bytes, siz
                                   double *ret_agreement)
 {
     size_t all = r->rows.n_train + r->rows.n_val, rows = WN_MIN(all, WN_MAX(r->rows.n_val, (size_t)MIN_COMPARED));
-    struct wn_train_data data = wn_train_rows_part(&r->rows, &r->origin, all - rows, rows);
+    struct wn_train_tokens tokens;
+    struct wn_train_data data = wn_train_rows_part(&r->rows, &r->origin, all - rows, rows, &tokens);
     struct wn_train_score score;
     WN_CLEANUP(wn_freep) uint32_t *want = calloc(rows + 1, sizeof *want), *got = calloc(rows + 1, sizeof *got);
     if (!want || !got)
         return wn_fail(r->err, WINNOW_E_NOMEM, "%s", name);
     WN_TRY(wn_trainer_evaluate(r->tr, &data, &score, want, r->err));
-    WN_TRY(predict(r, bytes, n, name, &data, got));
+    WN_TRY(predict(r, bytes, n, name, &data, all - rows, got));
     size_t same = 0;
     for (size_t i = 0; i < rows; i++)
         same += want[i] == got[i];
@@ -195,6 +254,26 @@ static enum winnow_status write_pipeline(struct wn_train_run *r, bool labels)
     return write_file(r, "pipeline.yaml", out, used);
 }
 
+/* The tokenizer's files as the base has them. */
+static enum winnow_status write_tokenizer(struct wn_train_run *r)
+{
+    for (const char *const *name = wn_pipeline_files; *name; name++) {
+        WN_CLEANUP(wn_freep) char *path = wn_asprintf("%s/base/%s", r->job->dir, *name);
+        WN_CLEANUP(wn_freep) void *bytes = NULL;
+        size_t n = 0;
+        if (!path)
+            return wn_fail(r->err, WINNOW_E_NOMEM, "%s", *name);
+        if (strcmp(*name, "pipeline.yaml") == 0 || strcmp(*name, "labels.txt") == 0)
+            continue; /* the job's own */
+        enum winnow_status status = wn_file_read(path, MAX_TOKENIZER, &bytes, &n, r->err);
+        if (status == WINNOW_OK)
+            status = write_file(r, *name, bytes, n);
+        if (status != WINNOW_OK && status != WINNOW_E_NOT_FOUND)
+            return status;
+    }
+    return WINNOW_OK;
+}
+
 /* What was written must open for the model that was written. */
 static enum winnow_status check_pipeline(struct wn_train_run *r)
 {
@@ -233,5 +312,7 @@ enum winnow_status wn_train_export(struct wn_train_run *r)
     if (r->rows.n_labels)
         WN_TRY(write_labels(r));
     WN_TRY(write_pipeline(r, r->rows.n_labels > 0));
+    if (wn_pipeline_task(r->origin.pipeline) == WN_PIPE_TEXTS)
+        WN_TRY(write_tokenizer(r));
     return check_pipeline(r);
 }

@@ -13,6 +13,7 @@ struct wn_train_run {
     struct wn_origin origin;
     struct wn_train_rows rows;
     struct wn_train_data train, val;
+    struct wn_train_tokens train_tokens, val_tokens; /* of texts */
     struct wn_recipe *recipe;
     void *recipe_text; /* malloc'ed, NUL behind it */
     size_t recipe_bytes;

@@ -246,8 +246,8 @@ static enum winnow_status open_inputs(struct wn_train_run *r, const struct wn_wo
     WN_TRY(wn_origin_open(base, &r->origin, r->err));
     *code = "bad_data";
     WN_TRY(wn_train_rows_open(rows, job, &r->origin, &r->rows, r->err));
-    r->train = wn_train_rows_part(&r->rows, &r->origin, 0, r->rows.n_train);
-    r->val = wn_train_rows_part(&r->rows, &r->origin, r->rows.n_train, r->rows.n_val);
+    r->train = wn_train_rows_part(&r->rows, &r->origin, 0, r->rows.n_train, &r->train_tokens);
+    r->val = wn_train_rows_part(&r->rows, &r->origin, r->rows.n_train, r->rows.n_val, &r->val_tokens);
     set_augmentation(r);
     r->opts = (struct wn_train_opts){ .batch = choose_batch(job, r->rows.n_train),
                                       .threads = job->threads,

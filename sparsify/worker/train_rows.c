@@ -1,17 +1,26 @@
-/* train_rows.c: rows decoded and fitted once; training augments and normalises them at every step. */
+/* train_rows.c: rows decoded and fitted, or tokenized, once; training augments, normalises and pads them at every step.
+ */
 #include "sparsify/worker/train_rows.h"
 
 #include <stdlib.h>
 #include <string.h>
+#include "base/vec.h"
 #include "pipeline/rows.h"
+#include "pipeline/tokenizer.h"
 #include "sparsify/data/split.h"
 
 #define MAX_VALIDATION 2000
 #define MAX_PIXELS     ((size_t)4 << 30)
+#define MAX_TOKENS     ((size_t)64 << 20) /* three numbers of 8 bytes each */
 
 static void rows_freep(struct wn_rows **rows)
 {
     wn_rows_free(*rows);
+}
+
+static bool is_text(const struct wn_origin *o)
+{
+    return wn_pipeline_task(o->pipeline) == WN_PIPE_TEXTS;
 }
 
 /* Without new labels the rows' names must be the model's: ingest saw to it, this makes sure that base and data belong
@@ -81,26 +90,92 @@ static enum winnow_status fit_row(const struct wn_rows *rows, size_t i, const st
     return status == WINNOW_OK ? status : wn_fail_at(err, status, "row %zu", i);
 }
 
-static enum winnow_status fill(const struct wn_rows *rows, const struct wn_job *job, const struct wn_origin *o,
-                               struct wn_train_rows *r, struct winnow_err *err)
+/* ---- pictures ---- */
+
+static enum winnow_status fill_pictures(const struct wn_rows *rows, const size_t *from, const struct wn_origin *o,
+                                        struct wn_train_rows *r, struct winnow_err *err)
 {
     size_t n = wn_rows_count(rows), per = (size_t)o->h * o->w * o->c, total;
-    WN_CLEANUP(wn_freep) uint8_t *val = calloc(n + 1, 1);
-    if (!val)
-        return wn_fail(err, WINNOW_E_NOMEM, "rows");
-    WN_TRY(choose(rows, job->seed, val, r, err));
     if (!wn_mul_size(n, per, &total) || total > MAX_PIXELS)
         return wn_fail(err, WINNOW_E_TOO_LARGE, "%zu rows of %zu bytes do not fit in memory", n, per);
     r->px = malloc(total + 1);
-    r->label = calloc(n + 1, sizeof *r->label);
-    if (!r->px || !r->label)
+    if (!r->px)
         return wn_fail(err, WINNOW_E_NOMEM, "rows");
-    for (size_t i = 0, train = 0, valid = r->n_train; i < n; i++) {
-        size_t at = val[i] ? valid++ : train++;
-        r->label[at] = (uint32_t)wn_rows_label(rows, i);
-        WN_TRY(fit_row(rows, i, o, r->px + at * per, err));
+    for (size_t at = 0; at < n; at++)
+        WN_TRY(fit_row(rows, from[at], o, r->px + at * per, err));
+    return WINNOW_OK;
+}
+
+/* ---- texts ---- */
+
+static enum winnow_status describe_inputs(const struct wn_origin *o, struct wn_train_rows *r, struct winnow_err *err)
+{
+    r->n_fill = wn_pipeline_n_fill(o->pipeline);
+    r->multiple = wn_pipeline_pad_to(o->pipeline);
+    for (unsigned k = 0; k < r->n_fill; k++) {
+        const char *name = o->graph.values.at[o->graph.inputs.at[wn_pipeline_fill(o->pipeline, k)]].name;
+        r->pad[k] = wn_pipeline_pad(o->pipeline, k);
+        if (!(r->fill_name[k] = wn_strdup(name)))
+            return wn_fail(err, WINNOW_E_NOMEM, "rows");
     }
     return WINNOW_OK;
+}
+
+/* The ids of row `i` behind those that are there. */
+static enum winnow_status add_text(const struct wn_rows *rows, size_t i, const struct wn_origin *o,
+                                   struct wn_tokens *tokens, size_t caps[WN_PIPE_MAX_FILL], size_t used,
+                                   struct wn_train_rows *r, struct winnow_err *err)
+{
+    struct wn_pipe_item text, pair;
+    bool two = wn_rows_n_inputs(rows) > 1;
+    text.at = wn_rows_item(rows, 0, i, &text.n);
+    if (two)
+        pair.at = wn_rows_item(rows, 1, i, &pair.n);
+    enum winnow_status status = wn_pipeline_tokenize(o->pipeline, text, two ? &pair : NULL, tokens, err);
+    if (status != WINNOW_OK)
+        return wn_fail_at(err, status, "row %zu", i);
+    if (tokens->n > MAX_TOKENS - used)
+        return wn_fail(err, WINNOW_E_TOO_LARGE, "the texts have more than %zu tokens", MAX_TOKENS);
+    const struct wn_pipe_ids row = { tokens->id, tokens->type, tokens->n };
+    for (unsigned k = 0; k < r->n_fill; k++) {
+        if (used + row.n > caps[k] && !wn_vec_grow((void *)&r->id[k], &caps[k], used + row.n, sizeof(int64_t)))
+            return wn_fail(err, WINNOW_E_NOMEM, "rows");
+        wn_pipeline_values(o->pipeline, k, &row, r->id[k] + used);
+    }
+    return WINNOW_OK;
+}
+
+static enum winnow_status fill_texts(const struct wn_rows *rows, const size_t *from, const struct wn_origin *o,
+                                     struct wn_train_rows *r, struct winnow_err *err)
+{
+    WN_CLEANUP(wn_tokens_done) struct wn_tokens tokens = { 0 };
+    size_t n = wn_rows_count(rows), caps[WN_PIPE_MAX_FILL] = { 0 };
+    WN_TRY(describe_inputs(o, r, err));
+    r->start = calloc(n + 1, sizeof *r->start);
+    if (!r->start)
+        return wn_fail(err, WINNOW_E_NOMEM, "rows");
+    for (size_t at = 0; at < n; at++) {
+        WN_TRY(add_text(rows, from[at], o, &tokens, caps, r->start[at], r, err));
+        r->start[at + 1] = r->start[at] + tokens.n;
+    }
+    return WINNOW_OK;
+}
+
+static enum winnow_status fill(const struct wn_rows *rows, const struct wn_job *job, const struct wn_origin *o,
+                               struct wn_train_rows *r, struct winnow_err *err)
+{
+    size_t n = wn_rows_count(rows);
+    WN_CLEANUP(wn_freep) uint8_t *val = calloc(n + 1, 1);
+    WN_CLEANUP(wn_freep) size_t *from = calloc(n + 1, sizeof *from); /* the row of the file at each place */
+    r->label = calloc(n + 1, sizeof *r->label);
+    if (!val || !from || !r->label)
+        return wn_fail(err, WINNOW_E_NOMEM, "rows");
+    WN_TRY(choose(rows, job->seed, val, r, err));
+    for (size_t i = 0, train = 0, valid = r->n_train; i < n; i++)
+        from[val[i] ? valid++ : train++] = i;
+    for (size_t at = 0; at < n; at++)
+        r->label[at] = (uint32_t)wn_rows_label(rows, from[at]);
+    return is_text(o) ? fill_texts(rows, from, o, r, err) : fill_pictures(rows, from, o, r, err);
 }
 
 enum winnow_status wn_train_rows_open(const char *path, const struct wn_job *job, const struct wn_origin *o,
@@ -109,8 +184,11 @@ enum winnow_status wn_train_rows_open(const char *path, const struct wn_job *job
     WN_CLEANUP(rows_freep) struct wn_rows *rows = NULL;
     struct wn_train_rows r = { 0 };
     WN_TRY(wn_rows_open(path, 0, &rows, err));
-    if (wn_rows_n_inputs(rows) != 1 || !wn_rows_input(rows, 0)->bytes)
-        return wn_fail(err, WINNOW_E_MALFORMED, "'%s' does not hold encoded pictures", path);
+    unsigned n_in = wn_rows_n_inputs(rows);
+    bool raw = wn_rows_input(rows, 0)->bytes && (n_in == 1 || (n_in == 2 && wn_rows_input(rows, 1)->bytes));
+    if (!raw || (n_in == 2 && !is_text(o)))
+        return wn_fail(err, WINNOW_E_MALFORMED, "'%s' does not hold %s", path,
+                       is_text(o) ? "texts" : "encoded pictures");
     enum winnow_status status = check_names(rows, job, o, err);
     if (status == WINNOW_OK)
         status = take_names(rows, &r, err);
@@ -129,6 +207,11 @@ void wn_train_rows_done(struct wn_train_rows *rows)
         free(rows->name[i]);
     free(rows->name);
     free(rows->px);
+    free(rows->start);
+    for (unsigned k = 0; k < WN_PIPE_MAX_FILL; k++) {
+        free(rows->fill_name[k]);
+        free(rows->id[k]);
+    }
     free(rows->label);
     *rows = (struct wn_train_rows){ 0 };
 }
@@ -138,8 +221,8 @@ static void normalise(const void *arg, const uint8_t *px, void *row)
     wn_pipeline_normalise(arg, px, row);
 }
 
-struct wn_train_data wn_train_rows_part(const struct wn_train_rows *rows, const struct wn_origin *o, size_t from,
-                                        size_t n)
+static struct wn_train_data pictures_part(const struct wn_train_rows *rows, const struct wn_origin *o, size_t from,
+                                          size_t n)
 {
     return (struct wn_train_data){ .n = n,
                                    .label = rows->label + from,
@@ -149,4 +232,26 @@ struct wn_train_data wn_train_rows_part(const struct wn_train_rows *rows, const 
                                    .c = o->c,
                                    .normalise = normalise,
                                    .normalise_arg = o->pipeline };
+}
+
+struct wn_train_data wn_train_rows_part(const struct wn_train_rows *rows, const struct wn_origin *o, size_t from,
+                                        size_t n, struct wn_train_tokens *tokens)
+{
+    if (rows->px)
+        return pictures_part(rows, o, from, n);
+    *tokens = (struct wn_train_tokens){ .n_inputs = rows->n_fill,
+                                        .name = (const char *const *)rows->fill_name,
+                                        .id = (const int64_t *const *)rows->id,
+                                        .pad = rows->pad,
+                                        .start = rows->start + from,
+                                        .multiple = rows->multiple };
+    return (struct wn_train_data){ .n = n, .label = rows->label + from, .tokens = tokens };
+}
+
+size_t wn_train_rows_length(const struct wn_train_rows *rows, size_t from, size_t n)
+{
+    size_t longest = 1;
+    for (size_t i = from; i < from + n; i++)
+        longest = WN_MAX(longest, rows->start[i + 1] - rows->start[i]);
+    return wn_round_up(longest, rows->multiple);
 }

@@ -64,7 +64,8 @@ Test(pipeline, messages)
         const char *yaml, *msg;
     } cases[] = {
         { "{}\n", "1: key 'task' is missing" },
-        { "task: image_segmentation\n", "1: task: must be one of image_classification" },
+        { "task: image_segmentation\n",
+          "1: task: must be one of image_classification, text_classification, embeddings" },
         { "task: image_classification\nresize_too: 3\n", "2: unknown key 'resize_too'; did you mean 'resize_to'?" },
         { "task: image_classification\nsize: 33\n", "2: size: height 33, but the model's 'input' has 32" },
         { "task: image_classification\nsize: [32, 25]\n", "2: size: width 25, but the model's 'input' has 24" },
