@@ -15,6 +15,12 @@ $(BUILD)/tests/serve_stress: $(call obj,tests/daemon/serve_stress.c tests/unit/d
 	$(call link,$(filter %.o,$^),pipeline config engine base)
 tests-build: $(BUILD)/tests/serve_stress
 
+.PHONY: check-clients
+## check-clients  grpcurl, ghz, perf_analyzer and KServe's SDK against a real winnowd (installs them: 700 MB)
+check-clients: deps all
+	@tools/clients.sh
+	@BUILD='$(BUILD)' python3 tests/run.py clients
+
 .PHONY: check-h2spec
 ## check-h2spec   HTTP/2 judged by h2spec, in clear text and under TLS (needs Go)
 check-h2spec: $(BUILD)/tests/net_server

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Runs the test programs of one build folder and ends with one line of counts.
 
-    BUILD=build tests/run.py all | unit | kernels | grad | hostile | conformance | daemon | example
+    BUILD=build tests/run.py all | unit | kernels | grad | hostile | conformance | daemon | example | clients
 
 Every program says how many of its checks passed, failed and were left out on a line of its own; what is left out is
 printed with its reason. A program that ends without such a line, or that crashes, counts as one failure.
@@ -136,6 +136,11 @@ def daemon(total):
         run(total, program.name, [program], 300)
 
 
+def clients(total):
+    """Clients that tools/clients.sh installs; not part of `all`."""
+    run(total, "other clients", [PYTHON, "tests/clients/test_others.py"])
+
+
 def example(total):
     run(total, "example", ["tests/example.sh"])
 
@@ -150,6 +155,9 @@ STEPS = {"rooms": rooms, "unit": unit, "kernels": kernels, "grad": grad, "confor
          "hostile": hostile, "example": example, "daemon": daemon}
 
 
+LONG = {"clients": clients}
+
+
 def main():
     os.environ.setdefault("LSAN_OPTIONS", "suppressions=tests/lsan.supp:print_suppressions=0")
     wanted = sys.argv[1:] or ["all"]
@@ -158,7 +166,7 @@ def main():
     if not DATA.is_dir() and wanted == ["all"]:
         print("left out: ../shared/data is not there, so real models and data sets are not tested")
     for step in steps:
-        STEPS[step](total)
+        {**STEPS, **LONG}[step](total)
     print(f"{time.monotonic() - start:.0f} s" + (f"; failed: {', '.join(total.broken)}" if total.broken else ""))
     print(f"{total.passed} passed, {total.failed} failed, {total.skipped} skipped")
     return 1 if total.failed or not total.passed else 0
