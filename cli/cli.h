@@ -13,7 +13,7 @@ enum { WN_EXIT_OK = 0, WN_EXIT_FAILED = 1, WN_EXIT_USAGE = 2 };
 /** A command: main() of its own, argv[0] is its full name ("winnow run"). Returns an exit code. */
 typedef int wn_cli_fn(int argc, char **argv);
 wn_cli_fn wn_cli_run, wn_cli_benchmark, wn_cli_analyze, wn_cli_compare, wn_cli_evaluate;
-wn_cli_fn wn_cli_models, wn_cli_files, wn_cli_jobs, wn_cli_sparsify, wn_cli_recipe, wn_cli_tokenize;
+wn_cli_fn wn_cli_models, wn_cli_files, wn_cli_jobs, wn_cli_sparsify, wn_cli_recipe, wn_cli_tokenize, wn_cli_token;
 
 /** What `winnow evaluate` scores. */
 struct wn_evaluate_args {

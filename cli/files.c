@@ -9,12 +9,12 @@
 #include "cli/remote.h"
 
 struct args {
-    const char *server, *json, *purpose, *name, *word[2];
+    struct wn_remote_opts remote;
+    const char *json, *purpose, *name, *word[2];
     unsigned n;
 };
 
 static const struct argp_option options[] = {
-    { "server", 's', "URL", 0, "where winnowd listens (default $WINNOW_SERVER, else http://127.0.0.1:8000)", 0 },
     { "purpose", 'p', "PURPOSE", 0, "upload: fine-tune (the default) for data and recipes", 0 },
     { "name", 'n', "NAME", 0, "upload: the file's name on the server (default: its own)", 0 },
     { "json", 'j', "FILE", 0, "write the server's answer as JSON (-: standard output)", 0 },
@@ -31,8 +31,8 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 {
     struct args *a = state->input;
     switch (key) {
-    case 's':
-        a->server = arg;
+    case ARGP_KEY_INIT:
+        state->child_inputs[0] = &a->remote;
         return 0;
     case 'p':
         a->purpose = arg;
@@ -135,13 +135,14 @@ static void print(const struct args *a, const json_t *reply)
 
 int wn_cli_files(int argc, char **argv)
 {
-    static const struct argp argp = { options, parse, "[ACTION [FILE|ID]]", doc, NULL, NULL, NULL };
-    struct args a = { .server = wn_remote_default(), .purpose = "fine-tune" };
+    static const struct argp_child remote[] = { { &wn_remote_argp, 0, NULL, 0 }, { 0 } };
+    static const struct argp argp = { options, parse, "[ACTION [FILE|ID]]", doc, remote, NULL, NULL };
+    struct args a = { .purpose = "fine-tune" };
     struct winnow_err err;
     struct wn_remote *r = NULL;
     json_t *reply = NULL;
     argp_parse(&argp, argc, argv, 0, NULL, &a);
-    enum winnow_status status = wn_remote_new(a.server, &r, &err);
+    enum winnow_status status = wn_remote_new(&a.remote, &r, &err);
     if (status == WINNOW_OK)
         status = act(r, &a, &reply, &err);
     if (status == WINNOW_OK && (!a.json || strcmp(a.json, "-")))

@@ -15,7 +15,8 @@
 #define MAX_RECIPE ((size_t)1 << 20)
 
 struct args {
-    const char *server, *json, *action, *id;
+    struct wn_remote_opts remote;
+    const char *json, *action, *id;
     const char *model, *file, *validation, *suffix, *target, *recipe, *level, *seed, *epochs, *min_accuracy;
     json_t *columns; /* NULL: guessed */
     bool new_labels, watch;
@@ -25,7 +26,6 @@ struct args {
 enum { KEY_LEVEL = 256, KEY_SEED, KEY_EPOCHS, KEY_MIN_ACCURACY, KEY_NEW_LABELS, KEY_VALIDATION, KEY_COLUMNS };
 
 static const struct argp_option options[] = {
-    { "server", 's', "URL", 0, "where winnowd listens (default $WINNOW_SERVER, else http://127.0.0.1:8000)", 0 },
     { "json", 'j', "FILE", 0, "write the server's answer as JSON (-: standard output)", 0 },
     { NULL, 0, NULL, 0, "create:", 1 },
     { "model", 'm', "NAME", 0, "the model to train (needed)", 1 },
@@ -88,8 +88,7 @@ static void check_number(int key, const char *arg, struct argp_state *state)
 static error_t parse(int key, char *arg, struct argp_state *state)
 {
     struct args *a = state->input;
-    const char **to = key == 's'                ? &a->server
-                      : key == 'j'              ? &a->json
+    const char **to = key == 'j'                ? &a->json
                       : key == 'm'              ? &a->model
                       : key == 'f'              ? &a->file
                       : key == 'r'              ? &a->recipe
@@ -111,6 +110,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         if (!a->columns)
             a->columns = json_object();
         wn_cli_add_column(a->columns, arg, state);
+        return 0;
+    case ARGP_KEY_INIT:
+        state->child_inputs[0] = &a->remote;
         return 0;
     case KEY_NEW_LABELS:
         a->new_labels = true;
@@ -371,13 +373,14 @@ static void print(const struct args *a, const json_t *reply)
 
 int wn_cli_jobs(int argc, char **argv)
 {
-    static const struct argp argp = { options, parse, "[ACTION [ID]]", doc, NULL, NULL, NULL };
-    struct args a = { .server = wn_remote_default() };
+    static const struct argp_child remote[] = { { &wn_remote_argp, 0, NULL, 0 }, { 0 } };
+    static const struct argp argp = { options, parse, "[ACTION [ID]]", doc, remote, NULL, NULL };
+    struct args a = { 0 };
     struct winnow_err err;
     struct wn_remote *r = NULL;
     json_t *reply = NULL;
     argp_parse(&argp, argc, argv, 0, NULL, &a);
-    enum winnow_status status = wn_remote_new(a.server, &r, &err);
+    enum winnow_status status = wn_remote_new(&a.remote, &r, &err);
     if (status == WINNOW_OK)
         status = act(r, &a, &reply, &err);
     if (status == WINNOW_OK && (!a.json || strcmp(a.json, "-")))

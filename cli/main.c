@@ -19,6 +19,7 @@ static const struct {
     { "models", wn_cli_models, "models of a running winnowd: list, load, promote, rollback, …" },
     { "files", wn_cli_files, "uploaded data of a running winnowd" },
     { "jobs", wn_cli_jobs, "training jobs of a running winnowd: create, watch, cancel, …" },
+    { "token", wn_cli_token, "make, list and revoke the tokens a winnowd asks for" },
     { "sparsify", wn_cli_sparsify, "prune, quantize and fine-tune a model here, without a server" },
     { "recipe", wn_cli_recipe, "check a recipe: its curves, and what it will cost" },
 };

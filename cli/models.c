@@ -7,14 +7,13 @@
 #include "cli/remote.h"
 
 struct args {
-    const char *server, *json, *word[4];
+    struct wn_remote_opts remote;
+    const char *json, *word[4];
     unsigned n;
 };
 
 static const struct argp_option options[] = {
-    { "server", 's', "URL", 0, "where winnowd listens (default $WINNOW_SERVER, else http://127.0.0.1:8000)", 0 },
-    { "json", 'j', "FILE", 0, "write the server's answer as JSON (-: standard output)", 0 },
-    { 0 }
+    { "json", 'j', "FILE", 0, "write the server's answer as JSON (-: standard output)", 0 }, { 0 }
 };
 
 static const char doc[] = "Look after the models of a running winnowd.\v"
@@ -45,8 +44,8 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 {
     struct args *a = state->input;
     switch (key) {
-    case 's':
-        a->server = arg;
+    case ARGP_KEY_INIT:
+        state->child_inputs[0] = &a->remote;
         return 0;
     case 'j':
         a->json = arg;
@@ -250,13 +249,14 @@ static void print(const struct args *a, const json_t *reply)
 
 int wn_cli_models(int argc, char **argv)
 {
-    static const struct argp argp = { options, parse, "[ACTION ARGUMENT…]", doc, NULL, NULL, NULL };
-    struct args a = { .server = wn_remote_default() };
+    static const struct argp_child remote[] = { { &wn_remote_argp, 0, NULL, 0 }, { 0 } };
+    static const struct argp argp = { options, parse, "[ACTION ARGUMENT…]", doc, remote, NULL, NULL };
+    struct args a = { 0 };
     struct winnow_err err;
     struct wn_remote *r = NULL;
     json_t *reply = NULL;
     argp_parse(&argp, argc, argv, 0, NULL, &a);
-    enum winnow_status status = wn_remote_new(a.server, &r, &err);
+    enum winnow_status status = wn_remote_new(&a.remote, &r, &err);
     if (status == WINNOW_OK)
         status = act(r, &a, &reply, &err);
     if (status == WINNOW_OK && (!a.json || strcmp(a.json, "-")))

@@ -1,6 +1,7 @@
 /* remote.c: HTTP calls by libcurl: JSON in, JSON out, files streamed. */
 #include "cli/remote.h"
 
+#include <argp.h>
 #include <curl/curl.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -9,12 +10,16 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include "base/file.h"
 
 #define MAX_REPLY ((size_t)256 << 20) /* bytes of one reply */
+#define MAX_TOKEN ((size_t)4096)      /* bytes of a token's file */
 
 struct wn_remote {
     CURL *curl;
     char *server; /* without a slash at the end */
+    char *token;  /* NULL: none */
+    char *cacert; /* NULL: the system's */
     char text[CURL_ERROR_SIZE];
 };
 
@@ -24,26 +29,101 @@ struct reply {
     bool too_large;
 };
 
-const char *wn_remote_default(void)
+/* ---- options ---- */
+enum { KEY_TOKEN_FILE = 0x700, KEY_CACERT };
+
+static const struct argp_option options[] = {
+    { "server", 's', "URL", 0, "where winnowd listens (default $WINNOW_SERVER, else http://127.0.0.1:8000)", 0 },
+    { "token-file", KEY_TOKEN_FILE, "FILE", 0,
+      "a file that holds the token to send (default: the token in $WINNOW_TOKEN)", 0 },
+    { "cacert", KEY_CACERT, "FILE", 0, "certificates to trust with https (default $WINNOW_CACERT, else the system's)",
+      0 },
+    { 0 }
+};
+
+static error_t parse(int key, char *arg, struct argp_state *state)
 {
-    const char *env = getenv("WINNOW_SERVER");
-    return env && *env ? env : "http://127.0.0.1:8000";
+    struct wn_remote_opts *o = state->input;
+    const char **to = key == 's'              ? &o->server
+                      : key == KEY_TOKEN_FILE ? &o->token_file
+                      : key == KEY_CACERT     ? &o->cacert
+                                              : NULL;
+    if (!to)
+        return ARGP_ERR_UNKNOWN;
+    *to = arg;
+    return 0;
 }
 
-enum winnow_status wn_remote_new(const char *server, struct wn_remote **ret, struct winnow_err *err)
+const struct argp wn_remote_argp = { options, parse, NULL, NULL, NULL, NULL, NULL };
+
+static const char *from_env(const char *name)
 {
+    const char *v = getenv(name);
+    return v && *v ? v : NULL;
+}
+
+/* One line of printable characters, without the white space around it. */
+static enum winnow_status take_token(const char *where, const char *text, char **ret, struct winnow_err *err)
+{
+    size_t n;
+    text += strspn(text, " \t\r\n");
+    for (n = strlen(text); n && strchr(" \t\r\n", text[n - 1]); n--)
+        ;
+    for (size_t i = 0; i < n; i++)
+        if (text[i] <= ' ' || text[i] > '~')
+            return wn_fail(err, WINNOW_E_MALFORMED, "%s holds no token: one line without spaces is expected", where);
+    if (!n)
+        return wn_fail(err, WINNOW_E_MALFORMED, "%s holds no token: it is empty", where);
+    *ret = strndup(text, n);
+    return *ret ? WINNOW_OK : wn_fail(err, WINNOW_E_NOMEM, "%s", where);
+}
+
+static enum winnow_status find_token(const struct wn_remote_opts *o, char **ret, struct winnow_err *err)
+{
+    WN_CLEANUP(wn_freep) void *bytes = NULL;
+    size_t n;
+    const char *env = from_env("WINNOW_TOKEN");
+    if (!o->token_file)
+        return env ? take_token("$WINNOW_TOKEN", env, ret, err) : WINNOW_OK;
+    WN_TRY(wn_file_read(o->token_file, MAX_TOKEN, &bytes, &n, err));
+    return take_token(o->token_file, bytes, ret, err);
+}
+
+/* A token over clear text, to another machine. */
+static void warn_clear(const struct wn_remote *r)
+{
+    char *host = NULL;
+    CURLU *url = curl_url();
+    if (r->token && strncmp(r->server, "http://", 7) == 0 && url &&
+        curl_url_set(url, CURLUPART_URL, r->server, 0) == CURLUE_OK &&
+        curl_url_get(url, CURLUPART_HOST, &host, 0) == CURLUE_OK && strcmp(host, "localhost") != 0 &&
+        strcmp(host, "[::1]") != 0 && strncmp(host, "127.", 4) != 0)
+        fprintf(stderr, "winnow: warning: the token goes to %s in clear text; https:// would hide it\n", host);
+    curl_free(host);
+    curl_url_cleanup(url);
+}
+
+static void remote_freep(struct wn_remote **r)
+{
+    wn_remote_free(*r);
+}
+
+enum winnow_status wn_remote_new(const struct wn_remote_opts *o, struct wn_remote **ret, struct winnow_err *err)
+{
+    const char *env = from_env("WINNOW_SERVER"), *server = o->server ? o->server : env ? env : "http://127.0.0.1:8000";
+    const char *cacert = o->cacert ? o->cacert : from_env("WINNOW_CACERT");
     size_t n = strlen(server);
     if (strncmp(server, "http://", 7) != 0 && strncmp(server, "https://", 8) != 0)
         return wn_fail(err, WINNOW_E_MALFORMED, "server '%s' does not start with http:// or https://", server);
     while (n && server[n - 1] == '/')
         n--;
-    struct wn_remote *r = calloc(1, sizeof *r);
+    WN_CLEANUP(remote_freep) struct wn_remote *r = calloc(1, sizeof *r);
     if (!r || curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK || !(r->server = wn_asprintf("%.*s", (int)n, server)) ||
-        !(r->curl = curl_easy_init())) {
-        wn_remote_free(r);
+        !(r->curl = curl_easy_init()) || (cacert && !(r->cacert = wn_strdup(cacert))))
         return wn_fail(err, WINNOW_E_NOMEM, "server '%s'", server);
-    }
-    *ret = r;
+    WN_TRY(find_token(o, &r->token, err));
+    warn_clear(r);
+    *ret = WN_TAKE(r);
     return WINNOW_OK;
 }
 
@@ -52,6 +132,8 @@ void wn_remote_free(struct wn_remote *r)
     if (r) {
         curl_easy_cleanup(r->curl);
         free(r->server);
+        free(r->token);
+        free(r->cacert);
         free(r);
     }
 }
@@ -180,6 +262,13 @@ static enum winnow_status perform(struct wn_remote *r, const char *method, const
     curl_easy_setopt(r->curl, CURLOPT_HTTPHEADER, headers);
     curl_easy_setopt(r->curl, CURLOPT_USERAGENT, "winnow/" WN_VERSION);
     curl_easy_setopt(r->curl, CURLOPT_NOSIGNAL, 1L);
+    curl_easy_setopt(r->curl, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
+    if (r->cacert)
+        curl_easy_setopt(r->curl, CURLOPT_CAINFO, r->cacert);
+    if (r->token) {
+        curl_easy_setopt(r->curl, CURLOPT_HTTPAUTH, (long)CURLAUTH_BEARER);
+        curl_easy_setopt(r->curl, CURLOPT_XOAUTH2_BEARER, r->token);
+    }
     curl_easy_setopt(r->curl, CURLOPT_CONNECTTIMEOUT, 10L);
     curl_easy_setopt(r->curl, CURLOPT_ERRORBUFFER, r->text);
     curl_easy_setopt(r->curl, CURLOPT_WRITEFUNCTION, on_body);

@@ -5,12 +5,20 @@
 #include <jansson.h>
 #include "base/base.h"
 
-/** What --server says when nobody does: $WINNOW_SERVER, else http://127.0.0.1:8000. */
-const char *wn_remote_default(void);
+/** Which server, and who asks. */
+struct wn_remote_opts {
+    const char *server;     /* NULL: $WINNOW_SERVER, else http://127.0.0.1:8000 */
+    const char *token_file; /* NULL: the token is $WINNOW_TOKEN; none without it */
+    const char *cacert;     /* certificates to trust, PEM; NULL: $WINNOW_CACERT, else the system's */
+};
+/** Options of every command that talks to a server: an argp child whose input is a struct wn_remote_opts. */
+struct argp;
+extern const struct argp wn_remote_argp;
 
 /** A connection to one server; kept open between calls. One thread. */
 struct wn_remote;
-WINNOW_MUST_USE enum winnow_status wn_remote_new(const char *server, struct wn_remote **ret, struct winnow_err *err);
+WINNOW_MUST_USE enum winnow_status wn_remote_new(const struct wn_remote_opts *opts, struct wn_remote **ret,
+                                                 struct winnow_err *err);
 /** NULL is fine. */
 void wn_remote_free(struct wn_remote *r);
 

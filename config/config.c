@@ -358,15 +358,26 @@ static enum winnow_status load_section(const struct loader *l, const struct wn_y
     return WINNOW_OK;
 }
 
-/* What no single setting can tell: without credentials only loopback may be listened on. */
+/* What no single setting can tell: without credentials only loopback may be listened on, and tokens come from a file.
+ */
 static enum winnow_status check_auth(const struct loader *l)
 {
-    const struct wn_config_list *listen = &l->cfg->server.listen;
-    const struct wn_yaml_node *at = wn_yaml_get(wn_yaml_get(l->doc->root, "server"), "listen");
-    for (size_t i = 0; l->cfg->server.auth == WN_AUTH_LOOPBACK && i < listen->n; i++)
+    const struct wn_config *cfg = l->cfg;
+    const struct wn_config_list *listen = &cfg->server.listen;
+    const struct wn_yaml_node *server = wn_yaml_get(l->doc->root, "server"), *at = wn_yaml_get(server, "listen");
+    for (size_t i = 0; cfg->server.auth == WN_AUTH_LOOPBACK && i < listen->n; i++)
         if (!wn_value_is_loopback(listen->at[i]))
-            return wn_yaml_fail(l->doc, at && at->kind == WN_YAML_SEQ ? at->item[i] : at, l->err, WINNOW_E_MALFORMED,
-                                "server.listen: '%s' is not a loopback address; 'auth: none' allows it", listen->at[i]);
+            return wn_yaml_fail(
+                l->doc, at && at->kind == WN_YAML_SEQ ? at->item[i] : at, l->err, WINNOW_E_MALFORMED,
+                "server.listen: '%s' is not a loopback address; 'auth: tokens' (or 'auth: none') allows it",
+                listen->at[i]);
+    if (cfg->server.auth == WN_AUTH_TOKENS && !*cfg->auth.tokens_file)
+        return wn_yaml_fail(l->doc, wn_yaml_get(server, "auth"), l->err, WINNOW_E_MALFORMED,
+                            "server.auth: tokens, but there is no auth.tokens_file");
+    if (cfg->server.auth != WN_AUTH_TOKENS && *cfg->auth.tokens_file)
+        return wn_yaml_fail(l->doc, wn_yaml_get(wn_yaml_get(l->doc->root, "auth"), "tokens_file"), l->err,
+                            WINNOW_E_MALFORMED,
+                            "auth.tokens_file: nobody is asked for a token without 'server.auth: tokens'");
     return WINNOW_OK;
 }
 

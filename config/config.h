@@ -37,7 +37,7 @@ typedef struct wn_config_list wn_setting_PATHS;
 typedef struct wn_config_list wn_setting_ADDRESSES;
 
 /* Choices, in the order of settings.def. */
-enum { WN_AUTH_LOOPBACK, WN_AUTH_NONE };
+enum { WN_AUTH_LOOPBACK, WN_AUTH_TOKENS, WN_AUTH_NONE };
 enum { WN_SERVER_TLS_OPTIONAL, WN_SERVER_TLS_REQUIRED, WN_SERVER_TLS_OFF }; /* = enum wn_tls_mode of net.h */
 enum { WN_ANCHOR_REFUSE, WN_ANCHOR_EVAL_ROWS };
 enum {

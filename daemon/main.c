@@ -4,8 +4,10 @@
  *   executors (daemon/serve) do the rest. All signals are blocked everywhere and taken here by sigtimedwait().
  * END      SIGTERM or SIGINT: not ready -> server.drain_lag -> listeners closed, GOAWAY, requests in flight finish
  * within server.drain_timeout -> exit 0. A second signal exits at once. SIGHUP reloads. */
+#include <arpa/inet.h>
 #include <errno.h>
 #include <getopt.h>
+#include <netinet/in.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -21,6 +23,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "config/config.h"
+#include "config/value.h"
 #include "daemon/api/api.h"
 #include "daemon/jobs/jobs.h"
 #include "daemon/net/net.h"
@@ -144,9 +147,48 @@ static enum winnow_status use_tls(struct daemon *d, const struct wn_config *cfg,
     return WINNOW_OK;
 }
 
+/** The tokens of the settings; NULL where nobody needs one. */
+static enum winnow_status read_tokens(const struct wn_config *cfg, struct wn_tokens **ret, struct winnow_err *err)
+{
+    WN_CLEANUP(wn_freep) char *path = NULL;
+    if (cfg->server.auth != WN_AUTH_TOKENS)
+        return WINNOW_OK;
+    WN_TRY(secret_path("auth.tokens_file", cfg->auth.tokens_file, &path, err));
+    WN_TRY(wn_tokens_read(path, ret, err));
+    return WINNOW_OK;
+}
+
+static void use_tokens(struct daemon *d, struct wn_tokens *tokens)
+{
+    wn_api_set_tokens(d->api, tokens);
+    if (tokens)
+        wn_notice("tokens", "n=%zu", wn_tokens_count(tokens));
+}
+
+static void tokens_unrefp(struct wn_tokens **tokens)
+{
+    wn_tokens_unref(*tokens);
+}
+
 static void tls_unrefp(struct wn_tls **tls)
 {
     wn_tls_unref(*tls);
+}
+
+/** For --check: the files that settings name, read as at a start. Credentials are systemd's to hand over, at a start.
+ */
+static int check_secrets(const struct wn_config *cfg, struct winnow_err *err)
+{
+    WN_CLEANUP(tls_unrefp) struct wn_tls *tls = NULL;
+    WN_CLEANUP(tokens_unrefp) struct wn_tokens *tokens = NULL;
+    const size_t n = sizeof WN_CONFIG_CREDENTIAL - 1;
+    bool there = getenv("CREDENTIALS_DIRECTORY") != NULL;
+    bool pair = there || (strncmp(cfg->tls.certificate, WN_CONFIG_CREDENTIAL, n) != 0 &&
+                          strncmp(cfg->tls.key, WN_CONFIG_CREDENTIAL, n) != 0);
+    bool list = there || strncmp(cfg->auth.tokens_file, WN_CONFIG_CREDENTIAL, n) != 0;
+    if (pair && read_tls(cfg, &tls, err) != WINNOW_OK)
+        return 2;
+    return list && read_tokens(cfg, &tokens, err) != WINNOW_OK ? 2 : 0;
 }
 
 static void configure_log(const struct wn_config *cfg)
@@ -175,33 +217,47 @@ static size_t setting_size(enum wn_setting_type type)
     return 0;
 }
 
-static void keep_what_needs_restart(struct daemon *d, struct wn_config *cfg, size_t *ret_n)
+/** Settings that differ from those in force; what needs a restart gets its old value back in `cfg`. */
+static size_t keep_what_needs_restart(const struct daemon *d, struct wn_config *cfg, const struct wn_setting **diff,
+                                      size_t cap)
 {
-    const struct wn_setting *diff[256];
-    size_t n = WN_MIN(wn_config_diff(d->cfg, cfg, diff, WN_COUNT(diff)), WN_COUNT(diff));
+    size_t n = WN_MIN(wn_config_diff(d->cfg, cfg, diff, cap), cap);
     for (size_t i = 0; i < n; i++) {
         char value[512];
-        wn_config_format(cfg, diff[i], value, sizeof value);
-        if (diff[i]->reload) {
-            wn_notice("setting", "name=%s.%s value=%s", diff[i]->section, diff[i]->key, value);
+        if (diff[i]->reload)
             continue;
-        }
+        wn_config_format(cfg, diff[i], value, sizeof value);
         wn_warning("setting_needs_restart", "name=%s.%s value=%s", diff[i]->section, diff[i]->key, value);
         memcpy((char *)cfg + diff[i]->offset, (const char *)d->boot + diff[i]->offset, setting_size(diff[i]->type));
     }
-    *ret_n = n;
+    return n;
+}
+
+static void tell_changed(const struct wn_config *cfg, const struct wn_setting *const *diff, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        char value[512];
+        wn_config_format(cfg, diff[i], value, sizeof value);
+        if (diff[i]->reload)
+            wn_notice("setting", "name=%s.%s value=%s", diff[i]->section, diff[i]->key, value);
+    }
 }
 
 /** Read settings and secrets again and put them in force: all or, on an error, none. */
 static enum winnow_status reload_all(struct daemon *d, size_t *ret_changed, struct winnow_err *err)
 {
     WN_CLEANUP(tls_unrefp) struct wn_tls *tls = NULL;
+    WN_CLEANUP(tokens_unrefp) struct wn_tokens *tokens = NULL;
     WN_CLEANUP(config_freep) struct wn_config *cfg = config_read(d->config_path, err);
+    const struct wn_setting *diff[256];
     if (!cfg)
         return err->status;
+    *ret_changed = keep_what_needs_restart(d, cfg, diff, WN_COUNT(diff));
     WN_TRY(read_tls(cfg, &tls, err));
+    WN_TRY(read_tokens(cfg, &tokens, err));
     WN_TRY(use_tls(d, cfg, tls, err));
-    keep_what_needs_restart(d, cfg, ret_changed);
+    use_tokens(d, tokens);
+    tell_changed(cfg, diff, *ret_changed);
     configure_log(cfg);
     struct wn_net_opts opts = net_opts(cfg);
     wn_net_configure(d->net, &opts);
@@ -253,10 +309,55 @@ static void raise_file_limit(void)
     }
 }
 
+/** Where a listening socket can be reached: its address as text; false: only from this machine. */
+static bool beyond_loopback(int fd, char *text, size_t room)
+{
+    struct sockaddr_storage at = { 0 };
+    socklen_t n = sizeof at;
+    char host[INET6_ADDRSTRLEN] = "";
+    const struct sockaddr_in *in = (const void *)&at;
+    const struct sockaddr_in6 *in6 = (const void *)&at;
+    if (getsockname(fd, (struct sockaddr *)&at, &n) < 0 || at.ss_family == AF_UNIX)
+        return false;
+    if (at.ss_family == AF_INET) {
+        inet_ntop(AF_INET, &in->sin_addr, host, sizeof host);
+        snprintf(text, room, "%s:%u", host, ntohs(in->sin_port));
+        return ntohl(in->sin_addr.s_addr) >> 24 != 127;
+    }
+    inet_ntop(AF_INET6, &in6->sin6_addr, host, sizeof host);
+    snprintf(text, room, "[%s]:%u", host, ntohs(in6->sin6_port));
+    return !IN6_IS_ADDR_LOOPBACK(&in6->sin6_addr);
+}
+
+/** server.listen was judged when the settings were read; systemd's sockets are judged here. */
+static enum winnow_status check_sockets(const struct daemon *d, struct winnow_err *err)
+{
+    char text[80] = "";
+    int n = sd_listen_fds(0), i = 0;
+    while (i < n && !beyond_loopback(SD_LISTEN_FDS_START + i, text, sizeof text))
+        i++;
+    if (d->cfg->server.auth != WN_AUTH_LOOPBACK || i >= n)
+        return WINNOW_OK;
+    return wn_fail(
+        err, WINNOW_E_PRECONDITION,
+        "%s: server.auth is loopback, but systemd's socket listens on %s: 'auth: tokens' (or 'auth: none') allows "
+        "it",
+        d->config_path ? d->config_path : "defaults", text);
+}
+
+static void warn_clear(const struct daemon *d, const char *address)
+{
+    if (d->cfg->server.auth == WN_AUTH_TOKENS && (!*d->cfg->tls.certificate || d->cfg->server.tls == WN_SERVER_TLS_OFF))
+        wn_warning("tokens_in_clear", "address=%s why=\"without TLS whoever sees the network can use the tokens\"",
+                   address);
+}
+
 static enum winnow_status listen_one(struct daemon *d, const char *address, struct winnow_err *err)
 {
     uint16_t port;
     WN_TRY(wn_net_listen(d->net, address, &port, err));
+    if (!wn_value_is_loopback(address))
+        warn_clear(d, address);
     const char *colon = strrchr(address, ':');
     int host = colon ? (int)(colon - address) : (int)strlen(address);
     wn_notice("listening", "address=%.*s:%u", host, address, port);
@@ -271,6 +372,9 @@ static enum winnow_status listen_all(struct daemon *d, struct winnow_err *err)
     if (n < 0)
         return wn_fail_errno(err, -n, "sockets from systemd");
     for (int i = 0; i < n; i++) {
+        char text[80] = "";
+        if (beyond_loopback(SD_LISTEN_FDS_START + i, text, sizeof text))
+            warn_clear(d, text);
         WN_TRY(wn_net_listen_fd(d->net, SD_LISTEN_FDS_START + i, err));
         wn_notice("listening", "fd=%d", SD_LISTEN_FDS_START + i);
     }
@@ -301,15 +405,22 @@ static enum winnow_status start_jobs(struct daemon *d, struct winnow_err *err)
     return WINNOW_OK;
 }
 
-static enum winnow_status start(struct daemon *d, struct winnow_err *err)
+/** @param ret_settings  set when it is the settings or their files that are wrong, and would be again */
+static enum winnow_status start(struct daemon *d, bool *ret_settings, struct winnow_err *err)
 {
     struct wn_net_opts opts = net_opts(d->cfg);
     WN_CLEANUP(tls_unrefp) struct wn_tls *tls = NULL;
+    WN_CLEANUP(tokens_unrefp) struct wn_tokens *tokens = NULL;
+    *ret_settings = true;
+    WN_TRY(check_sockets(d, err));
     WN_TRY(read_tls(d->cfg, &tls, err));
+    WN_TRY(read_tokens(d->cfg, &tokens, err));
+    *ret_settings = false;
     WN_TRY(wn_serve_new(d->cfg, &d->serve, err));
     WN_TRY(wn_api_new(d->cfg, d->serve, &d->api, err));
     WN_TRY(start_jobs(d, err));
     WN_TRY(wn_net_new(&opts, wn_api_handler(d->api), &d->net, err));
+    use_tokens(d, tokens);
     WN_TRY(use_tls(d, d->cfg, tls, err));
     wn_api_set_net(d->api, d->net);
     wn_api_set_ready(d->api, true);
@@ -446,11 +557,12 @@ static int run(struct daemon *d)
     raise_file_limit();
     wn_notice("starting", "version=%s isa=%s pid=%ld config=%s", WN_VERSION, winnow_cpu_isa(), (long)getpid(),
               d->config_path ? d->config_path : "(defaults)");
-    if (start(d, &err) != WINNOW_OK) {
+    bool settings_wrong = false;
+    if (start(d, &settings_wrong, &err) != WINNOW_OK) {
         sd_notifyf(0, "STATUS=start failed: %s", err.msg);
         stop(d); /* first: what is being loaded would go on saying so after the error */
         wn_error("start_failed", "error=%s", err.msg);
-        return 1;
+        return settings_wrong ? 2 : 1;
     }
     int sig = serve_until_stopped(d, &set);
     if (drain(d, &set, sig) != 0)
@@ -461,16 +573,18 @@ static int run(struct daemon *d)
 
 static void usage(FILE *to)
 {
-    fputs("winnowd [--config FILE] [--check | --print-config | --version | --help]\n"
-          "\n"
-          "  --config FILE     settings (winnowd.yaml(5)); without it: the defaults\n"
-          "  --check           validate the settings and exit: 0, or 2 with FILE:LINE of what is wrong\n"
-          "  --print-config    print every setting as it would be in force\n"
-          "  --version         print the version\n"
-          "\n"
-          "SIGHUP reloads the settings. SIGTERM finishes what is in flight and exits; a second one exits at once.\n"
-          "WINNOW_PORT_FILE names a file that gets a line host:port for every listener (port 0 chooses one).\n",
-          to);
+    fputs(
+        "winnowd [--config FILE] [--check | --print-config | --version | --help]\n"
+        "\n"
+        "  --config FILE     settings (winnowd.yaml(5)); without it: the defaults\n"
+        "  --check           validate the settings and the files they name, and exit: 0, or 2 and what is wrong, with\n"
+        "                    FILE:LINE\n"
+        "  --print-config    print every setting as it would be in force\n"
+        "  --version         print the version\n"
+        "\n"
+        "SIGHUP reloads the settings. SIGTERM finishes what is in flight and exits; a second one exits at once.\n"
+        "WINNOW_PORT_FILE names a file that gets a line host:port for every listener (port 0 chooses one).\n",
+        to);
 }
 
 int main(int argc, char **argv)
@@ -511,8 +625,10 @@ int main(int argc, char **argv)
         return 2;
     }
     if (action) {
-        int rc = action == 'p' ? print_config(d.cfg) : 0;
-        if (action == 'k')
+        int rc = action == 'p' ? print_config(d.cfg) : check_secrets(d.cfg, &err);
+        if (rc == 2)
+            fprintf(stderr, "winnowd: %s\n", err.msg);
+        else if (action == 'k')
             printf("%s: ok\n", d.config_path ? d.config_path : "defaults");
         config_free(d.cfg);
         return rc;

@@ -54,6 +54,7 @@ $(foreach p,graph ops,$(eval $(call archive,$(p))))
 $(eval $(call archive,net,$(OBJ_llhttp)))
 FUZZ_yaml     := base
 FUZZ_config   := config base
+FUZZ_tokens   := base
 FUZZ_npz      := pipeline base
 FUZZ_image    := pipeline base
 FUZZ_pipeline := pipeline base

@@ -26,6 +26,7 @@ static void req_unhold(struct wn_req *req)
     struct wn_req *parent = req->parent;
     if (req->free_state)
         req->free_state(req->state);
+    wn_auth_forget(req);
     atomic_fetch_sub(&req->api->inflight, 1);
     wn_arena_done(&req->arena);
     free(req->orphan);
@@ -70,6 +71,9 @@ struct wn_req *wn_req_child(struct wn_req *parent, wn_handle_fn *handle)
     req->holds = 1;
     req->handle = handle;
     req->parent = parent;
+    req->auth = parent->auth;
+    req->tokens = wn_tokens_ref(parent->tokens);
+    req->token = parent->token;
     parent->holds++;
     wn_arena_init(&req->arena, REQ_ARENA);
     atomic_fetch_add(&req->api->inflight, 1);
@@ -122,6 +126,8 @@ static void start_rpc(struct wn_req *req)
         req->rpc = true;
         if (!origin_allowed(req))
             wn_reply_fail(req, WINNOW_E_DENIED, "a page of another site may not do this");
+        else if (!wn_auth_admit(req))
+            return;
         else if (req->route->stream)
             req->route->handle(req);
         else
@@ -148,6 +154,8 @@ static void start_http(struct wn_req *req)
         wn_reply_fail(req, WINNOW_E_DENIED, "a page of another site may not do this");
         return;
     }
+    if (!wn_auth_admit(req))
+        return;
     const struct wn_header *coding = wn_exchange_header(x, "content-encoding");
     if (coding && (req->route->body == WN_BODY_SMALL || req->route->body == WN_BODY_INFER))
         req->coding = wn_coding_named(coding->value, coding->value_len);
@@ -249,10 +257,12 @@ static void log_access(struct wn_req *req, int status)
     wn_api_count(req->api, status);
     if (!atomic_load(&req->api->log_access) && !wn_log_area("access"))
         return;
-    wn_info("request", "peer=%s protocol=%s tls=%s method=%s path=%s status=%d bytes=%llu us=%llu generation=%s",
-            wn_exchange_peer(x), wn_exchange_protocol(x), wn_exchange_tls(x) ? wn_exchange_tls(x) : "-",
-            wn_exchange_method(x), wn_exchange_path(x), status, (unsigned long long)wn_exchange_sent(x),
-            (unsigned long long)((wn_now_ns() - req->start_ns) / 1000), req->made.generation);
+    wn_info("request",
+            "peer=%s token=%s protocol=%s tls=%s method=%s path=%s status=%d bytes=%llu us=%llu generation=%s",
+            wn_exchange_peer(x), req->token ? req->token->id : "-", wn_exchange_protocol(x),
+            wn_exchange_tls(x) ? wn_exchange_tls(x) : "-", wn_exchange_method(x), wn_exchange_path(x), status,
+            (unsigned long long)wn_exchange_sent(x), (unsigned long long)((wn_now_ns() - req->start_ns) / 1000),
+            req->made.generation);
 }
 
 static void on_done(struct wn_exchange *x, void *arg)
@@ -374,6 +384,7 @@ enum winnow_status wn_api_new(const struct wn_config *cfg, struct wn_serve *serv
     api->work_end = &api->work;
     api->start_s = (uint64_t)time(NULL);
     pthread_mutex_init(&api->lock, NULL);
+    pthread_mutex_init(&api->auth.lock, NULL);
     pthread_cond_init(&api->more, NULL);
     wn_api_reconfigure(api, cfg);
     atomic_store(&api->loopback_only, cfg->server.auth == WN_AUTH_LOOPBACK);
@@ -407,6 +418,8 @@ void wn_api_free(struct wn_api *api)
     wn_api_stop_work(api);
     pthread_cond_destroy(&api->more);
     pthread_mutex_destroy(&api->lock);
+    pthread_mutex_destroy(&api->auth.lock);
+    wn_tokens_unref(api->auth.tokens);
     free(api);
 }
 

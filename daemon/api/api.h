@@ -11,6 +11,7 @@
 
 #include <jansson.h>
 #include "base/arena.h"
+#include "base/tokens.h"
 #include "config/config.h"
 #include "daemon/api/buf.h"
 #include "daemon/api/coding.h"
@@ -26,7 +27,6 @@ struct wn_rpc_message;
 typedef void wn_handle_fn(struct wn_req *req);
 
 enum wn_body_kind { WN_BODY_NONE, WN_BODY_SMALL, WN_BODY_INFER, WN_BODY_STREAM };
-enum wn_scope { WN_SCOPE_none, WN_SCOPE_infer, WN_SCOPE_upload, WN_SCOPE_admin };
 
 /** One line of routes.def. An RPC has method "POST" and the pattern "/SERVICE/METHOD". */
 struct wn_route {
@@ -70,11 +70,14 @@ struct wn_req {
     uint64_t start_ns;
     struct wn_arena arena; /* released with the request */
     struct wn_made made;
-    bool rpc;              /* gRPC: errors are trailers */
-    bool gone;             /* the client left */
-    enum wn_coding coding; /* of the body as it came; an RPC is answered in the same */
-    uint64_t deadline_ns;  /* of the stream, 0: none */
-    struct winnow_str id;  /* of an inference; errors inside a stream tell it */
+    struct wn_tokens *tokens;     /* those in force when it came; a reference */
+    const struct wn_token *token; /* whose it is, of `tokens`; NULL: nobody's */
+    bool auth;                    /* tokens are asked for */
+    bool rpc;                     /* gRPC: errors are trailers */
+    bool gone;                    /* the client left */
+    enum wn_coding coding;        /* of the body as it came; an RPC is answered in the same */
+    uint64_t deadline_ns;         /* of the stream, 0: none */
+    struct winnow_str id;         /* of an inference; errors inside a stream tell it */
 
     /* For handlers: their own state, told when the client leaves, released with the request. Both may be NULL. */
     void *state;
@@ -111,6 +114,8 @@ void wn_api_set_net(struct wn_api *api, struct wn_net *net);
 void wn_api_set_certificate_end(struct wn_api *api, int64_t end_s);
 /** Settings after a reload; copied. */
 void wn_api_reconfigure(struct wn_api *api, const struct wn_config *cfg);
+/** The tokens in force from the next request on (takes a reference of its own); NULL: nobody needs one. Any thread. */
+void wn_api_set_tokens(struct wn_api *api, struct wn_tokens *tokens);
 /** Whether /v2/health/ready may say so (false on the way down). */
 void wn_api_set_ready(struct wn_api *api, bool ready);
 /** Requests that are held: running or waiting on other threads. */
@@ -176,6 +181,15 @@ void wn_req_post(struct wn_req *req, wn_handle_fn *then);
 WINNOW_MUST_USE bool wn_req_work(struct wn_req *req, void (*work)(struct wn_req *req), wn_handle_fn *then);
 /** Keep which generation answers; it appears in the response's headers. */
 void wn_req_made(struct wn_req *req, const struct wn_gen *gen);
+/** Whether the caller may use, see and name this model (NAME or NAME@VERSION). Where nobody needs a token: always. Any
+ *  thread that holds the request. */
+bool wn_req_may_use(const struct wn_req *req, const char *model);
+/** The same as a status: E_DENIED, with the token's id and the model's name in err. On the loop. */
+WINNOW_MUST_USE enum winnow_status wn_req_check_model(struct wn_req *req, const char *model, struct winnow_err *err);
+/** The same, answered: true when it has been refused. On the loop. */
+WINNOW_MUST_USE bool wn_req_model_refused(struct wn_req *req, const char *model);
+/** Whose token it is; NULL: nobody's. */
+const char *wn_req_token_id(const struct wn_req *req);
 /** The generation a request asks for: model, version (NULL or "": the live one) and the pin in its headers. On failure
  *  the request has been answered, and NULL is returned. */
 struct wn_gen *wn_req_acquire(struct wn_req *req, const char *model, const char *version);

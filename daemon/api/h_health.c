@@ -11,10 +11,14 @@ typedef Grpc__Health__V1__HealthCheckRequest check_request;
 typedef Grpc__Health__V1__HealthCheckResponse check_response;
 enum status { SERVING = 1, NOT_SERVING = 2, SERVICE_UNKNOWN = 3 };
 
-static enum status status_of(struct wn_api *api, const char *service)
+/** A model's health is told to whoever may use it; to others there is no such model. */
+static enum status status_of(const struct wn_req *req, const char *service)
 {
+    struct wn_api *api = req->api;
     if (!*service || strcmp(service, "inference.GRPCInferenceService") == 0)
         return wn_api_is_ready(api) ? SERVING : NOT_SERVING;
+    if (!wn_req_may_use(req, service))
+        return SERVICE_UNKNOWN;
     struct winnow_err err = { 0 };
     struct wn_gen *gen = NULL;
     struct wn_index_entry *e = NULL;
@@ -34,7 +38,7 @@ void wn_rpc_health_check(struct wn_req *req)
     check_request *m = wn_rpc_read(req, &grpc__health__v1__health_check_request__descriptor);
     if (!m)
         return;
-    enum status status = status_of(req->api, m->service);
+    enum status status = status_of(req, m->service);
     if (status == SERVICE_UNKNOWN) {
         wn_reply_fail(req, WINNOW_E_NOT_FOUND, "unknown service or model '%.100s'", m->service);
         return;
@@ -65,11 +69,11 @@ void wn_rpc_health_list(struct wn_req *req)
     struct wn_buf b = { 0 };
     if (wn_buf_room(&b, 5))
         b.n = 5;
-    put_entry(&b, "", status_of(req->api, ""));
-    put_entry(&b, "inference.GRPCInferenceService", status_of(req->api, ""));
+    put_entry(&b, "", status_of(req, ""));
+    put_entry(&b, "inference.GRPCInferenceService", status_of(req, ""));
     for (size_t i = 0; i < n; i++)
-        if (i == 0 || strcmp(e[i].name, e[i - 1].name) != 0) /* by name and version */
-            put_entry(&b, e[i].name, status_of(req->api, e[i].name));
+        if ((i == 0 || strcmp(e[i].name, e[i - 1].name) != 0) && wn_req_may_use(req, e[i].name)) /* by name, version */
+            put_entry(&b, e[i].name, status_of(req, e[i].name));
     wn_index_free(e, n);
     wn_reply_rpc(req, &b);
 }
@@ -83,7 +87,7 @@ struct watch {
 static void look(struct wn_req *req)
 {
     struct watch *w = wn_rpc_stream_own(req);
-    enum status now = w ? status_of(req->api, w->service) : 0;
+    enum status now = w ? status_of(req, w->service) : 0;
     if (!w || now == w->told)
         return;
     struct wn_buf b = { 0 };

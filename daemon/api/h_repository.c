@@ -54,7 +54,7 @@ void wn_post_index(struct wn_req *req)
     }
     json_t *list = json_array();
     for (size_t i = 0; i < n; i++)
-        if (!ready || e[i].state == WN_MODEL_READY)
+        if ((!ready || e[i].state == WN_MODEL_READY) && wn_req_may_use(req, e[i].name))
             json_array_append_new(list, index_json(&e[i]));
     wn_index_free(e, n);
     wn_reply_json(req, 200, list);
@@ -150,6 +150,8 @@ static void admin_done(void *arg, enum winnow_status status, const struct winnow
 /** The request, held until admin_done(). NULL: answered. */
 static struct admin *admin_new(struct wn_req *req, const char *model, const char *what)
 {
+    if (wn_req_model_refused(req, model))
+        return NULL;
     struct admin *a = wn_arena_alloc(&req->arena, sizeof *a);
     const char *name = wn_arena_strndup(&req->arena, model, strlen(model));
     if (!a || !name) {
@@ -159,15 +161,18 @@ static struct admin *admin_new(struct wn_req *req, const char *model, const char
     *a = (struct admin){ .req = req, .model = name };
     req->state = a;
     wn_req_hold(req);
-    wn_notice("repository_request", "action=%s model=%s peer=%s", what, name, wn_exchange_peer(req->x));
+    wn_notice("repository_request", "action=%s model=%s peer=%s token=%s", what, name, wn_exchange_peer(req->x),
+              req->token ? req->token->id : "-");
     return a;
 }
 
-/** Who asks, for the live file: "api 127.0.0.1". */
+/** Who asks, for the live file: "api 127.0.0.1", with the token's id before the address where there is one. */
 static const char *asker(struct wn_req *req)
 {
     const char *peer = wn_exchange_peer(req->x), *colon = strrchr(peer, ':');
-    const char *by = wn_arena_printf(&req->arena, "api %.*s", colon ? (int)(colon - peer) : (int)strlen(peer), peer);
+    const char *id = wn_req_token_id(req);
+    const char *by = wn_arena_printf(&req->arena, "api %s%s%.*s", id ? id : "", id ? " " : "",
+                                     colon ? (int)(colon - peer) : (int)strlen(peer), peer);
     return by ? by : "api";
 }
 
@@ -266,7 +271,7 @@ void wn_rpc_index(struct wn_req *req)
     r.models = wn_arena_calloc(&req->arena, n, sizeof *r.models);
     bool ok = list && r.models;
     for (size_t i = 0; ok && i < n; i++)
-        if (!m->ready || e[i].state == WN_MODEL_READY) {
+        if ((!m->ready || e[i].state == WN_MODEL_READY) && wn_req_may_use(req, e[i].name)) {
             ok = fill_index(&req->arena, &e[i], &list[r.n_models]);
             r.models[r.n_models] = &list[r.n_models];
             r.n_models++;

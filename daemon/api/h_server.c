@@ -160,6 +160,8 @@ void wn_rpc_model_ready(struct wn_req *req)
         wn_reply_fail(req, WINNOW_E_MALFORMED, "model version '%.60s' is not a number", m->version);
         return;
     }
+    if (wn_req_model_refused(req, m->name))
+        return;
     pin.version = (int64_t)v;
     enum winnow_status s = wn_serve_acquire(req->api->serve, m->name, &pin, &gen, &err);
     if (s == WINNOW_OK) {

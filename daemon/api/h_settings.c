@@ -71,6 +71,8 @@ static bool model_is_there(struct wn_req *req, const char *model)
     size_t n = 0;
     if (!model)
         return true;
+    if (wn_req_model_refused(req, model))
+        return false;
     if (wn_serve_index(req->api->serve, model, &e, &n, &err) != WINNOW_OK)
         wn_reply_err(req, &err);
     else if (!n)

@@ -10,8 +10,10 @@
 #include "daemon/api/text.h"
 
 /** Those of `model` and `version`; NULL, 0: of all. */
-static bool wanted(const struct wn_serve_stats *s, const char *model, int64_t version)
+static bool wanted(const struct wn_req *req, const struct wn_serve_stats *s, const char *model, int64_t version)
 {
+    if (!model && !wn_req_may_use(req, s->model))
+        return false;
     return (!model || strcmp(s->model, model) == 0) && (!version || s->version == version);
 }
 
@@ -20,13 +22,15 @@ static bool take_stats(struct wn_req *req, const char *model, int64_t version, s
                        size_t *ret_n)
 {
     struct winnow_err err = { 0 };
+    if (model && wn_req_model_refused(req, model))
+        return false;
     if (wn_serve_stats(req->api->serve, ret, ret_n, &err) != WINNOW_OK) {
         wn_reply_err(req, &err);
         return false;
     }
     bool any = !model;
     for (size_t i = 0; i < *ret_n && !any; i++)
-        any = wanted(&(*ret)[i], model, version);
+        any = wanted(req, &(*ret)[i], model, version);
     if (!any) {
         wn_serve_stats_free(*ret, *ret_n);
         wn_reply_fail(req, WINNOW_E_NOT_FOUND, "Request for unknown model: '%.100s' is not found", model);
@@ -121,7 +125,7 @@ static const Inference__ModelStatisticsResponse *find_stats(struct wn_req *req, 
         ok = r->model_stats != NULL;
     }
     for (size_t i = 0; ok && i < n; i++)
-        if (wanted(&s[i], model, version)) {
+        if (wanted(req, &s[i], model, version)) {
             ok = fill_stats(&req->arena, &s[i], &parts[r->n_model_stats]);
             r->model_stats[r->n_model_stats] = &parts[r->n_model_stats].m;
             r->n_model_stats++;

@@ -6,6 +6,7 @@
 #include <stdatomic.h>
 #include <time.h>
 #include "daemon/api/api.h"
+#include "daemon/api/auth.h"
 
 /** Requests that wait for a worker; more are answered 429. */
 #define WN_API_MAX_WORK 256u
@@ -22,6 +23,7 @@ struct wn_api {
     struct wn_jobs *jobs;
     struct wn_net *_Atomic net;
     struct wn_handler handler;
+    struct wn_auth auth;
     atomic_bool ready, loopback_only, log_access;
     atomic_size_t max_body;
     _Atomic uint64_t timeout_us;

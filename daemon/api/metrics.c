@@ -201,6 +201,7 @@ void wn_get_metrics(struct wn_req *req)
     if (net)
         net_metrics(&to, net);
     certificate_metrics(&to, req->api);
+    wn_auth_metrics(&to, &req->api->auth);
     for (unsigned i = 0; i < req->api->n_metrics; i++)
         req->api->metrics[i].write(&to, req->api->metrics[i].arg);
     wn_reply_buf(req, 200, "text/plain; version=0.0.4; charset=utf-8", &to);

@@ -99,7 +99,6 @@ static json_t *responses(const struct wn_route *route, const struct wn_operation
 }
 
 /* ---- the document ---- */
-static const char *const scopes[] = { "none", "infer", "upload", "admin" };
 
 /** get_v2_models_model_stats */
 static json_t *operation_id(const struct wn_route *route, const char *path)
@@ -128,7 +127,7 @@ static json_t *operation(const struct wn_route *route, const struct wn_operation
     }
     json_t *v = json_pack("{s:o,s:s,s:[s],s:o,s:o,s:s}", "operationId", operation_id(route, path), "summary",
                           route->text, "tags", strncmp(path, "/v1/", 4) == 0 ? "OpenAI" : "Open Inference Protocol",
-                          "parameters", params, "responses", responses(route, o), "x-scope", scopes[route->scope]);
+                          "parameters", params, "responses", responses(route, o), "x-scope", wn_scope_name(route->scope));
     if (*o->takes)
         json_object_set_new(v, "requestBody", json_pack("{s:o}", "content", content(o->takes)));
     if (route->scope == WN_SCOPE_none)

@@ -444,6 +444,7 @@ enum winnow_status wn_req_find(struct wn_req *req, const char *model, const char
     struct wn_pin pin = { 0 };
     uint64_t v;
     const struct wn_header *h = wn_exchange_header(req->x, "winnow-pin");
+    WN_TRY(wn_req_check_model(req, model, err));
     if (h)
         WN_TRY(wn_pin_parse(h->value, h->value_len, &req->arena, &pin, err));
     if (version && *version) {

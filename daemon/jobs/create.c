@@ -255,6 +255,19 @@ static void get_recipe(struct create *c)
     json_object_set_new(c->row.doc, "recipe", json_boolean(have));
 }
 
+/* A job reads one model and makes another: the caller's token must be for both. */
+static void check_allowed(struct create *c)
+{
+    const char *refused = !wn_req_may_use(c->call.req, c->row.model)    ? c->row.model
+                          : !wn_req_may_use(c->call.req, c->row.target) ? c->row.target
+                                                                        : NULL;
+    if (failed(c) || !refused)
+        return;
+    const char *id = wn_req_token_id(c->call.req);
+    c->call.code = "insufficient_permissions";
+    wn_fail(&c->call.err, WINNOW_E_DENIED, "token '%s' may not use model '%.128s'", id ? id : "", refused);
+}
+
 static void read_request(struct create *c)
 {
     check_keys(c);
@@ -266,6 +279,7 @@ static void read_request(struct create *c)
         return;
     snprintf(c->row.model, sizeof c->row.model, "%s", model);
     get_target(c, model);
+    check_allowed(c);
     get_hyperparameters(c, json_object_get(c->call.in, "hyperparameters"));
     get_method(c);
     get_metadata(c);

@@ -12,14 +12,32 @@
 #include "base/log.h"
 
 /* ---- looking ---- */
+/* A job is its caller's to see when both its models are; to others there is no such job. */
+static bool visible(const struct wn_call *call, const struct wn_job_row *row)
+{
+    return wn_req_may_use(call->req, row->model) && wn_req_may_use(call->req, row->target);
+}
+
 static bool get_row(struct wn_call *call, struct wn_job_row *row)
 {
-    return wn_db_job_get(call->jobs->db, call->req->param[0], row, &call->err) == WINNOW_OK;
+    if (wn_db_job_get(call->jobs->db, call->req->param[0], row, &call->err) != WINNOW_OK)
+        return false;
+    if (visible(call, row))
+        return true;
+    wn_fail(&call->err, WINNOW_E_NOT_FOUND, "Could not find fine tune: %.80s", call->req->param[0]);
+    return false;
+}
+
+/* The job that is not done, as far as the caller may see it. */
+static struct wn_ft *get_active(struct wn_call *call)
+{
+    struct wn_ft *ft = wn_ft_find(call->jobs, call->req->param[0]);
+    return ft && visible(call, &ft->row) ? ft : NULL;
 }
 
 static void get(struct wn_call *call)
 {
-    struct wn_ft *ft = wn_ft_find(call->jobs, call->req->param[0]);
+    struct wn_ft *ft = get_active(call);
     struct wn_job_row row = { 0 };
     if (ft)
         call->out = wn_job_json(&ft->row, ft);
@@ -35,7 +53,7 @@ void wn_get_ft(struct wn_req *req)
 }
 
 struct listing {
-    struct wn_jobs *jobs;
+    struct wn_call *call;
     json_t *data;
     size_t limit;
     bool more;
@@ -44,16 +62,18 @@ struct listing {
 static bool list_one(void *arg, struct wn_job_row *row)
 {
     struct listing *l = arg;
-    struct wn_ft *ft = wn_ft_find(l->jobs, row->id);
+    struct wn_ft *ft = wn_ft_find(l->call->jobs, row->id);
+    if (!visible(l->call, row))
+        return true;
     l->more = json_array_size(l->data) == l->limit;
     return !l->more && json_array_append_new(l->data, wn_job_json(ft ? &ft->row : row, ft)) == 0;
 }
 
 static void list(struct wn_call *call)
 {
-    struct listing l = { .jobs = call->jobs, .data = json_array() };
-    if (wn_call_limit(call, 20, 100, &l.limit) &&
-        wn_db_job_each(call->jobs->db, WN_JOBS_ALL, call->after, l.limit + 1, list_one, &l, &call->err) == WINNOW_OK)
+    struct listing l = { .call = call, .data = json_array() };
+    if (wn_call_limit(call, 20, 100, &l.limit) && /* list_one() ends it at the limit, past what is not the caller's */
+        wn_db_job_each(call->jobs->db, WN_JOBS_ALL, call->after, SIZE_MAX, list_one, &l, &call->err) == WINNOW_OK)
         call->out = json_pack("{s:s,s:O,s:b}", "object", "list", "data", l.data, "has_more", (int)l.more);
     json_decref(l.data);
     wn_call_done(call);
@@ -261,7 +281,7 @@ static void cancel_active(struct wn_call *call, struct wn_ft *ft)
 
 static void cancel(struct wn_call *call)
 {
-    struct wn_ft *ft = wn_ft_find(call->jobs, call->req->param[0]);
+    struct wn_ft *ft = get_active(call);
     struct wn_job_row row = { 0 };
     if (ft && ft->row.stage < WN_STAGE_DONE) {
         cancel_active(call, ft);
@@ -287,7 +307,7 @@ void wn_post_ft_cancel(struct wn_req *req)
 static void promote(struct wn_call *call)
 {
     struct wn_job_row row = { 0 };
-    struct wn_ft *ft = wn_ft_find(call->jobs, call->req->param[0]);
+    struct wn_ft *ft = get_active(call);
     if (ft) {
         wn_fail(&call->err, WINNOW_E_CONFLICT, "job %s is not finished", ft->row.id);
     } else if (get_row(call, &row)) {

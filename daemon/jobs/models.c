@@ -30,7 +30,7 @@ void wn_get_v1_models(struct wn_req *req)
     }
     json_t *data = json_array();
     for (size_t i = 0; i < n; i++)
-        if (list[i].live)
+        if (list[i].live && wn_req_may_use(req, list[i].name))
             json_array_append_new(data, model_json(&list[i], false));
     wn_index_free(list, n);
     wn_reply_json(req, 200, json_pack("{s:s,s:o}", "object", "list", "data", data));
