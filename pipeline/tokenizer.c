@@ -95,6 +95,7 @@ static enum winnow_status encode_one(const struct wn_tokenizer *t, struct wn_tk_
     if (text.n > WN_TEXT_MAX)
         return wn_fail(sc->err, WINNOW_E_TOO_LARGE, "text of %zu bytes; at most %zu are taken", text.n, WN_TEXT_MAX);
     struct wn_tk_text *to = t->raw.n ? &sc->raw : &sc->text;
+    sc->text.most = sc->other.most = sc->raw.most = WN_TK_MAX_CHARS(text.n);
     WN_TRY(wn_tk_text_decode(to, text, sc->err));
     if (!t->raw.n)
         return encode_part(t, sc);
@@ -109,7 +110,7 @@ static enum winnow_status encode_one(const struct wn_tokenizer *t, struct wn_tk_
         }
         size_t n = p.hi - p.lo;
         if (!wn_tk_text_reserve(&sc->text, n))
-            return wn_tk_text_full(sc->err, n);
+            return wn_tk_text_full(&sc->text, sc->err, n);
         memcpy(sc->text.cp, sc->raw.cp + p.lo, n * sizeof *sc->text.cp);
         memcpy(sc->text.at, sc->raw.at + p.lo, n * sizeof *sc->text.at);
         sc->text.n = n;
@@ -162,8 +163,10 @@ enum winnow_status wn_tokenizer_encode(const struct wn_tokenizer *t, struct wn_t
     struct wn_text texts[2] = { text, pair ? *pair : (struct wn_text){ "", 0 } };
     struct wn_tk_scratch *sc = scratch_take(t);
     ret->n = 0;
-    if (!sc)
+    if (!sc || !wn_vec_reserve(&sc->tokens, 16)) {
+        scratch_free(sc);
         return wn_fail(err, WINNOW_E_NOMEM, "tokenizer");
+    }
     sc->err = err;
     sc->tokens.n = 0;
     sc->second = SIZE_MAX;

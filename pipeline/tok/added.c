@@ -134,6 +134,7 @@ static enum winnow_status add_form(struct wn_tokenizer *t, size_t i, struct wn_t
 {
     const struct wn_tk_added *a = &t->added.at[i];
     sc->err = err;
+    sc->text.most = sc->other.most = WN_TK_MAX_CHARS(a->n);
     WN_TRY(wn_tk_text_decode(&sc->text, (struct wn_text){ a->content, a->n }, err));
     if (sc->text.n > MAX_ADDED_CHARS)
         return wn_fail(err, WINNOW_E_TOO_LARGE, "is longer than %u characters", MAX_ADDED_CHARS);

@@ -53,7 +53,7 @@ static size_t count(const struct wn_tk_text *text, unsigned cls)
 static enum winnow_status room_for(struct wn_tk_scratch *sc, size_t want)
 {
     sc->other.n = 0;
-    return wn_tk_text_reserve(&sc->other, want) ? WINNOW_OK : wn_tk_text_full(sc->err, want);
+    return wn_tk_text_reserve(&sc->other, want) ? WINNOW_OK : wn_tk_text_full(&sc->other, sc->err, want);
 }
 
 static enum winnow_status space_ideographs(struct wn_tk_scratch *sc)
@@ -158,7 +158,7 @@ static enum winnow_status decompose(struct wn_tk_scratch *sc, bool compatible)
         unsigned n = wn_uc_decompose(sc->text.cp[i], compatible, out);
         size_t want = sc->other.n + n;
         if (!wn_tk_text_reserve(&sc->other, want))
-            return wn_tk_text_full(sc->err, want);
+            return wn_tk_text_full(&sc->other, sc->err, want);
         if (!wn_vec_reserve(&sc->classes, want))
             return wn_fail(sc->err, WINNOW_E_NOMEM, "text of %zu characters", want);
         for (unsigned k = 0; k < n; k++) {
@@ -266,7 +266,7 @@ static enum winnow_status put_all(struct wn_tk_scratch *sc, const uint32_t *cp, 
 {
     size_t want = sc->other.n + n;
     if (!wn_tk_text_reserve(&sc->other, want))
-        return wn_tk_text_full(sc->err, want);
+        return wn_tk_text_full(&sc->other, sc->err, want);
     for (size_t i = 0; i < n; i++)
         wn_tk_text_put(&sc->other, cp[i], at[same_at ? 0 : i]);
     return WINNOW_OK;

@@ -190,7 +190,7 @@ static enum winnow_status rewrite(struct wn_tk_scratch *sc, bool space, bool byt
         const struct wn_tk_span *at = sc->text.at;
         size_t want = to->n + (bytes ? 4 : 1) * ((size_t)p->hi - p->lo) + 1;
         if (!wn_tk_text_reserve(to, want))
-            return wn_tk_text_full(sc->err, want);
+            return wn_tk_text_full(to, sc->err, want);
         uint32_t lo = (uint32_t)to->n;
         if (space && p->id < 0 && sc->text.cp[p->lo] != ' ')
             wn_tk_text_put(to, ' ', at[p->lo]);

@@ -6,11 +6,11 @@
 
 bool wn_tk_text_reserve(struct wn_tk_text *text, size_t want)
 {
-    if (want <= text->room)
+    if (want < text->room) /* at least one, so that there always is an array */
         return true;
-    if (want > WN_TK_MAX_CHARS)
+    if (text->most && want > text->most)
         return false;
-    size_t room = WN_MAX(want + 64, WN_MIN(text->room * 2, WN_TK_MAX_CHARS));
+    size_t room = WN_MAX(want + 64, text->room + text->room / 2);
     uint32_t *cp = realloc(text->cp, room * sizeof *cp);
     text->cp = cp ? cp : text->cp;
     struct wn_tk_span *at = cp ? realloc(text->at, room * sizeof *at) : NULL;
@@ -21,11 +21,11 @@ bool wn_tk_text_reserve(struct wn_tk_text *text, size_t want)
     return true;
 }
 
-enum winnow_status wn_tk_text_full(struct winnow_err *err, size_t want)
+enum winnow_status wn_tk_text_full(const struct wn_tk_text *text, struct winnow_err *err, size_t want)
 {
-    return want > WN_TK_MAX_CHARS
-               ? wn_fail(err, WINNOW_E_TOO_LARGE, "text becomes longer than %zu characters", WN_TK_MAX_CHARS)
-               : wn_fail(err, WINNOW_E_NOMEM, "text of %zu characters", want);
+    if (text->most && want > text->most)
+        return wn_fail(err, WINNOW_E_TOO_LARGE, "the tokenizer makes more than %zu characters of the text", text->most);
+    return wn_fail(err, WINNOW_E_NOMEM, "text of %zu characters", want);
 }
 
 void wn_tk_text_done(struct wn_tk_text *text)
@@ -39,7 +39,7 @@ enum winnow_status wn_tk_text_decode(struct wn_tk_text *text, struct wn_text byt
 {
     text->n = 0;
     if (!wn_tk_text_reserve(text, bytes.n))
-        return wn_tk_text_full(err, bytes.n);
+        return wn_tk_text_full(text, err, bytes.n);
     const unsigned char *s = (const unsigned char *)bytes.at;
     uint32_t *to = text->cp;
     struct wn_tk_span *at = text->at;

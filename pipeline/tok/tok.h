@@ -10,8 +10,9 @@
 #include "pipeline/tok/vocab.h"
 #include "pipeline/tokenizer.h"
 
-/** Most code points that a text may become on its way: patterns that replace may make it longer. */
-#define WN_TK_MAX_CHARS ((size_t)16 << 20)
+/** Most code points that a text of `n` bytes may become on its way: patterns that replace may make it longer. Unicode's
+ *  compatibility forms make 6 of a byte, byte-level characters 4 of one code point. */
+#define WN_TK_MAX_CHARS(n) (32 * (size_t)(n) + 65536)
 
 /* ---- text on its way ---- */
 struct wn_tk_span {
@@ -22,6 +23,7 @@ struct wn_tk_text {
     uint32_t *cp;
     struct wn_tk_span *at;
     size_t n, room;
+    size_t most; /* more are refused; 0: any number */
 };
 /** Code points [lo, hi) of a text: words to be tokenized (id < 0) or an added token. */
 struct wn_tk_piece {
@@ -233,10 +235,11 @@ int32_t wn_tk_model_id(const struct wn_tokenizer *t, const char *token, size_t n
 int32_t wn_tk_token_id(const struct wn_tokenizer *t, const char *token, size_t n);
 
 /* ---- text.c ---- */
-/** Room for `want` code points. false: out of memory, or past WN_TK_MAX_CHARS. */
+/** Room for `want` code points. false: out of memory, or more than text->most. */
 bool wn_tk_text_reserve(struct wn_tk_text *text, size_t want);
 void wn_tk_text_done(struct wn_tk_text *text);
-enum winnow_status wn_tk_text_full(struct winnow_err *err, size_t want);
+/** What to return then. */
+enum winnow_status wn_tk_text_full(const struct wn_tk_text *text, struct winnow_err *err, size_t want);
 /** Replace `text` by `bytes`, decoded. */
 enum winnow_status wn_tk_text_decode(struct wn_tk_text *text, struct wn_text bytes, struct winnow_err *err);
 static inline void wn_tk_text_put(struct wn_tk_text *text, uint32_t cp, struct wn_tk_span at)
