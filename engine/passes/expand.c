@@ -6,8 +6,8 @@
  * Answers stay the same up to f32 rounding; integer operators stay integer operators. */
 #include "engine/passes/expand.h"
 
-#include <math.h>
 #include <string.h>
+#include "engine/ops/impl.h"
 
 /* ---- building ---- */
 
@@ -124,6 +124,17 @@ static wn_vid constant(struct wn_ex *ex, enum winnow_dtype dtype, unsigned rank,
 wn_vid wn_ex_f32(struct wn_ex *ex, float v)
 {
     return constant(ex, WINNOW_F32, 0, NULL, &v);
+}
+
+wn_vid wn_ex_number(struct wn_ex *ex, float v, wn_vid like)
+{
+    enum winnow_dtype t = wn_ex_type(ex, like)->dtype;
+    if (t == WINNOW_UNDEFINED)
+        return wn_ex_op(ex, "CastLike", 15, WN_EX_IN(wn_ex_f32(ex, v), like), WN_NONE);
+    wn_vid c = constant(ex, t, 0, NULL, NULL);
+    if (c != WN_NONE)
+        wn_store(t, ex->g->values.at[c].constant->data, 0, 1, WN_CLS_F32, &v);
+    return c;
 }
 
 wn_vid wn_ex_i64(struct wn_ex *ex, int64_t v)
@@ -257,13 +268,20 @@ static enum winnow_status quick_gelu(struct wn_ex *ex) /* x * sigmoid(alpha * x)
 
 /* ---- normalizations ---- */
 
+/* input + skip + bias, the bias first: on the product that it belongs to, which then takes both into its epilogue. */
+static wn_vid skip_sum(struct wn_ex *ex, wn_vid bias)
+{
+    wn_vid in[] = { wn_ex_in(ex, 0), wn_ex_in(ex, 1) };
+    const struct wn_node *second = wn_graph_producer(ex->g, in[1]);
+    unsigned product = second && wn_node_is(second, "MatMul") ? 1 : 0;
+    in[product] = add_if(ex, in[product], bias);
+    return wn_ex_op(ex, "Add", 14, WN_EX_IN(in[0], in[1]), wn_ex_out(ex, 3));
+}
+
 static enum winnow_status skip_layer_norm(struct wn_ex *ex)
 {
     /* input, skip, gamma, beta, bias -> output, mean, inv_std_var, sum */
-    wn_vid bias = wn_ex_in(ex, 4), sum = wn_ex_out(ex, 3);
-    wn_vid x = wn_ex_op(ex, "Add", 14, WN_EX_IN(wn_ex_in(ex, 0), wn_ex_in(ex, 1)), bias == WN_NONE ? sum : WN_NONE);
-    if (bias != WN_NONE)
-        x = wn_ex_op(ex, "Add", 14, WN_EX_IN(x, bias), sum);
+    wn_vid x = skip_sum(ex, wn_ex_in(ex, 4));
     wn_ex_start(ex, "LayerNormalization", 17, WN_EX_IN(x, wn_ex_in(ex, 2), wn_ex_in(ex, 3)), wn_ex_out(ex, 0));
     wn_ex_float(ex, "epsilon", wn_node_float(&ex->node, "epsilon", 1e-12f));
     for (unsigned i = 1; i < 3 && (wn_ex_out(ex, 1) != WN_NONE || wn_ex_out(ex, 2) != WN_NONE); i++)
@@ -285,11 +303,7 @@ static enum winnow_status rms(struct wn_ex *ex, wn_vid x, wn_vid gamma)
 
 static enum winnow_status skip_rms_norm(struct wn_ex *ex) /* input, skip, gamma, bias -> output, mean, inv, sum */
 {
-    wn_vid bias = wn_ex_in(ex, 3), sum = wn_ex_out(ex, 3);
-    wn_vid x = wn_ex_op(ex, "Add", 14, WN_EX_IN(wn_ex_in(ex, 0), wn_ex_in(ex, 1)), bias == WN_NONE ? sum : WN_NONE);
-    if (bias != WN_NONE)
-        x = wn_ex_op(ex, "Add", 14, WN_EX_IN(x, bias), sum);
-    return rms(ex, x, wn_ex_in(ex, 2));
+    return rms(ex, skip_sum(ex, wn_ex_in(ex, 3)), wn_ex_in(ex, 2));
 }
 
 static enum winnow_status rms_norm(struct wn_ex *ex)
@@ -314,7 +328,7 @@ static enum winnow_status mean_variance(struct wn_ex *ex)
     wn_vid square_of_mean = wn_ex_op(ex, "Mul", 14, WN_EX_IN(mean, mean), WN_NONE);
     wn_vid variance = wn_ex_op(ex, "Sub", 14, WN_EX_IN(mean_of_squares, square_of_mean), WN_NONE);
     wn_vid deviation = wn_ex_op(ex, "Sqrt", 13, WN_EX_IN(variance), WN_NONE);
-    wn_vid eps = wn_ex_op(ex, "CastLike", 15, WN_EX_IN(wn_ex_f32(ex, 1e-9f), x), WN_NONE);
+    wn_vid eps = wn_ex_number(ex, 1e-9f, x);
     wn_vid centred = wn_ex_op(ex, "Sub", 14, WN_EX_IN(x, mean), WN_NONE);
     wn_ex_op(ex, "Div", 14, WN_EX_IN(centred, wn_ex_op(ex, "Add", 14, WN_EX_IN(deviation, eps), WN_NONE)),
              wn_ex_out(ex, 0));
@@ -418,7 +432,7 @@ static enum winnow_status fused_matmul(struct wn_ex *ex) /* alpha * A' B' */
     }
     wn_vid y = wn_ex_op(ex, "MatMul", 13, WN_EX_IN(in[0], in[1]), alpha == 1 ? wn_ex_out(ex, 0) : WN_NONE);
     if (alpha != 1) {
-        wn_vid scale = wn_ex_op(ex, "CastLike", 15, WN_EX_IN(wn_ex_f32(ex, alpha), y), WN_NONE);
+        wn_vid scale = wn_ex_number(ex, alpha, y);
         wn_ex_op(ex, "Mul", 14, WN_EX_IN(y, scale), wn_ex_out(ex, 0));
     }
     return WINNOW_OK;

@@ -41,6 +41,8 @@ wn_vid wn_ex_op(struct wn_ex *ex, const char *op, int opset, const wn_vid *in, s
 
 /** Constants. */
 wn_vid wn_ex_f32(struct wn_ex *ex, float v);
+/** A number of the float type that `like` has. */
+wn_vid wn_ex_number(struct wn_ex *ex, float v, wn_vid like);
 wn_vid wn_ex_i64(struct wn_ex *ex, int64_t v); /* a scalar */
 wn_vid wn_ex_i64s(struct wn_ex *ex, const int64_t *v, int64_t n);
 #define WN_EX_I64S(ex, ...)                                                                                            \

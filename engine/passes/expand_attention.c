@@ -27,9 +27,14 @@ static void join_heads(struct wn_ex *ex, wn_vid x, wn_vid out)
 
 /* ---- masks: all become f32, broadcastable to (B, heads, S, T), to be added to the scores ---- */
 
+/* Of the dtype of the node's first input where that is a float (QAttention's is not). */
 static wn_vid where(struct wn_ex *ex, wn_vid cond, float yes, float no)
 {
-    return wn_ex_op(ex, "Where", 16, WN_EX_IN(cond, wn_ex_f32(ex, yes), wn_ex_f32(ex, no)), WN_NONE);
+    enum winnow_dtype t = wn_ex_type(ex, wn_ex_in(ex, 0))->dtype;
+    bool narrow = t == WINNOW_F16 || t == WINNOW_BF16 || t == WINNOW_F64;
+    wn_vid a = narrow ? wn_ex_number(ex, yes, wn_ex_in(ex, 0)) : wn_ex_f32(ex, yes);
+    wn_vid b = narrow ? wn_ex_number(ex, no, wn_ex_in(ex, 0)) : wn_ex_f32(ex, no);
+    return wn_ex_op(ex, "Where", 16, WN_EX_IN(cond, a, b), WN_NONE);
 }
 
 /* Either may be WN_NONE. */
@@ -98,10 +103,10 @@ static wn_vid core(struct wn_ex *ex, const struct core *c)
 {
     wn_vid keys = wn_ex_transpose(ex, c->k, (const int64_t[]){ 0, 1, 3, 2 }, 4, WN_NONE);
     wn_vid p = wn_ex_op(ex, "MatMul", 13, WN_EX_IN(c->q, keys), WN_NONE);
-    wn_vid scale = wn_ex_op(ex, "CastLike", 15, WN_EX_IN(wn_ex_f32(ex, c->scale), p), WN_NONE);
+    wn_vid scale = wn_ex_number(ex, c->scale, p);
     p = wn_ex_op(ex, "Mul", 14, WN_EX_IN(p, scale), c->scores[0]);
     if (c->softcap > 0) {
-        wn_vid cap = wn_ex_op(ex, "CastLike", 15, WN_EX_IN(wn_ex_f32(ex, c->softcap), p), WN_NONE);
+        wn_vid cap = wn_ex_number(ex, c->softcap, p);
         p = wn_ex_op(ex, "Tanh", 13, WN_EX_IN(wn_ex_op(ex, "Div", 14, WN_EX_IN(p, cap), WN_NONE)), WN_NONE);
         p = wn_ex_op(ex, "Mul", 14, WN_EX_IN(p, cap), WN_NONE);
     }
@@ -274,11 +279,6 @@ static wn_vid repeat_heads(struct wn_ex *ex, wn_vid x, int64_t heads, int64_t ti
     return wn_ex_reshape(ex, each, (const int64_t[]){ 0, heads * times, -1, size }, 4, WN_NONE);
 }
 
-static wn_vid same_type(struct wn_ex *ex, wn_vid x, wn_vid like)
-{
-    return wn_ex_type(ex, like)->dtype == WINNOW_F32 ? x : wn_ex_op(ex, "CastLike", 15, WN_EX_IN(x, like), WN_NONE);
-}
-
 /* attn_mask: bool (true: seen) or to be added; may be shorter than the keys, which are then hidden. */
 static enum winnow_status onnx_mask(struct wn_ex *ex, wn_vid mask, int64_t keys, wn_vid *ret)
 {
@@ -291,12 +291,12 @@ static enum winnow_status onnx_mask(struct wn_ex *ex, wn_vid mask, int64_t keys,
     int rank = t->rank;
     int64_t have = t->dim[rank - 1];
     if (t->dtype == WINNOW_BOOL)
-        *ret = same_type(ex, where(ex, mask, 0, -INFINITY), wn_ex_in(ex, 0));
+        *ret = where(ex, mask, 0, -INFINITY);
     if (have < 0 || keys < 0 || have >= keys)
         return WINNOW_OK;
     int64_t pads[2 * WINNOW_MAX_RANK] = { 0 };
     pads[2 * rank - 1] = keys - have;
-    wn_vid hidden = same_type(ex, wn_ex_f32(ex, -INFINITY), wn_ex_in(ex, 0));
+    wn_vid hidden = wn_ex_number(ex, -INFINITY, wn_ex_in(ex, 0));
     *ret = wn_ex_op(ex, "Pad", 13, WN_EX_IN(*ret, wn_ex_i64s(ex, pads, 2 * rank), hidden), WN_NONE);
     return WINNOW_OK;
 }
@@ -327,10 +327,10 @@ static enum winnow_status onnx_bias(struct wn_ex *ex, const struct core *c, wn_v
             offset = wn_ex_reshape(
                 ex, wn_ex_op(ex, "Sub", 14, WN_EX_IN(wn_ex_cast(ex, valid, WINNOW_I64, WN_NONE), n_queries), WN_NONE),
                 (const int64_t[]){ -1, 1, 1, 1 }, 4, WN_NONE);
-        *ret = both(ex, *ret, same_type(ex, causal(ex, n_queries, n_keys, offset, -INFINITY), wn_ex_in(ex, 0)));
+        *ret = both(ex, *ret, causal(ex, n_queries, n_keys, offset, -INFINITY));
     }
     if (valid != WN_NONE)
-        *ret = both(ex, *ret, same_type(ex, where(ex, first_keys(ex, valid, n_keys), 0, -INFINITY), wn_ex_in(ex, 0)));
+        *ret = both(ex, *ret, where(ex, first_keys(ex, valid, n_keys), 0, -INFINITY));
     return WINNOW_OK;
 }
 
@@ -338,8 +338,8 @@ static enum winnow_status onnx_bias(struct wn_ex *ex, const struct core *c, wn_v
 static wn_vid guard(struct wn_ex *ex, wn_vid x, wn_vid bias, wn_vid out)
 {
     wn_vid best = wn_ex_op(ex, "ReduceMax", 18, WN_EX_IN(bias, WN_EX_I64S(ex, -1)), WN_NONE);
-    wn_vid hidden = wn_ex_op(ex, "CastLike", 15, WN_EX_IN(wn_ex_f32(ex, -INFINITY), best), WN_NONE);
-    wn_vid zero = wn_ex_op(ex, "CastLike", 15, WN_EX_IN(wn_ex_f32(ex, 0), x), WN_NONE);
+    wn_vid hidden = wn_ex_number(ex, -INFINITY, best);
+    wn_vid zero = wn_ex_number(ex, 0, x);
     return wn_ex_op(ex, "Where", 16, WN_EX_IN(wn_ex_op(ex, "Equal", 13, WN_EX_IN(best, hidden), WN_NONE), zero, x),
                     out);
 }
