@@ -126,6 +126,7 @@ def conformance(total):
 def models(total):
     """Every reference model through the engine, when the data is there; ONNX Runtime's operators beside itself."""
     run(total, "engine models", [PYTHON, "tests/engine_models.py"])
+    run(total, "engine text models", [PYTHON, "tests/engine_text.py"], 900)
     run(total, "engine contrib operators", [PYTHON, "tests/engine_contrib.py"])
 
 
