@@ -335,9 +335,17 @@ static void back_weights_part(void *arg, unsigned i, unsigned n)
     job.y_px = WN_LANES;
     job.y_plane = s->y.plane * WN_LANES;
     job.chunk = chunk_rows(s->x.c, &job);
+    int blocks = s->x.nb;
+    if (s->y.h == 1 && s->x.h == 1) { /* a linear layer: blocks are taken as rows, so that sums run over many pixels */
+        job.h = s->x.nb;
+        job.x_row = s->x.block * WN_LANES;
+        job.y_row = s->y.block * WN_LANES;
+        job.chunk = (int)WN_MAX((size_t)2, ((size_t)512 << 10) / (job.x_row * sizeof(float)));
+        blocks = 1;
+    }
     uint32_t from = row_at(m, i, n), to = row_at(m, i + 1, n);
     memset(c->cv->dw + m->start[from], 0, (size_t)(m->start[to] - m->start[from]) * sizeof(float));
-    for (int b = 0; b < s->x.nb; b++)
+    for (int b = 0; b < blocks; b++)
         c->cv->kern->dot(&job, from, to, c->x + wn_lanes_at(&s->x, b, 0, 0, 0), c->dy + wn_lanes_at(&s->y, b, 0, 0, 0),
                          c->cv->dw);
     for (uint32_t k = m->start[from]; k < m->start[to]; k++)

@@ -29,12 +29,11 @@ typedef v512f vf;
 /** In an order of our own: the compilers' reductions differ. */
 static inline float v_sum(v512f x)
 {
-    float t[16];
-    v512f_store(t, x);
-    for (int n = 8; n > 0; n /= 2)
-        for (int i = 0; i < n; i++)
-            t[i] += t[i + n];
-    return t[0];
+    typedef float v4 __attribute__((vector_size(16)));
+    v4 t[4];
+    v512f_store((float *)t, x);
+    v4 s = (t[0] + t[2]) + (t[1] + t[3]);
+    return (s[0] + s[2]) + (s[1] + s[3]);
 }
 #define V_SUM(x) v_sum(x)
 #define KERNELS  wn_lanes_kernels__avx512vnni

@@ -346,9 +346,10 @@ static void lanes_norm_params(float *dscale, float *dshift, const float *dy, con
 
 static void to_lanes(float *y, size_t step, const float *x, size_t row, size_t n)
 {
-    for (size_t c = 0; c < n; c++)
+    for (size_t c = 0; c < n; c += LANES) /* a cache line of every row at a time */
         for (size_t l = 0; l < LANES; l++)
-            y[c * step + l] = x[l * row + c];
+            for (size_t i = c; i < WN_MIN(n, c + LANES); i++)
+                y[i * step + l] = x[l * row + i];
 }
 
 static void from_lanes(float *y, size_t row, const float *x, size_t step, size_t n)
@@ -373,9 +374,16 @@ static void adamw(float *w, float *m, float *v, const float *g, const uint8_t *k
 {
     const struct wn_adamw p = *a;
     size_t i = 0;
-    for (; !keep && i + LANES <= n; i += LANES)
+    for (; i + LANES <= n; i += LANES) {
         for (int l = 0; l < LANES; l++)
             adamw_one(w + i + l, m + i + l, v + i + l, g[i + (size_t)l], &p);
+        for (int l = 0; keep && l < LANES; l++) {
+            float k = keep[i + (size_t)l] ? 1.0f : 0.0f;
+            w[i + (size_t)l] *= k;
+            m[i + (size_t)l] *= k;
+            v[i + (size_t)l] *= k;
+        }
+    }
     for (; i < n; i++) {
         if (keep && !keep[i])
             w[i] = m[i] = v[i] = 0.0f;

@@ -28,14 +28,14 @@ static void piece(const struct move *s, size_t at, size_t n)
                              s->tr->opts.nesterov);
 }
 
-/** Masked parameters, mostly zeros: eight positions at a time are skipped when none is kept. */
+/** Masked parameters, mostly zeros: sixteen positions at a time are skipped when none is kept. */
 static void masked(const struct move *s, size_t from, size_t n)
 {
-    for (size_t i = from; i < from + n; i += 8) {
-        size_t m = WN_MIN((size_t)8, from + n - i);
-        uint64_t any = 0;
-        memcpy(&any, s->p->mask + i, m);
-        if (any)
+    for (size_t i = from; i < from + n; i += 16) {
+        size_t m = WN_MIN((size_t)16, from + n - i);
+        uint64_t any[2] = { 0 };
+        memcpy(any, s->p->mask + i, m);
+        if (any[0] | any[1])
             piece(s, i, m);
     }
 }

@@ -1,4 +1,5 @@
-/* main.c: gradient checks. WN_SEED changes the random numbers. One line per check, counts at the end. */
+/* main.c: gradient checks. WN_SEED changes the random numbers; arguments name the suites to run (all). One line per
+ * check, counts at the end. */
 #include "tests/grad/grad.h"
 
 static unsigned passed, failed;
@@ -91,22 +92,26 @@ void random_masks(struct wn_trainer *tr, double density)
     }
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+    static const struct {
+        const char *name;
+        void (*run)(void);
+    } suites[] = { { "kernels", test_kernels }, { "rules", test_rules },     { "paths", test_paths },
+                   { "quant", test_quant },     { "resume", test_resume },   { "surgery", test_surgery },
+                   { "rows", test_rows },       { "encoder", test_encoder }, { "teach", test_teach },
+                   { "models", test_models } };
     const char *seed = getenv("WN_SEED");
     if (seed)
         state ^= strtoull(seed, NULL, 0) * 0x9e3779b97f4a7c15u;
     setvbuf(stdout, NULL, _IOLBF, 0);
-    test_kernels();
-    test_rules();
-    test_paths();
-    test_quant();
-    test_resume();
-    test_surgery();
-    test_rows();
-    test_encoder();
-    test_teach();
-    test_models();
+    for (size_t i = 0; i < WN_COUNT(suites); i++) {
+        bool wanted = argc < 2;
+        for (int k = 1; k < argc; k++)
+            wanted = wanted || strcmp(argv[k], suites[i].name) == 0;
+        if (wanted)
+            suites[i].run();
+    }
     printf("grad: %u passed, %u failed\n", passed, failed);
     return failed != 0;
 }
