@@ -33,6 +33,9 @@ for unit in systemd/*.service systemd/*.socket systemd/*.slice; do
     put 644 "$unit" "$to"
     sed -i "s|/usr/bin/winnow|$PREFIX/bin/winnow|g" "$to" # units say where a package puts the programs
 done
+for f in systemd/network/*.conf; do
+    put 644 "$f" "$root/share/doc/winnow/$f"
+done
 for f in systemd/*.sysusers; do
     [ -f "$f" ] && put 644 "$f" "$root/lib/sysusers.d/$(basename "$f" .sysusers).conf"
 done

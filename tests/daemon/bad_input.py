@@ -149,21 +149,29 @@ class Daemon:
 
     process = None
 
+    def names(self):
+        """Folders of models and of state, the file of the port."""
+        return (os.path.join(TMP, "repository"), os.path.join(TMP, "state"), os.path.join(TMP, "port"))
+
+    def settings(self):
+        """More of them, from inside `server`."""
+        return ""
+
     def start(self):
-        self.repository, self.state, port_file = (os.path.join(TMP, n) for n in ("repository", "state", "port"))
-        for d in (self.repository, self.state):
-            os.makedirs(d)
-        self.put("linear", 1, ox.linear())
-        self.put("pictures", 1, ox.convolution())
+        self.repository, self.state, port_file = self.names()
+        os.makedirs(self.state)
+        if not os.path.exists(self.repository):
+            self.put("linear", 1, ox.linear())
+            self.put("pictures", 1, ox.convolution())
         path("repository/pictures/1/pipeline.yaml", "task: image_classification\nscale: 1/255\nlabels: labels.txt\n")
         path("repository/pictures/1/labels.txt", "round\nsquare\nother\n")
         config = path(
-            "daemon.yaml",
-            f"server:\n    listen: ['127.0.0.1:0']\n    max_body: 4MiB\n    header_timeout: 5s\n"
+            f"{type(self).__name__}.yaml",
+            f"server:\n    listen: ['127.0.0.1:0']\n    max_body: 4MiB\n    header_timeout: 5s\n{self.settings()}"
             f"models:\n    repositories: [{self.repository}]\n    state: {self.state}\n    poll: 100ms\n    settle: 0\n"
             f"files:\n    max_file: 1MiB\njobs:\n    worker: {WORKER}\n    evaluator: {WINNOW}\n",
         )
-        self.log = open(os.path.join(TMP, "winnowd.log"), "wb")
+        self.log = open(os.path.join(TMP, f"{type(self).__name__}.log"), "wb")
         self.process = subprocess.Popen(
             [WINNOWD, "--config", config],
             stdin=subprocess.DEVNULL,
@@ -285,14 +293,15 @@ class Daemon:
 daemon = Daemon()
 
 
-def ask(case, want, names, answer):
-    """One case against the daemon: `answer` is called and gives (status, text)."""
+def ask(case, want, names, answer, who=None):
+    """One case against the daemon (or `who`): `answer` is called and gives (status, text)."""
+    who = who or daemon
     if not wanted(case):
         return
     if not have(WINNOWD):
         return
     status, text = answer()
-    if not daemon.alive():
-        row(case, f"{status}: {text}", False, f"winnowd died: {daemon.process.poll()}")
+    if not who.alive():
+        row(case, f"{status}: {text}", False, f"winnowd died: {who.process.poll()}")
         raise SystemExit(f"{passed} passed, {failed} failed")
-    judge(case, status, text, want, names, daemon.memory(), DAEMON_MIB)
+    judge(case, status, text, want, names, who.memory(), DAEMON_MIB)

@@ -16,6 +16,7 @@ sys.dont_write_bytecode = True  # no __pycache__ beside the sources
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import bad_input
 import bad_input_local
+import bad_input_secure
 import bad_input_wire
 from bad_input import TMP, WINNOWD, daemon
 
@@ -39,7 +40,7 @@ def main():
     os.environ["LC_ALL"] = "C.UTF-8"
     start = time.monotonic()
     print(f"{'verdict':6} {'case':58} | what it returned")
-    for part in (*bad_input_local.PARTS, start_daemon, *bad_input_wire.PARTS, stop_daemon):
+    for part in (*bad_input_local.PARTS, start_daemon, *bad_input_wire.PARTS, stop_daemon, *bad_input_secure.PARTS):
         part()
     for why, n in bad_input.left_out.items():
         print(f"left out: {n} cases: {why}")

@@ -64,13 +64,22 @@ def verify(tmp):
             built = BUILD / program[1]
             text = text.replace(program[0], str(built if built.exists() else "/bin/true"))
         (folder / unit.name).write_text(text)
-    p = run("systemd-analyze", "verify", "--man=no", *sorted(folder.iterdir()))
+    said_nothing("systemd-analyze verify has nothing to say", folder)
+    for conf in sorted((ROOT / "systemd/network").iterdir()):
+        drop_in = folder / (conf.stem + ".d") / "network.conf"
+        drop_in.parent.mkdir()
+        drop_in.write_text(conf.read_text())
+    said_nothing("... nor with the drop-ins for a network", folder)
+
+
+def said_nothing(name, folder):
+    p = run("systemd-analyze", "verify", "--man=no", *sorted(f for f in folder.iterdir() if f.is_file()))
     said = [
         line
         for line in p.stderr.splitlines()
         if not re.search(r"Failed to (connect|prepare|create)|control group", line)
     ]
-    check("systemd-analyze verify has nothing to say", p.returncode == 0 and not said and not p.stdout, said)
+    check(name, p.returncode == 0 and not said and not p.stdout, said)
 
 
 def exposure():
