@@ -1,5 +1,6 @@
 """bad_input_wire.py: the part of test_bad_input.py that a winnowd answers."""
 
+import functools
 import gzip
 import json
 import os
@@ -144,8 +145,9 @@ def compressed():
     case("100 000 empty members", gzip.compress(b"", mtime=0) * 100000, 400, r"JSON|body|object")
 
 
+@functools.lru_cache(None)
 def bomb():
-    """1 GiB of zeros, made of one compressed piece again and again: gzip of gzip's own repetition."""
+    """1 GiB of zeros in 1 MB."""
     z = zlib.compressobj(9, zlib.DEFLATED, 31)
     return b"".join([z.compress(bytes(1 << 24)) for _ in range(64)] + [z.flush()])
 
@@ -232,6 +234,75 @@ def rpcs():
         r"fields|MiB|levels",
         method="inference.GRPCInferenceService/RepositoryIndex",
     )
+
+
+def streams():
+    """RPCs of many messages: what a hostile client may put into one, or never end."""
+
+    def case(name, want, *names, method, messages, metadata=(), timeout=20, hold=0):
+        def call():
+            import time
+
+            def send():
+                yield from messages
+                time.sleep(hold)
+
+            with bad_input.grpc.insecure_channel(f"127.0.0.1:{daemon.port}") as channel:
+                stream = channel.stream_stream("/" + method, lambda b: b, lambda b: b)
+                got = b""
+                try:
+                    for answer in stream(send(), timeout=timeout, metadata=metadata):
+                        got += answer
+                    return 0, got.decode(errors="replace")
+                except bad_input.grpc.RpcError as e:
+                    return e.code().value[0], e.details() + got.decode(errors="replace")
+
+        if bad_input.grpc is None:
+            bad_input.leave_out("Python's grpc is not installed")
+        else:
+            ask("stream: " + name, want, names, call)
+
+    reflection = "grpc.reflection.v1.ServerReflection/ServerReflectionInfo"
+    infer = "inference.GRPCInferenceService/ModelStreamInfer"
+    watch = "grpc.health.v1.Health/Watch"
+    x = ox.sub(5, ox.sub(1, "x") + ox.sub(2, "FP32") + ox.sub(3, b"\x01\x04"))
+    good = ox.sub(1, "linear") + x + ox.sub(7, bytes(16))
+    case("reflection of a known name", 0, r"ModelInferRequest", method=reflection, messages=[ox.sub(4, "inference.ModelInferRequest")])
+    case("reflection of an unknown name", 0, r"there is no symbol 'inference\.Frobnicate'", method=reflection,
+         messages=[ox.sub(4, "inference.Frobnicate")])
+    case("reflection of an unknown file", 0, r"there is no file '\.\./\.\./etc/passwd'", method=reflection,
+         messages=[ox.sub(3, "../../etc/passwd")])
+    case("reflection of a name of 900 kB", 0, r"there is no symbol", method=reflection, messages=[ox.sub(4, "a." * 450000)])
+    case("reflection with garbage", 13, r"could not be decoded", method=reflection, messages=[b"\xff\xff"])
+    case("reflection asked 2 000 times", 0, r"Health", method=reflection, messages=[ox.sub(7, "")] * 2000)
+    case("a good one", 0, r"linear", method=infer, messages=[good] * 3)
+    case("garbage between good ones", 0, r"broken protobuf", r"linear", method=infer, messages=[good, b"\xff", good])
+    case("5 MiB where 4 are allowed", 8, r"max_body", method=infer, messages=[good, bytes(5 << 20)])
+    case("1 000 messages that fail", 0, r"nobody", method=infer, messages=[ox.sub(1, "nobody")] * 1000)
+    case("an error that is to end it", 5, r"nobody", method=infer, messages=[ox.sub(1, "nobody")],
+         metadata=[("triton_grpc_error", "true")])
+    case("one that never ends: until its deadline", 4, r".", method=infer, messages=[good], timeout=1, hold=3)
+    case("two messages where one is allowed", 13, r"more messages", method=watch, messages=[b"", b""])
+    case("watching what is garbage", 13, r"decoded", method=watch, messages=[b"\xff"])
+    case("watching what nobody knows: told, until its deadline", 4, r".", method=watch, messages=[ox.sub(1, "nobody")],
+         timeout=1, hold=3)
+
+    def frames(name, body, want, *names, options=()):
+        ask("stream: " + name, want, names, lambda: daemon.rpc(reflection, body, *options))
+
+    ask_list = ox.sub(7, "")
+    framed = lambda message, flag=0, n=None: struct.pack(">BI", flag, len(message) if n is None else n) + message
+    gz = ("-H", "grpc-encoding: gzip")
+    frames("frames by hand", framed(ask_list) * 2, 0)
+    frames("a timeout that is none", framed(ask_list), 3, r"grpc-timeout", options=("-H", "grpc-timeout: soon"))
+    frames("a last frame cut short", framed(ask_list) + framed(ask_list)[:-1], 13, r"cut short")
+    frames("a head cut short", framed(ask_list) + b"\0\0", 13, r"cut short")
+    frames("a frame that says 4 GiB", framed(b"", n=0xFFFFFFFF), 8, r"max_body")
+    frames("flag 9", framed(ask_list, flag=9), 13, r"flag")
+    frames("compressed by nothing that was named", framed(ask_list, flag=1), 13, r"names nothing")
+    frames("compressed by something unknown", framed(ask_list, flag=1), 12, r"not offered", options=("-H", "grpc-encoding: br"))
+    frames("gzip that is none", framed(ask_list, flag=1), 13, r"gzip", options=gz)
+    frames("a gzip bomb of 1 GiB", framed(bomb(), flag=1), 8, r"4194304", options=gz)
 
 
 def pictures():
@@ -522,4 +593,4 @@ def jobs():
     ask("jobs: none of these exists", 200, [r"^0 jobs"], none_left)
 
 
-PARTS = (json_bodies, compressed, rpcs, pictures, http_requests, repository_loads, files, jobs)
+PARTS = (json_bodies, compressed, rpcs, streams, pictures, http_requests, repository_loads, files, jobs)

@@ -144,7 +144,7 @@ def test_cancel_and_deadline(d, channel):
     next(call)
     check("a stream under way is counted", inflight() > 2, inflight())
     call.cancel()
-    check("cancel drops what is queued", base == 1 and until(lambda: inflight() == 1), inflight())
+    check("cancel drops what is queued", base == 1 and until(lambda: inflight() == 1, 60), inflight())
     hold.set()
     hold = threading.Event()
     begin = time.monotonic()
@@ -155,7 +155,7 @@ def test_cancel_and_deadline(d, channel):
     r.parameters["timeout"].int64_param = 1
     got = list(stub.ModelStreamInfer(iter([r, lin(1)])))
     check("one request's deadline is an error in the stream", got[0].error_message and not got[1].error_message, got)
-    check("nothing is left over", until(lambda: inflight() == 1), inflight())
+    check("nothing is left over", until(lambda: inflight() == 1, 60), inflight())
 
 
 def test_limits(d, channel):

@@ -21,6 +21,19 @@ Test(openapi, every_route_has_its_line)
     }
 }
 
+Test(openapi, every_line_has_its_route)
+{
+    size_t n, n_operations;
+    const struct wn_route *r = wn_routes(&n);
+    const struct wn_operation *o = wn_operations(&n_operations);
+    for (size_t k = 0; k < n_operations; k++) {
+        bool found = false;
+        for (size_t i = 0; i < n && !found; i++)
+            found = !r[i].rpc && strcmp(o[k].method, r[i].method) == 0 && strcmp(o[k].path, r[i].pattern) == 0;
+        cr_expect(found, "%s %s stands in openapi.def, but it is no route", o[k].method, o[k].path);
+    }
+}
+
 /** Every "$ref" below `v` leads somewhere in `doc`. */
 static void follow(json_t *doc, json_t *v)
 {
