@@ -65,7 +65,7 @@ FUZZ_infer    := ops graph base
 FUZZ_plan     := engine base
 FUZZ_h1       := net base
 FUZZ_h2       := net base
-$(foreach f,recipe job ingest idx texts,$(eval FUZZ_$(f) := sparsify pipeline engine base))
+$(foreach f,recipe job ingest idx texts train,$(eval FUZZ_$(f) := sparsify pipeline engine base))
 fuzz_uses = $(or $(FUZZ_$(1)),daemon config pipeline engine base)
 define fuzz_rule
 $(BUILD)/tests/replay-$(1): $(call obj,tests/fuzz/fuzz_$(1).c tests/fuzz/replay.c) $(call A,$(call fuzz_uses,$(1)))

@@ -5,7 +5,8 @@
 #include <string.h>
 #include "engine/ops/ops.h"
 
-#define MAX_KNOWN_BYTES ((size_t)1 << 30) /* of one node that is computed once */
+#define MAX_KNOWN_BYTES ((size_t)1 << 30) /* memory of one node that is computed once */
+#define MAX_KNOWN       ((size_t)1 << 27) /* numbers computed from constants, ids and masks, all nodes together */
 #define MAX_OPS         4096 /* choosing sides and laying out memory take time that grows with its square */
 
 /* ---- inputs ---- */
@@ -191,33 +192,13 @@ static bool is_table(const struct wn_import *im, const struct wn_node *n)
     return t && t->dtype == WINNOW_F32 && t->rank == 2 && wn_node_int(n, "axis", 0) == 0;
 }
 
-static enum winnow_status compute_now(struct wn_import *im, const struct wn_node *n)
+/** Types of a node's outputs, from what is known now of its inputs. `in` gets each input's tensor (its data only where
+ * it is known). A size that is known and too large is an error. */
+static enum winnow_status outputs_of(struct wn_import *im, const struct wn_node *n, const struct wn_tensor **in,
+                                     struct wn_type *out)
 {
-    const struct wn_tensor *in[WN_OP_MAX_IN];
-    struct wn_tensor *out = wn_arena_calloc(&im->net->arena, n->n_out + 1, sizeof *out);
-    struct wn_arena tmp;
-    if (!out)
-        return NOMEM();
-    for (unsigned i = 0; i < n->n_in; i++)
-        in[i] = n->in[i] == WN_NONE ? NULL : number_of(im, n->in[i]);
-    wn_arena_init(&tmp, MAX_KNOWN_BYTES);
-    enum winnow_status s = wn_ops_run_node(n, in, out, &im->net->arena, &tmp, im->err);
-    wn_arena_done(&tmp);
-    for (unsigned i = 0; i < n->n_out && s == WINNOW_OK; i++)
-        if (n->out[i] != WN_NONE)
-            im->known[n->out[i]] = &out[i];
-    return s;
-}
-
-/** Put a node among those that a step runs first: its outputs' shapes must follow from what is known now. */
-static enum winnow_status compute_later(struct wn_import *im, const struct wn_node *n)
-{
-    struct wn_arena *a = &im->net->arena;
-    struct wn_net_pre pre = { n, wn_arena_calloc(a, n->n_in + 1, sizeof *pre.in),
-                              wn_arena_calloc(a, n->n_out + 1, sizeof *pre.out) };
     WN_CLEANUP(wn_freep) struct wn_infer *infer = calloc(1, sizeof *infer);
-    WN_CLEANUP(wn_freep) struct wn_type *out = calloc(n->n_out + 1u, sizeof *out);
-    if (!pre.in || !pre.out || !infer || !out)
+    if (!infer)
         return NOMEM();
     *infer = (struct wn_infer){ .node = n, .n_in = n->n_in, .n_out = n->n_out, .out = out };
     for (unsigned i = 0; i < n->n_out; i++)
@@ -227,15 +208,61 @@ static enum winnow_status compute_later(struct wn_import *im, const struct wn_no
         if (n->in[i] == WN_NONE)
             continue;
         infer->value[i] = number_of(im, n->in[i]);
-        pre.in[i] = infer->value[i] ? infer->value[i] : im->step[n->in[i]];
+        in[i] = infer->value[i] ? infer->value[i] : im->step[n->in[i]];
         infer->given[i] = true;
-        infer->in[i].dtype = pre.in[i]->dtype;
-        infer->in[i].rank = (int)pre.in[i]->rank;
-        memcpy(infer->in[i].dim, pre.in[i]->dim, sizeof infer->in[i].dim);
+        infer->in[i].dtype = in[i]->dtype;
+        infer->in[i].rank = (int)in[i]->rank;
+        memcpy(infer->in[i].dim, in[i]->dim, sizeof infer->in[i].dim);
     }
     WN_TRY(wn_ops_infer_node(infer, im->err));
     for (unsigned i = 0; i < n->n_out; i++) {
-        bool fixed = out[i].rank >= 0 && out[i].dtype != WINNOW_UNDEFINED;
+        size_t elements = 1;
+        for (int d = 0; d < out[i].rank; d++)
+            if (out[i].dim[d] >= 0 && !wn_mul_size(elements, (size_t)out[i].dim[d], &elements))
+                elements = SIZE_MAX;
+        im->known_elements += WN_MIN(elements, (size_t)MAX_KNOWN + 1);
+        if (im->known_elements > MAX_KNOWN)
+            return wn_fail(im->err, WINNOW_E_TOO_LARGE, "more than %zu numbers computed beside training",
+                           (size_t)MAX_KNOWN);
+    }
+    return WINNOW_OK;
+}
+
+static enum winnow_status compute_now(struct wn_import *im, const struct wn_node *n)
+{
+    const struct wn_tensor *in[WN_OP_MAX_IN] = { 0 };
+    WN_CLEANUP(wn_freep) struct wn_type *type = calloc(n->n_out + 1u, sizeof *type);
+    struct wn_tensor *out = wn_arena_calloc(&im->net->arena, n->n_out + 1, sizeof *out);
+    struct wn_arena tmp;
+    if (!out || !type)
+        return NOMEM();
+    WN_TRY(outputs_of(im, n, in, type));
+    wn_arena_init(&tmp, MAX_KNOWN_BYTES);
+    enum winnow_status s = wn_ops_run_node(n, in, out, &im->net->arena, &tmp, im->err);
+    for (unsigned i = 0; i < n->n_out && s == WINNOW_OK; i++) {
+        if (n->out[i] == WN_NONE)
+            continue;
+        /* what the run allocated by itself goes with `tmp` */
+        if (type[i].rank < 0 && !(out[i].data = wn_arena_memdup(&im->net->arena, out[i].data, out[i].bytes)))
+            s = NOMEM();
+        im->known[n->out[i]] = &out[i];
+    }
+    wn_arena_done(&tmp);
+    return s;
+}
+
+/** Put a node among those that a step runs first: its outputs' shapes must follow from what is known now. */
+static enum winnow_status compute_later(struct wn_import *im, const struct wn_node *n)
+{
+    struct wn_arena *a = &im->net->arena;
+    struct wn_net_pre pre = { n, wn_arena_calloc(a, n->n_in + 1, sizeof *pre.in),
+                              wn_arena_calloc(a, n->n_out + 1, sizeof *pre.out) };
+    WN_CLEANUP(wn_freep) struct wn_type *out = calloc(n->n_out + 1u, sizeof *out);
+    if (!pre.in || !pre.out || !out)
+        return NOMEM();
+    WN_TRY(outputs_of(im, n, pre.in, out));
+    for (unsigned i = 0; i < n->n_out; i++) {
+        bool fixed = out[i].rank >= 0 && out[i].dtype != WINNOW_UNDEFINED && out[i].dtype != WINNOW_STRING;
         for (int d = 0; d < out[i].rank; d++)
             fixed = fixed && out[i].dim[d] >= 0;
         if (!fixed)
@@ -281,9 +308,21 @@ static enum winnow_status shape_of(struct wn_import *im, const struct wn_node *n
     return WINNOW_OK;
 }
 
+/** Operators whose readers take an activation at any place. */
+static bool any_place(const struct wn_node *n)
+{
+    static const char *const types[] = { "Add", "Sub", "Mul", "Div", "Pow", "Where", "MatMul", "Concat", "Gather" };
+    for (size_t i = 0; i < WN_COUNT(types); i++)
+        if (wn_node_is(n, types[i]))
+            return true;
+    return false;
+}
+
 static enum winnow_status differentiable(struct wn_import *im, const struct wn_node *n, wn_nid at)
 {
     WN_TRY(check_room(im));
+    if (n->out[0] == WN_NONE)
+        return WINNOW_OK;
     if (!im->net->no_fuse && im->chain[at].role == WN_ROLE_ALONE)
         wn_import_find_chain(im, at);
     if (im->chain[at].role == WN_ROLE_INSIDE)
@@ -291,6 +330,8 @@ static enum winnow_status differentiable(struct wn_import *im, const struct wn_n
     if (im->chain[at].role != WN_ROLE_ALONE)
         return wn_import_read_chain(im, at);
     wn_read_fn *read = wn_import_nd_reader(n);
+    if (read && !any_place(n) && (n->in[0] == WN_NONE || im->val[n->in[0]] < 0))
+        return UNSUPPORTED("%s of a constant by an activation", n->op_type);
     return read ? read(im, n) : no_rule(im, n);
 }
 

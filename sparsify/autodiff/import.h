@@ -27,7 +27,8 @@ struct wn_import {
     int *wrap;                      /* [graph values] logical value that holds a known or a step's number; -1 */
     struct wn_chain *chain;         /* [graph nodes] */
     int64_t batch, length;
-    int64_t file_batch; /* batch axis the file was written with; -1 = dynamic */
+    size_t known_elements; /* made so far of what is not differentiable */
+    int64_t file_batch;    /* batch axis the file was written with; -1 = dynamic */
     struct winnow_err *err;
 };
 

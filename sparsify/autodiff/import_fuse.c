@@ -16,7 +16,7 @@ static wn_nid id_of(const struct wn_import *im, const struct wn_node *n)
 /** One constant number among a node's two inputs; *ret_other: the other input. */
 static bool number(const struct wn_import *im, const struct wn_node *n, float *ret, wn_vid *ret_other)
 {
-    for (unsigned i = 0; n->n_in == 2 && i < 2; i++)
+    for (unsigned i = 0; n->n_in == 2 && n->n_out == 1 && i < 2; i++)
         if (n->in[i] != WN_NONE && n->in[1 - i] != WN_NONE && wn_im_float(im, n, i, ret)) {
             *ret_other = n->in[1 - i];
             return true;
@@ -93,7 +93,7 @@ static bool find_norm(struct wn_import *im, struct wn_node *mean)
     int at = wn_im_in(im, mean, 0);
     struct wn_node *square, *div;
     float eps;
-    if (at < 0 || !over_last(im, mean, wn_im_val(im, at)->rank))
+    if (at < 0 || !wn_im_val(im, at)->rank || !over_last(im, mean, wn_im_val(im, at)->rank))
         return false;
     unsigned rank = wn_im_val(im, at)->rank;
     int64_t f = wn_im_val(im, at)->dim[rank - 1];
@@ -174,7 +174,7 @@ enum winnow_status wn_import_read_chain(struct wn_import *im, wn_nid at)
     const struct wn_chain *c = &im->chain[at];
     int x = im->val[c->x];
     struct wn_net_val v = *wn_im_val(im, x);
-    int64_t f = v.dim[v.rank - 1];
+    int64_t f = v.rank ? v.dim[v.rank - 1] : 1;
     struct wn_param *scale = NULL, *shift = NULL;
     if (c->role == WN_ROLE_NORM) {
         const struct wn_node *mul = &im->g->nodes.at[c->scale];

@@ -45,6 +45,10 @@ static struct wn_net_op *between(struct wn_import *im, const struct wn_node *n, 
                                  unsigned rank, const int64_t *dim, int *ret)
 {
     const char *name = wn_im_val(im, x)->name;
+    size_t floats = 1;
+    for (unsigned i = 0; i < rank; i++)
+        if (dim[i] < 1 || !wn_mul_size(floats, (size_t)dim[i], &floats) || floats > INT32_MAX)
+            return NULL;
     *ret = wn_net_add_val(im->net, &im->net->logical, name, WN_NONE, rank, dim);
     return *ret < 0 ? NULL : wn_net_add_op(&im->net->arena, &im->net->logical, rule, n->name, &x, 1, *ret);
 }

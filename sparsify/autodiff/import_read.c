@@ -51,7 +51,7 @@ struct wn_net_op *wn_im_emit(struct wn_import *im, const struct wn_node *n, cons
 {
     size_t floats = 1;
     for (unsigned i = 0; i < rank; i++)
-        if (!wn_mul_size(floats, (size_t)dim[i], &floats) || floats > INT32_MAX)
+        if (dim[i] < 1 || !wn_mul_size(floats, (size_t)dim[i], &floats) || floats > INT32_MAX)
             return NULL;
     int out = wn_net_add_val(im->net, &im->net->logical, im->g->values.at[n->out[0]].name, n->out[0], rank, dim);
     if (out < 0)
