@@ -74,14 +74,13 @@ static enum winnow_status fail(struct winnow_err *err, const char *what, const c
 }
 
 /* A file's bytes as a BIO; `ret_bytes` must outlive it. */
-static enum winnow_status open_pem(const char *what, const char *path, void **ret_bytes, BIO **ret_bio,
+static enum winnow_status open_pem(const char *what, const char *path, void **ret_bytes, size_t *ret_n, BIO **ret_bio,
                                    struct winnow_err *err)
 {
-    size_t n;
-    enum winnow_status s = wn_file_read(path, MAX_PEM, ret_bytes, &n, err);
+    enum winnow_status s = wn_file_read(path, MAX_PEM, ret_bytes, ret_n, err);
     if (s != WINNOW_OK)
         return wn_fail_at(err, s, "%s", what);
-    *ret_bio = BIO_new_mem_buf(*ret_bytes, (int)n);
+    *ret_bio = BIO_new_mem_buf(*ret_bytes, (int)*ret_n);
     return *ret_bio ? WINNOW_OK : wn_fail(err, WINNOW_E_NOMEM, "%s '%s'", what, path);
 }
 
@@ -102,7 +101,8 @@ static enum winnow_status load_chain(struct wn_tls *tls, const char *path, struc
 {
     WN_CLEANUP(wn_freep) void *bytes = NULL;
     WN_CLEANUP(bio_freep) BIO *bio = NULL;
-    WN_TRY(open_pem("certificate", path, &bytes, &bio, err));
+    size_t n;
+    WN_TRY(open_pem("certificate", path, &bytes, &n, &bio, err));
     X509 *leaf = PEM_read_bio_X509_AUX(bio, NULL, no_password, NULL);
     if (!leaf)
         return fail(err, "certificate", path);
@@ -116,10 +116,10 @@ static enum winnow_status load_chain(struct wn_tls *tls, const char *path, struc
     if (ok != 1)
         return fail(err, "certificate", path);
     X509 *next;
-    for (int n = 0; (next = PEM_read_bio_X509(bio, NULL, no_password, NULL)) != NULL; n++)
-        if (n == MAX_CHAIN || SSL_CTX_add0_chain_cert(tls->ctx, next) != 1) {
+    for (int i = 0; (next = PEM_read_bio_X509(bio, NULL, no_password, NULL)) != NULL; i++)
+        if (i == MAX_CHAIN || SSL_CTX_add0_chain_cert(tls->ctx, next) != 1) {
             X509_free(next);
-            return n == MAX_CHAIN ? wn_fail(err, WINNOW_E_TOO_LARGE, "certificate '%s': more than %d", path, MAX_CHAIN)
+            return i == MAX_CHAIN ? wn_fail(err, WINNOW_E_TOO_LARGE, "certificate '%s': more than %d", path, MAX_CHAIN)
                                   : fail(err, "certificate", path);
         }
     if (ERR_GET_REASON(ERR_peek_last_error()) != PEM_R_NO_START_LINE)
@@ -133,9 +133,10 @@ static enum winnow_status load_key(struct wn_tls *tls, const char *certificate, 
 {
     WN_CLEANUP(wn_freep) void *bytes = NULL;
     WN_CLEANUP(bio_freep) BIO *bio = NULL;
-    WN_TRY(open_pem("key", path, &bytes, &bio, err));
+    size_t n;
+    WN_TRY(open_pem("key", path, &bytes, &n, &bio, err));
     EVP_PKEY *key = PEM_read_bio_PrivateKey(bio, NULL, no_password, NULL);
-    OPENSSL_cleanse(bytes, strlen(bytes));
+    OPENSSL_cleanse(bytes, n);
     if (!key && ERR_GET_REASON(ERR_peek_last_error()) == PEM_R_BAD_PASSWORD_READ)
         return wn_fail(err, WINNOW_E_MALFORMED, "key '%s' is encrypted: nobody is there to be asked for its password",
                        path);

@@ -447,14 +447,24 @@ def test_reload(rig):
               and rig.ask("GET", "/v2/models/mine-a", token="infer")[0] == 200, last)
         check("... and the error shows no token", rig.tokens["all"] not in rig.daemon.log())
     (rig.folder / "tokens").write_text(good)
-    cert = (rig.folder / "cert.pem").read_bytes()
     rig.make("never", "--scopes", "infer")
     (rig.folder / "cert.pem").write_bytes(b"nothing")
     rig.reload()
     check("reload: a broken certificate changes nothing, tokens neither",
-          "cert.pem" in rig.daemon.log().splitlines()[-1] or "cert.pem" in rig.daemon.log()
+          re.search(r"reload_failed .*cert\.pem", rig.daemon.log())
           and rig.ask("GET", "/v2/models/mine-a", token="never")[0] == 401)
-    (rig.folder / "cert.pem").write_bytes(cert)
+    certificate(rig.folder, "renewed", days=9)
+    rig.context = ssl.create_default_context(cafile=f"{rig.folder}/cert.pem")
+    rig.reload()
+    with rig.context.wrap_socket(socket.create_connection(("127.0.0.1", rig.daemon.port)), server_hostname="localhost") as c:
+        name = dict(x[0] for x in c.getpeercert()["subject"])["commonName"]
+    check("reload: a new certificate is shown to new connections", name == "renewed", name)
+    check("reload: ... and the open one goes on", rig.ask("GET", "/v2/models/mine-a", token="infer", connection=keep)[0] == 200)
+    _, _, text = rig.ask("GET", "/metrics", token="metrics")
+    end = re.search(rb"winnow_tls_certificate_end_seconds (\d+)", text)
+    check("reload: ... and its end is in /metrics", end and abs(int(end[1]) - time.time() - 9 * 86400) < 3600, end)
+    check("handshakes are counted in /metrics",
+          re.search(rb'winnow_tls_handshakes_total\{kind="TLSv1.3"\} [1-9]', text), text[-1500:])
     soon = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 3))
     rig.make("soon", "--scopes", "infer", "--expires", soon)
     rig.reload()
@@ -550,9 +560,9 @@ def test_clients(rig):
 
 
 # ---- listening ----
-def start(folder, text, *options, sockets=()):
+def start(folder, text, *options, sockets=(), **env):
     pathlib.Path(folder, "w.yaml").write_text(text)
-    env = {**os.environ, "WINNOW_PORT_FILE": f"{folder}/p"}
+    env = {**os.environ, "WINNOW_PORT_FILE": f"{folder}/p", **env}
     pass_fds = ()
     command = [WINNOWD, "--config", f"{folder}/w.yaml", *options]
     if sockets:   # as systemd does it: descriptor 3, LISTEN_PID
@@ -602,6 +612,13 @@ def test_listening():
             for options in ((), ("--check",)):
                 code, out = start(f, on % "127.0.0.1:0" + text + rest, *options)
                 check(f"{what}{' (--check)' if options else ''}: exit 2, and the file", code == 2 and names in out, (code, out))
+        secret = on % "127.0.0.1:0" + "tls:\n  certificate: credential:cert.pem\n  key: credential:key.pem\n" + rest
+        code, out = start(f, secret, CREDENTIALS_DIRECTORY=f)
+        check("certificate and key from systemd's credentials", code == 0 and "certificate " in out, (code, out))
+        code, out = start(f, secret)
+        check("... without systemd: exit 2, and which setting", code == 2 and "tls.certificate" in out, (code, out))
+        code, out = start(f, secret.replace("credential:key", "credential:../key"), CREDENTIALS_DIRECTORY=f)
+        check("... a path in a credential's name is refused", code == 2 and "tls.key" in out, (code, out))
         pathlib.Path(f, "tokens").write_text("a\nb\n")
         code, out = start(f, on % "127.0.0.1:0" + "  auth: tokens\nauth:\n  tokens_file: tokens\n" + rest)
         check("a broken file of tokens: exit 2 with its line", code == 2 and "tokens:1: " in out, (code, out))

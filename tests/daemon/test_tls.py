@@ -270,7 +270,8 @@ def test_half_handshakes(folder):
     out = server.curl("/hello")
     check("... a client that completes its own is served", out == "hello\n", out)
     grown = server.rss() - rss
-    check("... memory is bounded", grown < 40000, grown)
+    if not net_rig.SANITIZED:   # whose allocator keeps what is freed
+        check("... memory is bounded", grown < 40000, grown)
     check(f"... and all are cut in time ({time.monotonic() - t:.2f} s)",
           server.wait_stat("tls_open", 0, 8) == 0 and server.wait_stat("connections_open", 1, 8) == 1, server.stats())
     got = server.stats()["tls_failed"]
