@@ -262,8 +262,10 @@ static double majority(const struct wn_rows *rows)
     WN_CLEANUP(wn_freep) size_t *count = calloc(65536, sizeof *count);
     for (size_t i = 0; count && i < n; i++) {
         int64_t label = wn_rows_label(rows, i);
-        if (label >= 0 && label < 65536)
-            best = WN_MAX(best, ++count[label]);
+        if (label < 0 || label >= 65536)
+            continue;
+        count[label]++;
+        best = WN_MAX(best, count[label]);
     }
     return n ? (double)best / (double)n : 0;
 }
