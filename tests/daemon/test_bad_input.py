@@ -17,6 +17,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import bad_input
 import bad_input_local
 import bad_input_secure
+import bad_input_text
 import bad_input_wire
 from bad_input import TMP, WINNOWD, daemon
 
@@ -40,7 +41,8 @@ def main():
     os.environ["LC_ALL"] = "C.UTF-8"
     start = time.monotonic()
     print(f"{'verdict':6} {'case':58} | what it returned")
-    for part in (*bad_input_local.PARTS, start_daemon, *bad_input_wire.PARTS, stop_daemon, *bad_input_secure.PARTS):
+    for part in (*bad_input_local.PARTS, *bad_input_text.PARTS, start_daemon, *bad_input_wire.PARTS,
+                 *bad_input_text.WIRE_PARTS, stop_daemon, *bad_input_secure.PARTS):
         part()
     for why, n in bad_input.left_out.items():
         print(f"left out: {n} cases: {why}")

@@ -65,7 +65,7 @@ def by_openai(d, tmp):
     with open(reviews(tmp / "reviews.csv", 2200, 11), "rb") as f:
         made = c.files.create(file=f, purpose="fine-tune")
     job = c.fine_tuning.jobs.create(model="mood", training_file=made.id, extra_body={"recipe": RECIPE})
-    job = wait_for(lambda: (lambda j: j if j.status in DONE else None)(c.fine_tuning.jobs.retrieve(job.id)), 240, 0.3)
+    job = wait_for(lambda: (lambda j: j if j.status in DONE else None)(c.fine_tuning.jobs.retrieve(job.id)), 400, 0.3)
     check("openai: CSV -> job -> version 2", job and job.status == "succeeded" and job.fine_tuned_model == "mood@2", job)
     events = [e.message for e in c.fine_tuning.jobs.list_events(job.id, limit=100)]
     check("the events say which columns were taken", any(
@@ -95,7 +95,7 @@ def by_curl(d, tmp):
         "columns": {"text": ["subject", "words"], "join": " ", "label": "kind"}}))
     check("curl: a job with columns", status == 200, job)
     job = wait_for(lambda: (lambda j: j if j["status"] in DONE else None)(
-        d.curl(f"/v1/fine_tuning/jobs/{job['id']}")[1]), 240, 0.3) or job
+        d.curl(f"/v1/fine_tuning/jobs/{job['id']}")[1]), 400, 0.3) or job
     check("curl: JSONL -> job -> gate -> version 3", job["status"] == "succeeded" and job["fine_tuned_model"] == "mood@3" and
           job["gate"]["anchor"]["rows"] >= 200, {k: job.get(k) for k in ("status", "error", "gate", "promotion")})
     check("the commonest label has about half of the rows", 0.4 < job["gate"]["anchor"]["majority"] < 0.7, job["gate"])
