@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "daemon/api/internal.h"
 #include "daemon/api/rpc.h"
+#include "daemon/serve/pbtxt.h"
 
 /** One administrative action under way. */
 struct admin {
@@ -176,8 +177,29 @@ static const char *asker(struct wn_req *req)
     return by ? by : "api";
 }
 
-/** A load's or unload's body: unknown parameters are an error, Triton's overrides are not offered. */
-static bool check_params(struct wn_req *req, bool load)
+/** Files in a load are not offered: an upload has its own way, with a gate behind it. */
+static bool refuse_file(struct wn_req *req, const char *key)
+{
+    bool file = strncmp(key, "file:", 5) == 0;
+    wn_reply_fail(
+        req, file ? WINNOW_E_UNSUPPORTED : WINNOW_E_MALFORMED,
+        file ? "a model's files come from the repository: '%.80s' is not offered" : "unknown parameter '%.80s'", key);
+    return false;
+}
+
+static bool read_config(struct wn_req *req, const char *text, struct wn_model_config *ret)
+{
+    struct winnow_err err = { 0 };
+    if (wn_model_config_parse_json(text, strlen(text), ret, &err) == WINNOW_OK)
+        return true;
+    wn_reply_err(req, &err);
+    return false;
+}
+
+/** A load's or unload's body: unknown parameters are an error.
+ *  @param conf  set to what "config" says; NULL for an unload
+ *  @param ret_given  whether it was there */
+static bool check_params(struct wn_req *req, struct wn_model_config *conf, bool *ret_given)
 {
     json_t *body = wn_req_json(req), *v;
     const char *key;
@@ -187,15 +209,14 @@ static bool check_params(struct wn_req *req, bool load)
     json_t *params = json_object_get(body, "parameters");
     json_object_foreach(params, key, v)
     {
-        if (!load && strcmp(key, "unload_dependents") == 0)
+        if (!conf && strcmp(key, "unload_dependents") == 0)
             continue;
-        bool override = load && (strcmp(key, "config") == 0 || strncmp(key, "file:", 5) == 0);
-        wn_reply_fail(req, override ? WINNOW_E_UNSUPPORTED : WINNOW_E_MALFORMED,
-                      override ? "a model's files come from the repository: '%.80s' is not offered"
-                               : "unknown parameter '%.80s'",
-                      key);
-        ok = false;
-        break;
+        if (conf && strcmp(key, "config") == 0 && json_is_string(v))
+            ok = *ret_given = read_config(req, json_string_value(v), conf);
+        else
+            ok = refuse_file(req, key);
+        if (!ok)
+            break;
     }
     json_decref(body);
     return ok;
@@ -203,14 +224,17 @@ static bool check_params(struct wn_req *req, bool load)
 
 void wn_post_load(struct wn_req *req)
 {
-    struct admin *a = check_params(req, true) ? admin_new(req, req->param[0], "load") : NULL;
+    struct wn_model_config conf;
+    bool given = false;
+    struct admin *a = check_params(req, &conf, &given) ? admin_new(req, req->param[0], "load") : NULL;
     if (a)
-        wn_serve_load(req->api->serve, a->model, admin_done, a);
+        wn_serve_load_with(req->api->serve, a->model, given ? &conf : NULL, admin_done, a);
 }
 
 void wn_post_unload(struct wn_req *req)
 {
-    struct admin *a = check_params(req, false) ? admin_new(req, req->param[0], "unload") : NULL;
+    bool given;
+    struct admin *a = check_params(req, NULL, &given) ? admin_new(req, req->param[0], "unload") : NULL;
     if (a)
         wn_serve_unload(req->api->serve, a->model, admin_done, a);
 }
@@ -283,20 +307,35 @@ void wn_rpc_index(struct wn_req *req)
     wn_index_free(e, n);
 }
 
+/** The model of a load or unload. KServe's messages have its name where Triton's have the repository's, which here has
+ *  none. NULL: answered. */
+static const char *named(struct wn_req *req, const char *repository, const char *model)
+{
+    if (*repository && *model)
+        wn_reply_fail(req, WINNOW_E_UNSUPPORTED, "'repository_name' specification is not supported");
+    return *repository && *model ? NULL : *model ? model : repository;
+}
+
 void wn_rpc_load(struct wn_req *req)
 {
     WN_CLEANUP(wn_rpc_freep)
     Inference__RepositoryModelLoadRequest *m = wn_rpc_read(req, &inference__repository_model_load_request__descriptor);
     if (!m)
         return;
-    if (m->n_parameters) {
-        wn_reply_fail(req, WINNOW_E_UNSUPPORTED, "a model's files come from the repository: '%.80s' is not offered",
-                      m->parameters[0]->key);
-        return;
+    struct wn_model_config conf;
+    bool given = false;
+    const char *name = named(req, m->repository_name, m->model_name);
+    for (size_t i = 0; name && i < m->n_parameters; i++) {
+        const Inference__ModelRepositoryParameter *v = m->parameters[i]->value;
+        bool text =
+            v && v->parameter_choice_case == INFERENCE__MODEL_REPOSITORY_PARAMETER__PARAMETER_CHOICE_STRING_PARAM;
+        if (!(strcmp(m->parameters[i]->key, "config") == 0 && text ? (given = read_config(req, v->string_param, &conf))
+                                                                   : refuse_file(req, m->parameters[i]->key)))
+            return;
     }
-    struct admin *a = admin_new(req, m->model_name, "load");
+    struct admin *a = name ? admin_new(req, name, "load") : NULL;
     if (a)
-        wn_serve_load(req->api->serve, a->model, admin_done, a);
+        wn_serve_load_with(req->api->serve, a->model, given ? &conf : NULL, admin_done, a);
 }
 
 void wn_rpc_unload(struct wn_req *req)
@@ -306,7 +345,8 @@ void wn_rpc_unload(struct wn_req *req)
         wn_rpc_read(req, &inference__repository_model_unload_request__descriptor);
     if (!m)
         return;
-    struct admin *a = admin_new(req, m->model_name, "unload");
+    const char *name = named(req, m->repository_name, m->model_name);
+    struct admin *a = name ? admin_new(req, name, "unload") : NULL;
     if (a)
         wn_serve_unload(req->api->serve, a->model, admin_done, a);
 }

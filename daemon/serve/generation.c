@@ -154,9 +154,17 @@ static enum winnow_status open_pipeline(const struct wn_serve *serve, struct wn_
     return wn_pipeline_open(dir, io, gen->n_in, io + gen->n_in, gen->n_out, &gen->pipeline, err);
 }
 
-/* The model's config.pbtxt: beside its versions, in the first root that has one. */
-static enum winnow_status read_config(const struct wn_serve *serve, struct wn_gen *gen, struct winnow_err *err)
+/* What was given with the load; else the model's config.pbtxt: beside its versions, in the first root that has one. */
+static enum winnow_status read_config(struct wn_serve *serve, struct wn_gen *gen, struct winnow_err *err)
 {
+    pthread_mutex_lock(&serve->cat);
+    bool given = gen->model_of->has_conf;
+    gen->conf_number = gen->model_of->conf_number;
+    if (given)
+        gen->conf = gen->model_of->conf;
+    pthread_mutex_unlock(&serve->cat);
+    if (given)
+        return WINNOW_OK;
     for (unsigned r = 0; r < serve->repo.n_roots; r++) {
         WN_CLEANUP(wn_freep) char *path = wn_asprintf("%s/%s/config.pbtxt", serve->repo.root[r], gen->name);
         if (!path)

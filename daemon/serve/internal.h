@@ -90,6 +90,9 @@ struct wn_served {
     struct wn_live live;
     bool live_read; /* the file has been looked at */
     bool unloaded;  /* by an admin: no version is loaded by itself until the next load */
+    bool has_conf;  /* given with a load, instead of config.pbtxt, until it is unloaded */
+    struct wn_model_config conf;
+    uint64_t conf_number; /* changes with them */
     /* under batch: all of its generations together */
     uint64_t q_requests, q_rows, q_bytes;
 };
@@ -139,7 +142,8 @@ struct wn_gen {
     bool merge;                    /* rows are independent: requests may share a batch */
     bool dynamic;                  /* extents besides the batch axis may differ from request to request */
     const atomic_llong *max_batch; /* the setting */
-    struct wn_model_config conf;   /* what config.pbtxt says instead */
+    struct wn_model_config conf;   /* what config.pbtxt, or who loaded it, says instead */
+    uint64_t conf_number;          /* of the model's, when it was loaded */
     uint64_t loaded_at_ms;
     size_t weight_bytes, file_bytes;
     struct wn_counters *counters;

@@ -24,7 +24,8 @@ struct wn_task {
     char name[WN_NAME_MAX + 1];
     char by[WN_NAME_MAX + 1];
     int64_t version;
-    bool same_io, initial;
+    bool same_io, initial, has_conf;
+    struct wn_model_config conf;
     wn_serve_done_fn *done;
     void *arg;
 };
@@ -72,7 +73,8 @@ static void wanted(struct wn_serve *serve, struct wn_served *m, const struct wn_
         bool is_live = gen && gen->version == order[i];
         if (!v)
             continue;
-        if (is_live && (v->missing_ns || !v->settled || v->failed_sig == v->sig || v->loaded_sig == v->sig))
+        if (is_live && (v->missing_ns || !v->settled || v->failed_sig == v->sig ||
+                        (v->loaded_sig == v->sig && gen->conf_number == m->conf_number)))
             break; /* it serves on */
         if (v->missing_ns || !v->settled || v->failed_sig == v->sig)
             continue;
@@ -182,7 +184,10 @@ static bool unchanged(struct wn_serve *serve, struct wn_served *m, const struct 
     known = v && v->has_digest;
     if (known)
         sha = v->digest;
+    bool same_conf = gen->conf_number == m->conf_number;
     pthread_mutex_unlock(&serve->cat);
+    if (!same_conf)
+        return false;
     struct wn_file_id id = wn_file_id_of(path, &ok);
     if (!ok || (!known && wn_sha256_file(path, &sha, NULL, NULL) != WINNOW_OK) || !wn_digest_equal(&sha, &gen->sha) ||
         wn_gen_aux(w->dir, &aux, NULL) != WINNOW_OK || !wn_digest_equal(&aux, &gen->aux))
@@ -311,6 +316,11 @@ static enum winnow_status do_load(struct wn_serve *serve, const struct wn_task *
     WN_TRY(find_model(serve, t->name, &m, err));
     pthread_mutex_lock(&serve->cat);
     m->unloaded = false;
+    if (t->has_conf) {
+        m->conf = t->conf;
+        m->has_conf = true;
+        m->conf_number++;
+    }
     size_t n = m->versions.n;
     for (size_t i = 0; i < n; i++) { /* somebody asks for it: as it stands, and again */
         m->versions.at[i]->settled = true;
@@ -334,6 +344,10 @@ static enum winnow_status do_unload(struct wn_serve *serve, const struct wn_task
         return WINNOW_OK;
     pthread_mutex_lock(&serve->cat);
     m->unloaded = true;
+    if (m->has_conf) {
+        m->has_conf = false;
+        m->conf_number++;
+    }
     pthread_mutex_unlock(&serve->cat);
     drop_live(serve, m, "asked for");
     return WINNOW_OK;
@@ -528,7 +542,7 @@ static void add_task(struct wn_serve *serve, struct wn_task *t)
 }
 
 static void admin(struct wn_serve *serve, enum task_kind kind, const char *model, int64_t version, const char *by,
-                  bool same_io, wn_serve_done_fn *done, void *arg)
+                  bool same_io, const struct wn_model_config *conf, wn_serve_done_fn *done, void *arg)
 {
     WN_CHECK_MAGIC(serve, WN_SERVE_MAGIC);
     struct winnow_err err;
@@ -549,6 +563,9 @@ static void admin(struct wn_serve *serve, enum task_kind kind, const char *model
     snprintf(t->by, sizeof t->by, "%s", by ? by : "");
     t->version = version;
     t->same_io = same_io;
+    t->has_conf = conf != NULL;
+    if (conf)
+        t->conf = *conf;
     t->done = done;
     t->arg = arg;
     add_task(serve, t);
@@ -556,23 +573,29 @@ static void admin(struct wn_serve *serve, enum task_kind kind, const char *model
 
 void wn_serve_load(struct wn_serve *serve, const char *model, wn_serve_done_fn *done, void *arg)
 {
-    admin(serve, TASK_LOAD, model, 0, NULL, false, done, arg);
+    admin(serve, TASK_LOAD, model, 0, NULL, false, NULL, done, arg);
+}
+
+void wn_serve_load_with(struct wn_serve *serve, const char *model, const struct wn_model_config *conf,
+                        wn_serve_done_fn *done, void *arg)
+{
+    admin(serve, TASK_LOAD, model, 0, NULL, false, conf, done, arg);
 }
 
 void wn_serve_unload(struct wn_serve *serve, const char *model, wn_serve_done_fn *done, void *arg)
 {
-    admin(serve, TASK_UNLOAD, model, 0, NULL, false, done, arg);
+    admin(serve, TASK_UNLOAD, model, 0, NULL, false, NULL, done, arg);
 }
 
 void wn_serve_promote(struct wn_serve *serve, const char *model, int64_t version, const char *by, bool require_same_io,
                       wn_serve_done_fn *done, void *arg)
 {
-    admin(serve, TASK_PROMOTE, model, version, by, require_same_io, done, arg);
+    admin(serve, TASK_PROMOTE, model, version, by, require_same_io, NULL, done, arg);
 }
 
 void wn_serve_rollback(struct wn_serve *serve, const char *model, const char *by, wn_serve_done_fn *done, void *arg)
 {
-    admin(serve, TASK_ROLLBACK, model, 0, by, false, done, arg);
+    admin(serve, TASK_ROLLBACK, model, 0, by, false, NULL, done, arg);
 }
 
 void wn_loader_sync(struct wn_serve *serve, const char *name, bool initial)

@@ -12,7 +12,10 @@
 #include "daemon/serve/pbtxt.h"
 
 #include <ctype.h>
+#include <errno.h>
 #include <inttypes.h>
+#include <jansson.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -95,18 +98,26 @@ static enum winnow_status scalar(struct reader *r, char word[64])
     return n ? WINNOW_OK : bad(r, "a value is missing");
 }
 
+static const struct {
+    const char *path;
+    size_t to; /* offset in struct wn_model_config */
+    int64_t max;
+} known[] = {
+    { "max_batch_size", offsetof(struct wn_model_config, max_batch), INT32_MAX },
+    { "dynamic_batching.max_queue_delay_microseconds", offsetof(struct wn_model_config, max_wait_us),
+      INT64_C(1000000) },
+    { "dynamic_batching.default_queue_policy.max_queue_size", offsetof(struct wn_model_config, max_queue), UINT32_MAX },
+    { "dynamic_batching.default_queue_policy.default_timeout_microseconds",
+      offsetof(struct wn_model_config, timeout_us), INT64_C(86400000000) },
+};
+
+static int64_t *field(struct wn_model_config *c, size_t i)
+{
+    return (int64_t *)(void *)((char *)c + known[i].to);
+}
+
 static enum winnow_status set(struct reader *r, const char *name, const char *word)
 {
-    const struct {
-        const char *path;
-        int64_t *to, max;
-    } known[] = {
-        { "max_batch_size", &r->ret->max_batch, INT32_MAX },
-        { "dynamic_batching.max_queue_delay_microseconds", &r->ret->max_wait_us, INT64_C(1000000) },
-        { "dynamic_batching.default_queue_policy.max_queue_size", &r->ret->max_queue, UINT32_MAX },
-        { "dynamic_batching.default_queue_policy.default_timeout_microseconds", &r->ret->timeout_us,
-          INT64_C(86400000000) },
-    };
     char full[PATH_MAX_ * 2];
     snprintf(full, sizeof full, "%s%s", r->path, name);
     for (size_t i = 0; i < WN_COUNT(known); i++) {
@@ -117,7 +128,7 @@ static enum winnow_status set(struct reader *r, const char *name, const char *wo
         if (!word[0] || *end || v < 0 || v > known[i].max)
             return wn_fail(r->err, WINNOW_E_MALFORMED, "%s:%u: %s: '%s' is no number from 0 to %" PRId64, r->file,
                            r->line, full, word, known[i].max);
-        *known[i].to = v;
+        *field(r->ret, i) = v;
     }
     return WINNOW_OK;
 }
@@ -191,6 +202,48 @@ enum winnow_status wn_model_config_parse(const char *text, size_t n, const char 
     struct reader r = { .p = text, .end = text + n, .file = file, .line = 1, .ret = ret, .err = err };
     *ret = (struct wn_model_config){ -1, -1, -1, -1 };
     return fields(&r, 0);
+}
+
+/* The value at "a.b.c"; NULL: it is not there. */
+static json_t *at_path(json_t *o, const char *path)
+{
+    char key[64];
+    for (const char *dot; o && (dot = strchr(path, '.')) != NULL; path = dot + 1) {
+        snprintf(key, sizeof key, "%.*s", (int)(dot - path), path);
+        o = json_object_get(o, key);
+    }
+    return json_object_get(o, path);
+}
+
+static bool whole(const json_t *v, int64_t max, int64_t *ret)
+{
+    char *end = NULL;
+    const char *text = json_string_value(v);
+    errno = 0;
+    long long n = text ? strtoll(text, &end, 10) : json_integer_value(v);
+    if (text ? !*text || *end || errno : !json_is_integer(v))
+        return false;
+    *ret = n;
+    return n >= 0 && n <= max;
+}
+
+enum winnow_status wn_model_config_parse_json(const char *text, size_t n, struct wn_model_config *ret,
+                                              struct winnow_err *err)
+{
+    json_error_t e;
+    json_t *o = json_loadb(text, n, JSON_REJECT_DUPLICATES, &e);
+    enum winnow_status status = WINNOW_OK;
+    *ret = (struct wn_model_config){ -1, -1, -1, -1 };
+    if (!json_is_object(o))
+        status = wn_fail(err, WINNOW_E_MALFORMED, "config: %s", o ? "no JSON object" : e.text);
+    for (size_t i = 0; i < WN_COUNT(known) && status == WINNOW_OK; i++) {
+        const json_t *v = at_path(o, known[i].path);
+        if (v && !whole(v, known[i].max, field(ret, i)))
+            status = wn_fail(err, WINNOW_E_MALFORMED, "config: %s is no number from 0 to %" PRId64, known[i].path,
+                             known[i].max);
+    }
+    json_decref(o);
+    return status;
 }
 
 enum winnow_status wn_model_config_read(const char *path, struct wn_model_config *ret, struct winnow_err *err)

@@ -15,6 +15,11 @@ struct wn_model_config {
 /** Parse `n` bytes of protobuf text format. E_MALFORMED names file and line. */
 WINNOW_MUST_USE enum winnow_status wn_model_config_parse(const char *text, size_t n, const char *file,
                                                          struct wn_model_config *ret, struct winnow_err *err);
+/** The same four fields of a ModelConfig in protobuf's JSON form, {"max_batch_size": 8, "dynamic_batching": {…}};
+ * 64-bit numbers may be strings. What else is there is passed over. E_MALFORMED: no JSON object, or a value out of
+ * range. */
+WINNOW_MUST_USE enum winnow_status wn_model_config_parse_json(const char *text, size_t n, struct wn_model_config *ret,
+                                                              struct winnow_err *err);
 /** The same from a file; one that is not there says nothing, and is no failure. */
 WINNOW_MUST_USE enum winnow_status wn_model_config_read(const char *path, struct wn_model_config *ret,
                                                         struct winnow_err *err);

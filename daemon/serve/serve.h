@@ -95,6 +95,11 @@ typedef void wn_serve_done_fn(void *arg, enum winnow_status status, const struct
 /** Load or reload a model's live version (rescan first). E_NOT_FOUND by `done` when the repositories have no such
  * model. A failed load leaves the old generation serving. */
 void wn_serve_load(struct wn_serve *serve, const char *model, wn_serve_done_fn *done, void *arg);
+/** The same with a configuration instead of config.pbtxt's (pbtxt.h), which holds until the model is unloaded: a plain
+ *  load does not undo it, as in Triton. The model is loaded again even where its files are the same. */
+struct wn_model_config;
+void wn_serve_load_with(struct wn_serve *serve, const char *model, const struct wn_model_config *conf,
+                        wn_serve_done_fn *done, void *arg);
 /** Stop serving a model; its last requests finish. Unloading what is not loaded succeeds. */
 void wn_serve_unload(struct wn_serve *serve, const char *model, wn_serve_done_fn *done, void *arg);
 /** Make `version` live: load beside the old one, warm, publish one pointer, write STATE/models/NAME/live durably

@@ -500,8 +500,8 @@ def test_versions(d, repo):
                                                        "/v2/repository/models/lin/versions/8/promote")[0] == 404)
     check("rollback of an unknown model: 404", d.json("POST", "/v2/repository/models/none/rollback")[0] == 404)
     check("versions of an unknown model: 404", d.json("GET", "/v2/repository/models/none/versions")[0] == 404)
-    check("config override: 501", d.json("POST", "/v2/repository/models/lin/load",
-                                         {"parameters": {"config": "{}"}})[0] == 501)
+    check("files in a load: 501", d.json("POST", "/v2/repository/models/lin/load",
+                                         {"parameters": {"file:1/model.onnx": "AAAA"}})[0] == 501)
 
 
 def test_swap_under_load(d):

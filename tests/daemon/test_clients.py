@@ -256,6 +256,53 @@ def test_config(d):
             check(f"config of '{model}': REST is gRPC", same(rest, ints), (rest, ints))
 
 
+def test_load_with_config(d):
+    """A configuration given with a load holds until the model is unloaded; files are not offered."""
+    most = lambda: d.json("GET", "/v2/models/set/config")[2]["max_batch_size"]
+    text = json.dumps({"max_batch_size": 3, "dynamic_batching": {"max_queue_delay_microseconds": "77"}})
+    for name, io in (("http", thttp), ("grpc", tgrpc)):
+        with io.InferenceServerClient(d.address) as c:
+            c.load_model("set", config=text)
+            v = d.json("GET", "/v2/models/set/config")[2]
+            check(f"{name}: load_model with a configuration", v["max_batch_size"] == 3 and
+                  v["dynamic_batching"]["max_queue_delay_microseconds"] == 77, v)
+            x = io.InferInput("x", [4, 4], "FP32")
+            x.set_data_from_numpy(np.zeros((4, 4), np.float32))
+            try:
+                c.infer("set", [x])
+                check(f"{name}: it holds", False)
+            except InferenceServerException as e:
+                check(f"{name}: it holds", "from 1 to 3" in e.message(), e)
+            c.load_model("set")
+            check(f"{name}: a plain load does not undo it", most() == 3, most())
+            c.unload_model("set")
+            c.load_model("set")
+            check(f"{name}: unload and load do", most() == 5, most())
+            for bad, says in (("{", "config"), ("[]", "object"), ('{"max_batch_size": -1}', "max_batch_size"),
+                              ('{"dynamic_batching": {"max_queue_delay_microseconds": "soon"}}', "delay")):
+                try:
+                    c.load_model("set", config=bad)
+                    check(f"{name}: a configuration that is none: {bad}", False)
+                except InferenceServerException as e:
+                    check(f"{name}: a configuration that is none: {bad}", says in e.message(), e)
+            try:
+                c.load_model("set", config=text, files={"file:1/model.onnx": b"junk"})
+                check(f"{name}: files in a load", False)
+            except InferenceServerException as e:
+                check(f"{name}: files in a load", "not offered" in e.message() and most() == 5, e)
+    from tritonclient.grpc import service_pb2 as pb
+    with tgrpc.InferenceServerClient(d.address) as c:
+        c._client_stub.RepositoryModelUnload(pb.RepositoryModelUnloadRequest(repository_name="set"))
+        check("grpc: KServe's messages: unload", not c.is_model_ready("set"))
+        c._client_stub.RepositoryModelLoad(pb.RepositoryModelLoadRequest(repository_name="set"))
+        check("grpc: KServe's messages: load", c.is_model_ready("set"))
+        try:
+            c._client_stub.RepositoryModelLoad(pb.RepositoryModelLoadRequest(repository_name="a", model_name="set"))
+            check("grpc: a named repository", False)
+        except Exception as e:
+            check("grpc: a named repository", "repository_name" in str(e), e)
+
+
 def test_named_repository(d):
     for path in ("/v2/repository/mine/index", "/v2/repository/mine/models/lin/load",
                  "/v2/repository/mine/models/lin/unload"):
@@ -279,7 +326,7 @@ def main():
                          lambda: asyncio.run(walk_aio(d, "grpc.aio", tgrpc_aio, tgrpc)),
                          lambda: asyncio.run(test_streams_aio(d)),
                          lambda: test_as_json(d), lambda: test_async(d), lambda: test_infer_forms(d),
-                         lambda: test_config(d), lambda: test_named_repository(d)):
+                         lambda: test_config(d), lambda: test_load_with_config(d), lambda: test_named_repository(d)):
                 try:
                     test()
                 except Exception as e:                      # one test's surprise must not hide the others
