@@ -296,22 +296,62 @@ static double level_epochs(size_t rows, unsigned batch)
     return fmin(fmax(ceil(1200 / steps), 5), 40);
 }
 
-char *wn_recipe_for_level(double level, size_t rows, unsigned batch, double epochs, bool base_sparse)
+/* Published rates: 1.5e-4 … 8e-5 for BERT-base (85 M), 5e-4 for encoders of a few hundred thousand weights. */
+double wn_recipe_adamw_lr(size_t n_weights)
 {
-    epochs = epochs > 0 ? epochs : level_epochs(rows, batch);
+    return fmin(5e-4, fmax(5e-5, 5e-4 * pow(2e6 / fmax((double)n_weights, 1), 0.7)));
+}
+
+/* Linear rates with a warm-up, masks in the first half, INT8 last, the base as teacher. */
+static char *encoder_level(double level, const struct wn_recipe_fit *fit, double epochs)
+{
+    double lr = fit->adamw_lr, warm = fmin(0.5, epochs / 10), s = level_sparsity(level);
+    double quant = level <= 0 ? epochs : epochs - fmin(fmax(1, round(epochs * 0.15)), epochs / 3);
+    const char *teach = fit->teach ? "  - !DistillationModifier {hardness: 0.5, temperature: 2}\n" : "";
+    WN_CLEANUP(wn_freep)
+    char *rates = wn_asprintf("modifiers:\n"
+                              "  - !EpochRangeModifier {start_epoch: 0, end_epoch: %g}\n"
+                              "  - !LearningRateFunctionModifier {start_epoch: 0, end_epoch: %g, lr_func: linear, "
+                              "init_lr: %g, final_lr: %g}\n"
+                              "  - !LearningRateFunctionModifier {start_epoch: %g, end_epoch: %g, lr_func: linear, "
+                              "init_lr: %g, final_lr: %g}\n"
+                              "  - !SetWeightDecayModifier {start_epoch: 0, weight_decay: 0.01}\n"
+                              "%s",
+                              epochs, warm, lr / 10, lr, warm, quant, lr, lr / 50, teach);
+    if (!rates)
+        return NULL;
+    if (level <= 0)
+        return wn_asprintf(
+            "# optim_level 0: fine-tune only\n%s%s", rates,
+            fit->base_sparse ? "  - !ConstantPruningModifier {start_epoch: 0, params: [__ALL_PRUNABLE__]}\n" : "");
+    return wn_asprintf("# optim_level %g: %g %% of the weights of linear layers pruned, INT8\n%s"
+                       "  - !LearningRateFunctionModifier {start_epoch: %g, end_epoch: %g, lr_func: linear, "
+                       "init_lr: %g, final_lr: %g}\n"
+                       "  - !GMPruningModifier {start_epoch: 0, end_epoch: %g, update_frequency: %g, "
+                       "init_sparsity: %g, final_sparsity: %g, params: [__ALL_PRUNABLE__], global_sparsity: true}\n"
+                       "  - !QuantizationModifier {start_epoch: %g}\n",
+                       level, 100 * s, rates, quant, epochs, lr / 10, lr / 100, quant * 0.5, fmin(0.25, quant / 8),
+                       fmin(0.3, s), s, quant);
+}
+
+char *wn_recipe_for_level(double level, const struct wn_recipe_fit *fit)
+{
+    double epochs = fit->epochs > 0 ? fit->epochs : level_epochs(fit->rows, fit->batch);
+    if (fit->adamw_lr > 0)
+        return encoder_level(level, fit, epochs);
     double quant = epochs - fmin(fmax(1, round(epochs * 0.15)), epochs / 3); /* of a short one, a third is quantized */
     double prune_end = quant * 0.5, s = level_sparsity(level);
     if (level <= 0)
-        return wn_asprintf("# optim_level 0: fine-tune only\n"
-                           "modifiers:\n"
-                           "  - !EpochRangeModifier {start_epoch: 0, end_epoch: %g}\n"
-                           "  - !LearningRateFunctionModifier {start_epoch: 0, end_epoch: %g, lr_func: cosine, "
-                           "init_lr: 0.05, final_lr: 0.0005}\n"
-                           "  - !SetWeightDecayModifier {start_epoch: 0, weight_decay: 0.0005}\n"
-                           "%s",
-                           epochs, epochs,
-                           base_sparse ? "  - !ConstantPruningModifier {start_epoch: 0, params: [__ALL_PRUNABLE__]}\n"
-                                       : "");
+        return wn_asprintf(
+            "# optim_level 0: fine-tune only\n"
+            "modifiers:\n"
+            "  - !EpochRangeModifier {start_epoch: 0, end_epoch: %g}\n"
+            "  - !LearningRateFunctionModifier {start_epoch: 0, end_epoch: %g, lr_func: cosine, "
+            "init_lr: 0.05, final_lr: 0.0005}\n"
+            "  - !SetWeightDecayModifier {start_epoch: 0, weight_decay: 0.0005}\n"
+            "%s",
+            epochs, epochs,
+            fit->base_sparse ? "  - !ConstantPruningModifier {start_epoch: 0, params: [__ALL_PRUNABLE__]}\n" : "");
     return wn_asprintf("# optim_level %g: %g %% of the weights pruned, INT8\n"
                        "modifiers:\n"
                        "  - !EpochRangeModifier {start_epoch: 0, end_epoch: %g}\n"

@@ -23,10 +23,19 @@ WINNOW_MUST_USE enum winnow_status wn_recipe_parse(const void *bytes, size_t n, 
 WINNOW_MUST_USE enum winnow_status wn_recipe_read(const char *path, struct wn_recipe **ret, struct winnow_err *err);
 void wn_recipe_free(struct wn_recipe *recipe); /* NULL is fine */
 
-/** The recipe that stands for a level 0 … 1: malloc'ed YAML text. `epochs` is how long it trains; 0: as
- * many as make sense for `rows` in batches of `batch`. `base_sparse` says that the masks are kept (sparse transfer)
- * when the level asks for no more than they give. */
-char *wn_recipe_for_level(double level, size_t rows, unsigned batch, double epochs, bool base_sparse);
+/** What a level's recipe is fitted to. */
+struct wn_recipe_fit {
+    size_t rows;
+    unsigned batch;
+    double epochs;    /* how long it trains; 0: as many as make sense for the rows */
+    bool base_sparse; /* masks are kept (sparse transfer) when the level asks for no more than they give */
+    double adamw_lr;  /* above 0: an encoder, trained by AdamW from this rate down; else pictures, by SGD */
+    bool teach;       /* encoders: the base scores the same labels, and teaches */
+};
+/** The recipe that stands for a level 0 … 1: malloc'ed YAML text; NULL when out of memory. */
+char *wn_recipe_for_level(double level, const struct wn_recipe_fit *fit);
+/** The rate for an encoder with so many weights in its linear layers: larger ones want smaller steps. */
+double wn_recipe_adamw_lr(size_t n_weights);
 
 /** Where training ends, in epochs. */
 double wn_recipe_epochs(const struct wn_recipe *recipe);

@@ -36,7 +36,8 @@ static enum winnow_status recipe_text(struct wn_job *job, void **ret, size_t *re
     const char *path = wn_job_path(job, "recipe.yaml");
     if (job->recipe)
         return path ? wn_file_read(path, (size_t)1 << 20, ret, ret_n, err) : wn_fail(err, WINNOW_E_NOMEM, "recipe");
-    *ret = wn_recipe_for_level(job->optim_level, 1000, 64, isnan(job->epochs) ? 0 : job->epochs, false);
+    const struct wn_recipe_fit fit = { .rows = 1000, .batch = 64, .epochs = isnan(job->epochs) ? 0 : job->epochs };
+    *ret = wn_recipe_for_level(job->optim_level, &fit);
     *ret_n = *ret ? strlen(*ret) : 0;
     return *ret ? WINNOW_OK : wn_fail(err, WINNOW_E_NOMEM, "recipe");
 }

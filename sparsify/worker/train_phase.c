@@ -35,6 +35,14 @@ static bool is_sparse(struct wn_trainer *tr)
     return zero > 0.3 * n;
 }
 
+static size_t n_prunable(struct wn_trainer *tr)
+{
+    size_t n = 0;
+    for (unsigned i = 0; i < wn_trainer_n_params(tr); i++)
+        n += wn_trainer_param(tr, i)->prunable ? wn_trainer_param(tr, i)->n : 0;
+    return n;
+}
+
 /* Enough steps per epoch for a schedule to be followed; whole 16-row blocks, which the sparse kernels work in. */
 static unsigned choose_batch(const struct wn_job *job, size_t n)
 {
@@ -61,8 +69,14 @@ static enum winnow_status open_recipe(struct wn_train_run *r)
             return wn_fail(r->err, WINNOW_E_NOMEM, "recipe");
         WN_TRY(wn_file_read(path, MAX_RECIPE, &r->recipe_text, &r->recipe_bytes, r->err));
     } else {
-        r->recipe_text = wn_recipe_for_level(r->job->optim_level, r->rows.n_train, r->opts.batch,
-                                             isnan(r->job->epochs) ? 0 : r->job->epochs, r->base_sparse);
+        bool tokens = r->opts.optimizer == WN_OPT_ADAMW;
+        const struct wn_recipe_fit fit = { .rows = r->rows.n_train,
+                                           .batch = r->opts.batch,
+                                           .epochs = isnan(r->job->epochs) ? 0 : r->job->epochs,
+                                           .base_sparse = r->base_sparse,
+                                           .adamw_lr = tokens ? wn_recipe_adamw_lr(n_prunable(r->tr)) : 0,
+                                           .teach = !r->job->new_labels || wn_job_has(r->job, "base/teacher.onnx") };
+        r->recipe_text = wn_recipe_for_level(r->job->optim_level, &fit);
         if (!r->recipe_text)
             return wn_fail(r->err, WINNOW_E_NOMEM, "recipe");
         r->recipe_bytes = strlen(r->recipe_text);

@@ -136,6 +136,17 @@ def test_new_labels(dir_, base):
         check("a teacher with the same labels can", p.returncode == 0, p)
 
 
+def test_level(dir_, base, data):
+    """The one dial: a schedule of AdamW, the base as teacher."""
+    p = winnow("sparsify", "-m", base, "-d", data, "--level", "0.5", "--epochs", "6", "-o", dir_ / "level", "--keep")
+    check("a level works on texts", p.returncode == 0, p)
+    if p.returncode == 0:
+        e = winnow("evaluate", base, dir_ / "level", dir_ / "level/job/data/eval/rows.npz", "-j", "-")
+        before, after = (m["accuracy"] for m in json.loads(e.stdout)["models"])
+        check("and the result is no worse than the base", after >= before - 0.02, (before, after))
+        check("pruned to 80 %", abs(zeros(dir_ / "level/model.onnx")[0] - 0.8) < 0.03)
+
+
 def test_refused(dir_, base, data):
     for name, line, words in (
             ("obs", "!OBSPruningModifier {start_epoch: 0, end_epoch: 2, params: [dense.weight]}", "OBSPruning"),
@@ -153,6 +164,7 @@ def main():
         test_quantized(dir_, base, data)
         test_twice(dir_, base, data)
         test_new_labels(dir_, base)
+        test_level(dir_, base, data)
         test_refused(dir_, base, data)
     end()
 

@@ -76,8 +76,13 @@ Test(recipe, markdown_front_matter)
 Test(recipe, every_level_parses)
 {
     for (int level = 0; level <= 20; level++)
-        for (int sparse = 0; sparse < 2; sparse++) {
-            char *text = wn_recipe_for_level(level / 20.0, 2700, 64, 0, sparse);
+        for (int sparse = 0; sparse < 4; sparse++) {
+            const struct wn_recipe_fit fit = { .rows = 2700,
+                                               .batch = 64,
+                                               .base_sparse = sparse & 1,
+                                               .adamw_lr = sparse & 2 ? wn_recipe_adamw_lr(10000000) : 0,
+                                               .teach = sparse & 1 };
+            char *text = wn_recipe_for_level(level / 20.0, &fit);
             struct wn_recipe *r = parse(text);
             cr_assert(wn_recipe_epochs(r) >= 5);
             cr_assert(wn_recipe_quantizes(r) == (level > 0));
@@ -90,8 +95,11 @@ Test(recipe, level_takes_as_long_as_it_is_told)
 {
     static const double epochs[] = { 1, 2, 3.5, 5, 8, 250 };
     for (size_t i = 0; i < WN_COUNT(epochs); i++)
-        for (int level = 0; level <= 2; level++) {
-            char *text = wn_recipe_for_level(level / 2.0, 2700, 64, epochs[i], false);
+        for (int level = 0; level <= 5; level++) {
+            const struct wn_recipe_fit fit = {
+                .rows = 2700, .batch = 64, .epochs = epochs[i], .adamw_lr = level > 2 ? 5e-4 : 0
+            };
+            char *text = wn_recipe_for_level(level % 3 / 2.0, &fit);
             struct wn_recipe *r = parse(text);
             cr_assert_float_eq(wn_recipe_epochs(r), epochs[i], 1e-6, "%g", epochs[i]);
             wn_recipe_free(r);
