@@ -82,37 +82,46 @@ static enum winnow_status symbols(const struct wn_tk_bpe *m, struct wn_tk_scratc
 }
 
 /* ---- merging ---- */
+/* What a pair merges to, in arrays of their own: looking for the best one goes over ranks and nothing else. */
+struct pairs {
+    uint32_t rank[SHORT]; /* UINT32_MAX: no merge */
+    int32_t id[SHORT];
+};
+
+static void look_up(const struct wn_merges *m, const struct wn_tk_symbol *s, size_t i, struct pairs *p)
+{
+    const struct wn_merge_slot *pair = wn_merges_find(m, s[i].id, s[i + 1].id);
+    p->rank[i] = pair ? pair->rank : UINT32_MAX;
+    p->id[i] = pair ? pair->id : -1;
+}
+
 static void merge_short(const struct wn_merges *m, struct wn_tk_scratch *sc)
 {
     struct wn_tk_symbol *s = sc->symbols.at;
-    const struct wn_merge_slot *pair[SHORT];
+    struct pairs p;
     size_t n = sc->symbols.n;
     for (size_t i = 0; i + 1 < n; i++)
-        pair[i] = wn_merges_find(m, s[i].id, s[i + 1].id);
+        look_up(m, s, i, &p);
     while (n > 1) {
-        size_t best = n;
-        for (size_t i = 0; i + 1 < n; i++)
-            if (pair[i] && (best == n || pair[i]->rank < pair[best]->rank))
-                best = i;
-        if (best == n)
+        size_t best = 0;
+        for (size_t i = 1; i + 1 < n; i++)
+            best = p.rank[i] < p.rank[best] ? i : best;
+        if (p.rank[best] == UINT32_MAX)
             break;
-        s[best].id = pair[best]->id;
+        size_t after = n - best - 2; /* symbols right of the pair */
+        s[best].id = p.id[best];
         s[best].bytes += s[best + 1].bytes;
-        memmove(s + best + 1, s + best + 2, (n - best - 2) * sizeof *s);
-        if (n > best + 2)
-            memmove(pair + best, pair + best + 1, (n - best - 2) * sizeof *pair);
+        memmove(s + best + 1, s + best + 2, after * sizeof *s);
+        if (after) {
+            memmove(p.rank + best, p.rank + best + 1, after * sizeof *p.rank);
+            memmove(p.id + best, p.id + best + 1, after * sizeof *p.id);
+            look_up(m, s, best, &p);
+        }
         n--;
-        if (best + 1 < n)
-            pair[best] = wn_merges_find(m, s[best].id, s[best + 1].id);
         if (best)
-            pair[best - 1] = wn_merges_find(m, s[best - 1].id, s[best].id);
+            look_up(m, s, best - 1, &p);
     }
     sc->symbols.n = n;
-}
-
-static bool before(struct wn_tk_merge a, struct wn_tk_merge b)
-{
-    return a.rank != b.rank ? a.rank < b.rank : a.pos < b.pos;
 }
 
 static bool heap_push(struct wn_tk_scratch *sc, struct wn_tk_merge x)
@@ -121,7 +130,7 @@ static bool heap_push(struct wn_tk_scratch *sc, struct wn_tk_merge x)
         return false;
     struct wn_tk_merge *h = sc->heap.at;
     size_t i = sc->heap.n - 1;
-    for (; i && before(x, h[(i - 1) / 2]); i = (i - 1) / 2)
+    for (; i && x.key < h[(i - 1) / 2].key; i = (i - 1) / 2)
         h[i] = h[(i - 1) / 2];
     h[i] = x;
     return true;
@@ -132,8 +141,8 @@ static struct wn_tk_merge heap_pop(struct wn_tk_scratch *sc)
     struct wn_tk_merge *h = sc->heap.at, top = h[0], x = h[--sc->heap.n];
     size_t n = sc->heap.n, i = 0;
     for (size_t child; (child = 2 * i + 1) < n; i = child) {
-        child += child + 1 < n && before(h[child + 1], h[child]);
-        if (!before(h[child], x))
+        child += child + 1 < n && h[child + 1].key < h[child].key;
+        if (h[child].key >= x.key)
             break;
         h[i] = h[child];
     }
@@ -148,7 +157,7 @@ static bool offer(const struct wn_merges *m, struct wn_tk_scratch *sc, int32_t p
     if (pos < 0 || s[pos].next < 0)
         return true;
     const struct wn_merge_slot *pair = wn_merges_find(m, s[pos].id, s[s[pos].next].id);
-    return !pair || heap_push(sc, (struct wn_tk_merge){ pair->rank, (uint32_t)pos, pair->id });
+    return !pair || heap_push(sc, (struct wn_tk_merge){ (uint64_t)pair->rank << 32 | (uint32_t)pos, pair->id });
 }
 
 static enum winnow_status merge_long(const struct wn_merges *m, struct wn_tk_scratch *sc)
@@ -165,7 +174,8 @@ static enum winnow_status merge_long(const struct wn_merges *m, struct wn_tk_scr
         ok = offer(m, sc, i);
     while (ok && sc->heap.n) {
         struct wn_tk_merge top = heap_pop(sc);
-        struct wn_tk_symbol *left = &s[top.pos];
+        int32_t pos = (int32_t)(uint32_t)top.key;
+        struct wn_tk_symbol *left = &s[pos];
         if (!left->bytes || left->next < 0)
             continue;
         struct wn_tk_symbol *right = &s[left->next];
@@ -177,8 +187,8 @@ static enum winnow_status merge_long(const struct wn_merges *m, struct wn_tk_scr
         left->next = right->next;
         right->bytes = 0;
         if (left->next >= 0)
-            s[left->next].prev = (int32_t)top.pos;
-        ok = offer(m, sc, left->prev) && offer(m, sc, (int32_t)top.pos);
+            s[left->next].prev = pos;
+        ok = offer(m, sc, left->prev) && offer(m, sc, pos);
     }
     size_t kept = 0;
     for (int32_t i = 0; i < n; i++) {

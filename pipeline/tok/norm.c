@@ -154,15 +154,15 @@ static enum winnow_status decompose(struct wn_tk_scratch *sc, bool compatible)
     size_t sequence = 0, n_marks = 0; /* where the present run of characters with a class began */
     sc->other.n = 0;
     for (size_t i = 0; i < sc->text.n; i++) {
-        uint32_t out[WN_UC_MAX_DECOMPOSED];
-        unsigned n = wn_uc_decompose(sc->text.cp[i], compatible, out);
+        uint32_t out[WN_UC_MAX_DECOMPOSED] = { sc->text.cp[i] };
+        unsigned n = wn_uc(out[0]) & WN_UC_UNSTABLE ? wn_uc_decompose(out[0], compatible, out) : 1;
         size_t want = sc->other.n + n;
         if (!wn_tk_text_reserve(&sc->other, want))
             return wn_tk_text_full(&sc->other, sc->err, want);
         if (!wn_vec_reserve(&sc->classes, want))
             return wn_fail(sc->err, WINNOW_E_NOMEM, "text of %zu characters", want);
         for (unsigned k = 0; k < n; k++) {
-            unsigned cls = wn_uc_combining(out[k]);
+            unsigned cls = wn_uc(out[k]) & WN_UC_UNSTABLE ? wn_uc_combining(out[k]) : 0;
             if (!cls) {
                 if (n_marks > 1)
                     WN_TRY(order(sc, sequence, sc->other.n));

@@ -47,7 +47,7 @@ struct wn_tk_symbol {
     uint32_t bytes;         /* 0: merged into the one before */
 };
 struct wn_tk_merge {
-    uint32_t rank, pos;
+    uint64_t key; /* rank, position: one comparison orders both */
     int32_t id;
 };
 

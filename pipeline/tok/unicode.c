@@ -102,10 +102,10 @@ static unsigned classes(uint32_t c)
         bits |= WN_UC_WORD;
     if (is_ideograph(c))
         bits |= WN_UC_IDEOGRAPH;
-    /* Hangul has no entry of its own for either direction; a vowel or a final consonant may compose with what is
-     * before it, and so may some characters without a combining class. */
-    if (p->decomp_seqindex != UINT16_MAX || p->comb_index != UINT16_MAX || p->combining_class ||
-        (c >= 0xAC00 && c < 0xAC00 + 11172) || (c >= 0x1100 && c < 0x1200))
+    /* What composes with a character before it has a comb_index with the top bit; not all of those have a combining
+     * class. Hangul has no entry of its own for either direction. */
+    if (p->decomp_seqindex != UINT16_MAX || (p->comb_index >= 0x8000 && p->comb_index != UINT16_MAX) ||
+        p->combining_class || (c >= 0xAC00 && c < 0xAC00 + 11172) || (c >= 0x1100 && c < 0x1200))
         bits |= WN_UC_UNSTABLE;
     if (c == 0x130 || utf8proc_tolower((utf8proc_int32_t)c) != (utf8proc_int32_t)c)
         bits |= WN_UC_UPPER;
@@ -189,7 +189,7 @@ unsigned wn_uc_combining(uint32_t cp)
 
 uint32_t wn_uc_compose(uint32_t a, uint32_t b)
 {
-    if (!(wn_uc(a) & wn_uc(b) & WN_UC_UNSTABLE))
+    if (!(wn_uc(b) & WN_UC_UNSTABLE))
         return 0;
     utf8proc_int32_t pair[2] = { (utf8proc_int32_t)a, (utf8proc_int32_t)b };
     if (utf8proc_normalize_utf32(pair, 2, UTF8PROC_STABLE | UTF8PROC_COMPOSE) != 1)

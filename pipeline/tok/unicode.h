@@ -21,7 +21,7 @@ enum {
     WN_UC_RE_NUMBER = 1 << 8,  /* \p{N} of a split pattern */
     WN_UC_IDEOGRAPH = 1 << 9,  /* what BERT puts spaces round */
     WN_UC_UPPER = 1 << 10,     /* wn_uc_lower() changes it */
-    WN_UC_UNSTABLE = 1 << 11,  /* decomposes, may compose, or has a combining class: normalization may change it */
+    WN_UC_UNSTABLE = 1 << 11,  /* decomposes, may compose with what is before it, or has a combining class */
     WN_UC_WHOLE = 1 << 12,     /* utf8proc would decompose it, `tokenizers` does not */
     WN_UC_STARTER = 1 << 13,   /* utf8proc gives it a combining class, `tokenizers` does not */
 };

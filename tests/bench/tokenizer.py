@@ -9,6 +9,7 @@ import os
 import pathlib
 import platform
 import re
+import shutil
 import statistics
 import subprocess
 import sys
@@ -35,8 +36,7 @@ def ours(folder, file):
     return float(re.search(r"([\d.]+) ms", out)[1])
 
 
-def main():
-    tmp = pathlib.Path(tempfile.mkdtemp(prefix="wn-bench-tokenizer-"))
+def main(tmp):
     cpu = next((line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")), "")
     print(f"{cpu or platform.machine()}; tokenizers {__version__}; median of {ROUNDS} turns, CPU time of one thread")
     sets = {"English (AG News, banking77)": [t.decode() for t in real_texts(0)[:8000]],
@@ -65,4 +65,8 @@ def main():
                   f"(fast {fast:8.1f} ms)   {min(b, fast) / a:5.1f} times", flush=True)
 
 
-main()
+folder = tempfile.mkdtemp(prefix="wn-bench-tokenizer-")
+try:
+    main(pathlib.Path(folder))
+finally:
+    shutil.rmtree(folder)

@@ -1,7 +1,8 @@
 """test_tokenizer.py: `winnow tokenize` against Hugging Face's `tokenizers`: ids, segments and offsets of texts that are
 made to break it, with vocabularies of every kind that is read.
 
-    test_tokenizer.py [LINES] [FOLDER …]     LINES for each tokenizer (default 1,000); more folders with tokenizer.json
+    test_tokenizer.py [LINES [FOLDER …]]     LINES for each tokenizer (default 1,000); folders with a tokenizer.json in
+                                             place of the tokenizers that are made here
 """
 import json
 import os
@@ -101,6 +102,10 @@ def files_of_before(tmp, vocab):
 
 
 def main():
+    for folder in sys.argv[2:]:
+        compare(folder, Tokenizer.from_file(f"{folder}/tokenizer.json"), folder)
+    if sys.argv[2:]:
+        return end()
     tmp = pathlib.Path(tempfile.mkdtemp(prefix="wn-tokenizer-"))
     try:
         for name, build in BUILDERS.items():
@@ -117,8 +122,6 @@ def main():
             order = json.loads((tmp / "wordpiece-uncased/tokenizer.json").read_text())["model"]["vocab"]
             vocab.write_text("".join(t + "\n" for t in sorted(order, key=order.get)))
         files_of_before(tmp, vocab)
-        for extra in sys.argv[2:]:
-            compare(extra, Tokenizer.from_file(f"{extra}/tokenizer.json"), extra)
     finally:
         shutil.rmtree(tmp)
     return end()
