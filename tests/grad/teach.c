@@ -1,5 +1,6 @@
 /* teach.c: distillation against its formula, and encoders quantized while they train: what is exported is computed
  * alike by the engine. */
+#include <unistd.h>
 #include "engine/graph/onnx.h"
 #include "sparsify/export/export.h"
 #include "sparsify/recipe/recipe.h"
@@ -284,6 +285,71 @@ static void new_head(void)
     build_done(&n.b);
 }
 
+/* ---- stop and go on ---- */
+
+static bool stop_at(void *arg, struct wn_trainer *tr, const struct wn_train_progress *p)
+{
+    (void)tr;
+    return p->time.step + 1 != *(const uint64_t *)arg;
+}
+
+static struct wn_trainer *prepared(const struct net *n, const struct tokens *s)
+{
+    struct winnow_err err;
+    struct wn_train_opts o = { .batch = 8, .threads = 2, .optimizer = WN_OPT_ADAMW, .clip_norm = 0.5f };
+    struct wn_trainer *tr = trainer(&n->b, &o);
+    must(wn_trainer_set_teacher(tr, &n->b.g, &err), &err);
+    struct wn_recipe *r =
+        recipe("modifiers:\n"
+               "  - !EpochRangeModifier {start_epoch: 0, end_epoch: 6}\n"
+               "  - !LearningRateFunctionModifier {start_epoch: 0, end_epoch: 6, lr_func: cyclic_linear,\n"
+               "      cycle_epochs: 2, init_lr: 0.01, final_lr: 0.001}\n"
+               "  - !SetWeightDecayModifier {start_epoch: 0, weight_decay: 0.05}\n"
+               "  - !DistillationModifier {hardness: 0.4, temperature: 2}\n"
+               "  - !GMPruningModifier {start_epoch: 0, end_epoch: 3, update_frequency: 0.3, init_sparsity: 0.2,\n"
+               "      final_sparsity: 0.9, params: [__ALL_PRUNABLE__]}\n"
+               "  - !QuantizationModifier {start_epoch: 4, disable_quantization_observer_epoch: 5}\n");
+    must(wn_recipe_apply(r, tr, &err), &err);
+    wn_recipe_free(r);
+    must(wn_trainer_bind_data(tr, &s->d, &err), &err);
+    return tr;
+}
+
+/** Lengths that change, masks, a teacher, moments and observers: a stopped run goes on as if it had not been. */
+static void stopped(uint64_t at)
+{
+    struct net n;
+    struct winnow_err err;
+    struct tokens s;
+    char path[] = "/tmp/wn-encoder-XXXXXX", line[96];
+    const struct wn_train_ids ids = { .recipe = { 1 }, .model = { 2 }, .data = { 3 } };
+    int fd = mkstemp(path);
+    build_encoder(&n);
+    tokens_init(&s, 44, 1, 40);
+    struct wn_trainer *whole = prepared(&n, &s), *first = prepared(&n, &s), *second = prepared(&n, &s);
+    struct wn_fit_opts fit = { .epochs = 6 }, part = { .epochs = 6, .on_step = stop_at, .arg = &at };
+    must(wn_trainer_fit(whole, &s.d, &fit, &err), &err);
+    bool cancelled = wn_trainer_fit(first, &s.d, &part, &err) == WINNOW_E_CANCELLED;
+    must(wn_trainer_checkpoint(first, path, &ids, &err), &err);
+    must(wn_trainer_restore(second, path, &ids, &err), &err);
+    must(wn_trainer_fit(second, &s.d, &fit, &err), &err);
+    bool same = cancelled && wn_trainer_n_params(whole) == wn_trainer_n_params(second);
+    for (unsigned i = 0; i < wn_trainer_n_params(whole) && same; i++) {
+        const struct wn_param *p = wn_trainer_param(whole, i), *q = wn_trainer_find_param(second, p->name);
+        same = q && memcmp(p->w, q->w, p->n * sizeof *p->w) == 0 && memcmp(p->v2, q->v2, p->n * sizeof *p->v2) == 0;
+    }
+    snprintf(line, sizeof line, "encoder: stopped after step %u, resumed: the same bits", (unsigned)at);
+    check_true(line, same);
+    if (fd >= 0)
+        close(fd);
+    unlink(path);
+    wn_trainer_free(whole);
+    wn_trainer_free(first);
+    wn_trainer_free(second);
+    tokens_done(&s);
+    build_done(&n.b);
+}
+
 void test_teach(void)
 {
     distillation();
@@ -291,4 +357,6 @@ void test_teach(void)
     quantized(false, true, 5);
     quantized(true, true, 9);
     new_head();
+    stopped(7);
+    stopped(23);
 }
