@@ -34,27 +34,32 @@ ENV = dict(os.environ, OMP_WAIT_POLICY="passive")
 ENCODER = "re:bert.encoder.*weight"
 
 
-def recipe(epochs, lr, sparsity=0.0, hold=False):
-    """Linear rates with a warm-up; a steep ramp in the first half; the last epoch INT8."""
-    until = epochs - 1 if sparsity else epochs
-    lines = ["modifiers:", f"  - !EpochRangeModifier {{start_epoch: 0, end_epoch: {epochs}}}",
-             f"  - !LearningRateFunctionModifier {{start_epoch: 0, end_epoch: 0.5, lr_func: linear, init_lr: {lr / 10}, "
-             f"final_lr: {lr}}}",
-             f"  - !LearningRateFunctionModifier {{start_epoch: 0.5, end_epoch: {until}, lr_func: linear, init_lr: {lr}, "
-             f"final_lr: {lr / 50}}}"]
-    if hold:
-        lines.append(f"  - !ConstantPruningModifier {{start_epoch: 0, params: ['{ENCODER}']}}")
-    if sparsity:
-        lines += [f"  - !GMPruningModifier {{start_epoch: 0, end_epoch: {until * 0.6:g}, update_frequency: 0.1, "
-                  f"init_sparsity: 0.3, final_sparsity: {sparsity}, params: ['{ENCODER}'], global_sparsity: true}}",
-                  "  - !DistillationModifier {hardness: 0.8, temperature: 2.0}",
-                  f"  - !LearningRateFunctionModifier {{start_epoch: {until}, end_epoch: {epochs}, lr_func: linear, "
-                  f"init_lr: {lr / 10}, final_lr: {lr / 100}}}",
-                  f"  - !QuantizationModifier {{start_epoch: {until}, disable_quantization_observer_epoch: "
-                  f"{until + 0.5}, exclude_module_types: [LayerNorm, Tanh]}}"]
-    else:
-        lines.append("  - !SetWeightDecayModifier {start_epoch: 0, weight_decay: 0.01}")
-    return "\n".join(lines) + "\n"
+def pruned(epochs, sparsity):
+    """A steep ramp in the first half, the last epoch INT8, the base as teacher."""
+    until = epochs - 1
+    return "\n".join((
+        "modifiers:", f"  - !EpochRangeModifier {{start_epoch: 0, end_epoch: {epochs}}}",
+        f"  - !LearningRateFunctionModifier {{start_epoch: 0, end_epoch: {until}, lr_func: linear, init_lr: 5e-4, "
+        "final_lr: 2e-5}",
+        f"  - !LearningRateFunctionModifier {{start_epoch: {until}, end_epoch: {epochs}, lr_func: linear, init_lr: 5e-5, "
+        "final_lr: 5e-6}",
+        f"  - !GMPruningModifier {{start_epoch: 0, end_epoch: {epochs / 2}, update_frequency: 0.1, init_sparsity: 0.3, "
+        f"final_sparsity: {sparsity}, params: ['{ENCODER}'], global_sparsity: true}}",
+        "  - !DistillationModifier {hardness: 0.8, temperature: 2.0}",
+        f"  - !QuantizationModifier {{start_epoch: {until}, disable_quantization_observer_epoch: {until + 0.5}, "
+        "exclude_module_types: [LayerNorm, Tanh]}", ""))
+
+
+def transfer(hold):
+    """Ten epochs with a warm-up; `hold`: masks are kept."""
+    return "\n".join((
+        "modifiers:", "  - !EpochRangeModifier {start_epoch: 0, end_epoch: 10}",
+        "  - !LearningRateFunctionModifier {start_epoch: 0, end_epoch: 0.5, lr_func: linear, init_lr: 1e-4, "
+        "final_lr: 1.5e-3}",
+        "  - !LearningRateFunctionModifier {start_epoch: 0.5, end_epoch: 10, lr_func: linear, init_lr: 1.5e-3, "
+        "final_lr: 1e-5}",
+        "  - !SetWeightDecayModifier {start_epoch: 0, weight_decay: 0.01}",
+        *([f"  - !ConstantPruningModifier {{start_epoch: 0, params: ['{ENCODER}']}}"] if hold else []), ""))
 
 
 def run(*args):
@@ -143,7 +148,7 @@ def main():
         name = f"agnews{sparsity * 100:.0f}"
         if a.only == "banking77" and sparsity == 0.9:
             continue
-        out = sparsify(work, name, base, news / "train.csv", news / "val.csv", texts, recipe(epochs, 5e-4, sparsity),
+        out = sparsify(work, name, base, news / "train.csv", news / "val.csv", texts, pruned(epochs, sparsity),
                        ["text=title,description"])
         r = paired(base, out, out / "job/data/eval/rows.npz", work)
         r["zeros_encoder"], r["zeros_all"], r["n_encoder"], r["n_all"] = zeros(out / "model.onnx")
@@ -157,7 +162,7 @@ def main():
               f"{r['ort_same']} of {r['ort_rows']}", flush=True)
     if a.only != "agnews":
         for name, start, hold in (("bank-dense", base, False), ("bank-sparse", work / "agnews80", True)):
-            out = sparsify(work, name, start, bank / "train.csv", bank / "test.csv", texts, recipe(10, 1.5e-3, hold=hold),
+            out = sparsify(work, name, start, bank / "train.csv", bank / "test.csv", texts, transfer(hold),
                            ["text=text", "label=category"], new_labels=True)
             j = json.loads(run(BUILD / "winnow", "evaluate", out, out / "job/data/eval/rows.npz", "-j", "-"))
             report[name] = {"rows": j["rows"], "accuracy": j["models"][0]["accuracy"]}
