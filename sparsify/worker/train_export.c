@@ -12,10 +12,11 @@
 #include "sparsify/export/export.h"
 #include "sparsify/worker/train_impl.h"
 
-#define MIN_AGREEMENT 0.995
-#define MIN_COMPARED  1000 /* rows, where there are so many */
-#define BLOCK         64
-#define MAX_TOKENIZER ((size_t)64 << 20)
+#define GOOD_AGREEMENT 0.995
+#define MIN_AGREEMENT  0.98 /* a model that has learned little has many rows whose two best scores are all but equal */
+#define MIN_COMPARED   1000 /* rows, where there are so many */
+#define BLOCK          64
+#define MAX_TOKENIZER  ((size_t)64 << 20)
 
 /* ---- running an exported model ---- */
 
@@ -150,6 +151,9 @@ static enum winnow_status compare(struct wn_train_run *r, const void *bytes, siz
         same += want[i] == got[i];
     *ret_agreement = (double)same / (double)rows;
     r->compared = rows;
+    if (rows - same > (size_t)fmax(1, (double)rows * (1 - GOOD_AGREEMENT)))
+        wn_progress_message(r->pg, "warning", "%s chooses another class than the trained model on %zu of %zu rows",
+                            name, rows - same, rows);
     if (rows - same > (size_t)fmax(1, (double)rows * (1 - MIN_AGREEMENT)))
         return wn_fail(r->err, WINNOW_E_INTERNAL, "%s chooses another class than the trained model on %zu of %zu rows",
                        name, rows - same, rows);
