@@ -188,6 +188,9 @@ bool wn_req_may_use(const struct wn_req *req, const char *model);
 WINNOW_MUST_USE enum winnow_status wn_req_check_model(struct wn_req *req, const char *model, struct winnow_err *err);
 /** The same, answered: true when it has been refused. On the loop. */
 WINNOW_MUST_USE bool wn_req_model_refused(struct wn_req *req, const char *model);
+/** For answers that go on for long: false once the caller's token is revoked or has expired. Any thread that holds the
+ *  request. */
+bool wn_req_still_admitted(const struct wn_req *req);
 /** Whose token it is; NULL: nobody's. */
 const char *wn_req_token_id(const struct wn_req *req);
 /** The generation a request asks for: model, version (NULL or "": the live one) and the pin in its headers. On failure

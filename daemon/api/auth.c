@@ -200,6 +200,17 @@ static enum winnow_status refresh(struct wn_req *req, struct winnow_err *err)
     return wn_fail(err, WINNOW_E_DENIED, "token '%s' is revoked or has expired", first ? first->id : "");
 }
 
+bool wn_req_still_admitted(const struct wn_req *req)
+{
+    if (!req->auth || !req->token)
+        return true;
+    struct wn_tokens *tokens = tokens_now(&req->api->auth);
+    const struct wn_token *token = tokens ? wn_tokens_again(tokens, req->token) : NULL;
+    bool ok = !tokens || (token && !wn_token_expired(token, time(NULL)) && (token->scopes & 1u << req->route->scope));
+    wn_tokens_unref(tokens);
+    return ok;
+}
+
 void wn_auth_forget(struct wn_req *req)
 {
     wn_tokens_unref(req->tokens);

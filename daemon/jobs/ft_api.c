@@ -134,7 +134,7 @@ static void events(struct wn_call *call)
 struct stream {
     struct wn_call call; /* first: freed with the request */
     int64_t after;
-    bool started, done, waiting;
+    bool started, done, waiting, revoked;
     struct wn_timer *timer;
 };
 
@@ -209,6 +209,10 @@ static void send_events(struct wn_req *req)
         wn_exchange_allow_idle(req->x);
         wn_exchange_start(req->x, 200, h, 2);
     }
+    if (s->revoked) { /* cut, not ended: the job goes on */
+        wn_exchange_abort(req->x);
+        return;
+    }
     size_t n = json_array_size(s->call.out);
     for (size_t i = 0; i < n && req->x; i++)
         if (!write_event(req, json_array_get(s->call.out, i)))
@@ -243,6 +247,7 @@ static void find_events(struct wn_call *call)
         }
     }
     s->done = s->done || atomic_load(&call->jobs->draining);
+    s->revoked = !wn_req_still_admitted(call->req);
     wn_job_row_done(&row);
     wn_req_post(call->req, send_events);
 }

@@ -342,6 +342,21 @@ def test_jobs(rig):
               == json.dumps(absent[2]), (status, v))
     status, _, v = rig.ask("POST", f"/v1/fine_tuning/jobs/{jobs['mine-a']}/cancel", {}, "mine")
     check("jobs: its own can be cancelled", status == 200, v)
+    rig.make("reader", "--scopes", "upload")
+    rig.reload()
+    c = http.client.HTTPConnection("127.0.0.1", rig.daemon.port, timeout=20)
+    c.request("GET", f"/v1/fine_tuning/jobs/{jobs['other']}/events?stream=true", headers=rig.header("reader"))
+    r = c.getresponse()
+    first = r.readline()
+    subprocess.run([CLI, "token", "revoke", "reader", "-f", rig.folder / "tokens"], check=True, capture_output=True)
+    rig.reload()
+    try:
+        rest = r.read()
+    except http.client.IncompleteRead:
+        rest = None
+    check("jobs: a stream of events is cut when its token is revoked", first.startswith(b"data: ") and rest is None,
+          (first, rest))
+    c.close()
     rig.ask("POST", f"/v1/fine_tuning/jobs/{jobs['other']}/cancel", {}, "upload")
 
 
