@@ -189,7 +189,7 @@ static enum winnow_status linear(struct wn_import *im, const struct wn_node *n, 
 {
     int x = wn_im_in(im, n, 0);
     const struct wn_tensor *w = wn_im_const(im, n, 1);
-    if (x < 0 || !w || w->rank != 2 || w->dim[0] < 1 || w->dim[1] < 1)
+    if (x < 0 || !wn_im_val(im, x)->rank || !w || w->rank != 2 || w->dim[0] < 1 || w->dim[1] < 1)
         return UNSUPPORTED("only products of an activation and a constant matrix");
     struct wn_net_val xv = *wn_im_val(im, x);
     int64_t o = rows_last ? w->dim[1] : w->dim[0], i = rows_last ? w->dim[0] : w->dim[1];
