@@ -156,6 +156,33 @@ static enum winnow_status infer_dlinear(struct wn_infer *in, struct winnow_err *
     return WINNOW_OK;
 }
 
+static enum winnow_status infer_im2col(struct wn_infer *in, struct winnow_err *err)
+{
+    const struct wn_conv_geom *fused = in->node->fused;
+    const struct wn_type *x = &in->in[0];
+    struct wn_type *y = &in->out[0];
+    struct wn_conv_geom geom = *fused;
+    int64_t d[4], oh = -1, ow = -1, taps = geom.kh * geom.kw;
+    *y = (struct wn_type){ .dtype = WINNOW_U8, .rank = -1 };
+    if (x->rank != 3 && x->rank != 4)
+        return WINNOW_OK;
+    nchw(x->dim, (unsigned)x->rank, d);
+    if (d[2] >= 0 && d[3] >= 0) {
+        wn_conv_geom_resolve(&geom, d[2], d[3], &oh, &ow);
+        if (oh < 1 || ow < 1)
+            return wn_fail(err, WINNOW_E_MALFORMED, "the kernel exceeds the padded input");
+    }
+    y->rank = x->rank;
+    y->dim[0] = d[0];
+    y->dim[1] = oh;
+    y->dim[x->rank - 2] = ow;
+    if (d[1] >= 0 && __builtin_mul_overflow(d[1], taps, &y->dim[x->rank - 1]))
+        return wn_fail(err, WINNOW_E_TOO_LARGE, "%lld channels of %lld taps", (long long)d[1], (long long)taps);
+    if (d[1] < 0)
+        y->dim[x->rank - 1] = -1;
+    return WINNOW_OK;
+}
+
 static enum winnow_status infer_u8(struct wn_infer *in, struct winnow_err *err)
 {
     in->out[0] = in->in[0];
@@ -408,6 +435,29 @@ static enum winnow_status run_dlinear(struct wn_run *run, struct winnow_err *err
     return WINNOW_OK;
 }
 
+static enum winnow_status run_im2col(struct wn_run *run, struct winnow_err *err)
+{
+    const struct wn_conv_geom *fused = run->node->fused;
+    const struct wn_tensor *zp = input(run, 1);
+    struct window win = { .g = *fused };
+    int64_t d[4], oh, ow, at, taps = fused->kh * fused->kw;
+    nchw(run->in[0]->dim, run->in[0]->rank, d);
+    win.h = d[2];
+    win.w = d[3];
+    wn_conv_geom_resolve(&win.g, d[2], d[3], &oh, &ow);
+    const uint8_t pad = zp ? *(const uint8_t *)zp->data : 0;
+    uint8_t *y = run->out[0].data;
+    for (int64_t n = 0; n < d[0]; n++)
+        for (int64_t p = 0; p < oh * ow; p++, y += d[1] * taps)
+            for (int64_t k = 0; k < taps; k++) {
+                bool inside = tap_at(&win, p / ow, p % ow, k / win.g.kw, k % win.g.kw, &at);
+                const uint8_t *x = (const uint8_t *)run->in[0]->data + n * d[1] * d[2] * d[3] + (inside ? at : 0);
+                for (int64_t c = 0; c < d[1]; c++)
+                    y[c * taps + k] = inside ? x[c * d[2] * d[3]] : pad;
+            }
+    return WINNOW_OK;
+}
+
 static enum winnow_status run_qadd(struct wn_run *run, struct winnow_err *err)
 {
     const struct wn_fused_qelt *f = run->node->fused;
@@ -504,6 +554,7 @@ static const struct wn_op table[] = {
     { "wn", "QConv", 1, 2, 4, 1, 1, infer_qconv, run_qconv, NULL },
     { "wn", "QLinear", 1, 2, 4, 1, 1, infer_qlinear, run_qlinear, NULL },
     { "wn", "DLinear", 1, 2, 5, 1, 1, infer_dlinear, run_dlinear, NULL },
+    { "wn", "Im2col", 1, 1, 2, 1, 1, infer_im2col, run_im2col, NULL },
     { "wn", "QAdd", 1, 2, 2, 1, 1, infer_u8, run_qadd, NULL },
     { "wn", "QGlobalAveragePool", 1, 1, 1, 1, 1, infer_qgap, run_qgap, NULL },
     { "wn", "QAveragePool", 1, 1, 1, 1, 1, infer_qavg, run_qavg, NULL },

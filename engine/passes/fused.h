@@ -71,6 +71,10 @@ struct wn_fused_dyn {
     float lo, hi;
 };
 
+/** "wn.Im2col" (fused: struct wn_conv_geom, one group): in = X u8 (N, C, H, W) or (N, C, W), x_zp u8 with one element
+ * or omitted (0); y u8 (N, OH, OW, K) or (N, OW, K): what stands under each window, K = C * kh * kw as weights are
+ * ordered, x_zp where that is padding. */
+
 /** node->fused of "wn.QAdd": in = A u8, B u8; y = clamp(rne((a - a_zp) * a_mul + (b - b_zp) * b_mul) + y_zp, q_lo,
  * q_hi), a_mul = a_scale / y_scale. Shapes equal. "wn.QGlobalAveragePool", "wn.QAveragePool": in = A u8; y =
  * clamp(rne((sum(a) - n * a_zp) * (a_mul / n)) + y_zp, …); a MaxPool, Relu6-free Reshape, Flatten, Transpose on u8

@@ -2,13 +2,14 @@
  * run of the file's own operators answers, bit for bit, on every instruction set, with one and two threads. */
 #include "tests/unit/engine/plan/net.h"
 
-enum mode { DYNAMIC, QLINEAR, QDQ, MODES };
+enum mode { DYNAMIC, QLINEAR, QDQ, CONV, MODES };
 
 struct maker {
     struct net n;
     enum mode mode;
-    int rank;      /* of the tokens: 2, 3 or 4 */
-    int64_t width; /* of the last axis now */
+    int rank;      /* of the tokens: 2, 3 or 4; of pictures: 3 or 4 */
+    int64_t width; /* of the last axis, or channels, now */
+    int64_t h, w;  /* of pictures */
     char log[1024];
 };
 
@@ -181,6 +182,51 @@ static wn_vid qdq_layer(struct maker *m, wn_vid x)
     return chance(m, 70) ? qdq(m, v, quant(m, chance(m, 40))) : v;
 }
 
+/* ---- DynamicQuantizeLinear and ConvInteger ---- */
+
+/* One number, or one per channel as (O, 1, 1); f32. */
+static wn_vid channel_const(struct maker *m, const float *v, int64_t count)
+{
+    int64_t dim[] = { count, 1, 1 };
+    wn_vid c = net_const(&m->n, WINNOW_F32, count == 1 ? 0 : (unsigned)m->rank - 1, dim, NULL);
+    memcpy(net_data(&m->n, c), v, (size_t)count * sizeof(float));
+    return c;
+}
+
+static wn_vid conv_layer(struct maker *m, wn_vid x)
+{
+    struct net *n = &m->n;
+    int64_t O = pick(m, 1, 20), kh = m->rank == 4 ? pick(m, 1, WN_MIN(3, m->h)) : 1, kw = pick(m, 1, WN_MIN(3, m->w));
+    int64_t stride[2] = { pick(m, 1, 2), pick(m, 1, 2) }, pad[4] = { 0 }, K = m->width * kh * kw;
+    struct weights w = weights(m, K, O, true);
+    int64_t count = wn_tensor_count(n->g.values.at[w.scale].constant), shape[] = { O, m->width, kh, kw };
+    if (m->rank == 3)
+        shape[2] = kw;
+    wn_vid four = net_const(n, n->g.values.at[w.w].type.dtype, (unsigned)m->rank, shape, net_data(n, w.w)), q[3];
+    net_ops(n, "DynamicQuantizeLinear", NET_IN(x), 3, q);
+    wn_vid acc = net_op(n, "ConvInteger", NET_IN(q[0], four, q[2], w.zp));
+    for (int i = 0; i < 4; i++)
+        pad[i] = pick(m, 0, 1);
+    size_t s = (size_t)m->rank - 2;
+    if (s == 1)
+        pad[0] = pad[2] = 0;
+    net_ints(n, "strides", stride + 2 - s, s);
+    net_ints(n, "pads", s == 2 ? pad : (const int64_t[]){ pad[1], pad[3] }, 2 * s);
+    m->h = (m->h + pad[0] + pad[2] - kh) / (s == 2 ? stride[0] : 1) + 1;
+    m->w = (m->w + pad[1] + pad[3] - kw) / stride[1] + 1;
+    wn_vid f = net_op(n, "Cast", NET_IN(acc));
+    net_int(n, "to", WINNOW_F32);
+    f = swapped(m, "Mul", f, swapped(m, "Mul", q[1], channel_const(m, w.unit, count)));
+    if (chance(m, 60)) {
+        float b[20];
+        for (int64_t o = 0; o < O; o++)
+            b[o] = net_normal(n);
+        f = swapped(m, "Add", f, channel_const(m, b, O));
+    }
+    m->width = O;
+    return chance(m, 40) ? net_op(n, "Relu", NET_IN(f)) : f;
+}
+
 /* ---- one net ---- */
 
 static void make(struct maker *m, uint64_t seed, int64_t dim[4])
@@ -193,11 +239,23 @@ static void make(struct maker *m, uint64_t seed, int64_t dim[4])
         dim[i] = i == m->rank - 1 ? m->width : m->rank == 2 ? pick(m, 1, 70) : pick(m, 1, i ? 9 : 5);
     int64_t declared[4] = { -1, -1, -1, -1 };
     declared[m->rank - 1] = m->width;
+    if (m->mode == CONV) {
+        m->rank = WN_MAX(m->rank, 3);
+        m->width = pick(m, 1, 9);
+        dim[0] = pick(m, 1, 3);
+        dim[1] = declared[1] = m->width;
+        dim[2] = m->h = m->rank == 4 ? pick(m, 1, 9) : 1;
+        dim[m->rank - 1] = m->w = pick(m, 1, 17);
+        declared[m->rank - 1] = -1;
+    }
     if (chance(m, 30))
         memcpy(declared, dim, sizeof declared);
     wn_vid v = net_input(&m->n, "x", WINNOW_F32, m->rank, declared);
     for (int64_t i = 0, layers = pick(m, 1, 4); i < layers; i++)
-        v = m->mode == DYNAMIC ? dynamic_layer(m, v) : m->mode == QLINEAR ? qlinear_layers(m, v) : qdq_layer(m, v);
+        v = m->mode == DYNAMIC   ? dynamic_layer(m, v)
+            : m->mode == QLINEAR ? qlinear_layers(m, v)
+            : m->mode == QDQ     ? qdq_layer(m, v)
+                                 : conv_layer(m, v);
     net_output(&m->n, v);
 }
 
@@ -235,9 +293,10 @@ static void check_net(uint64_t seed)
             continue;
         net_force((enum wn_isa)isa);
         winnow_model *model = net_load(&m.n, false);
-        if (m.mode == DYNAMIC)
+        if (m.mode == DYNAMIC || m.mode == CONV)
             cr_expect(!winnow_model_rows_independent(model, NULL), "seed %lu: rows share a scale", seed);
-        static const char *const slow[] = { "ref:DLinear", "ref:QLinear", "ref:MatMul", "ref:QGemm", "ref:Dynamic" };
+        static const char *const slow[] = { "ref:DLinear", "ref:QLinear", "ref:MatMul",
+                                            "ref:QGemm",   "ref:Dynamic", "ref:ConvInteger" };
         for (size_t i = 0; i < WN_COUNT(slow); i++)
             cr_expect_eq(count_steps(model, &x, slow[i]), 0, "seed %lu: %s\n  %s", seed, slow[i], m.log);
         for (unsigned threads = 1; threads <= 2; threads++) {
@@ -280,4 +339,9 @@ Test(plan_random_linear, layers_of_quantized_operators, .timeout = 300)
 Test(plan_random_linear, layers_between_dequantizations, .timeout = 300)
 {
     check_mode(QDQ);
+}
+
+Test(plan_random_linear, convolutions_quantized_at_run_time, .timeout = 300)
+{
+    check_mode(CONV);
 }
