@@ -26,7 +26,7 @@
 #include "base/file.h"
 #include "base/log.h"
 
-#define AUX_FILE_MAX ((size_t)4 << 20)
+#define AUX_FILE_MAX ((size_t)64 << 20) /* a tokenizer.json */
 #define AUX_FILES    64
 #define GUESS        32                 /* a dynamic extent, for warming up */
 #define WARM_MAX     ((size_t)64 << 20) /* bytes of guessed inputs beyond which nothing is guessed */
