@@ -2,7 +2,8 @@
 """Language models through the engine.
 
   - bert_tiny_agnews of ../shared/data, f32 and dynamic int8, beside the stored references; the integer operators of the
-    latter beside exact arithmetic in numpy's int64, bit for bit
+    latter beside exact arithmetic in numpy's int64, bit for bit; the same of what ONNX Runtime's own quantizer and
+    optimizer make of the f32 file
   - all-MiniLM-L6-v2, f32 and with int8 weights (tests/minilm.py), beside ONNX Runtime without graph optimisation on real
     sentences of mixed length, alone and in padded batches: within 1e-4 of the largest element
   - every model at hand whose rows are proved independent: a row alone equals the row in a batch, bit for bit; of the
@@ -126,21 +127,23 @@ def integer_layers(graph):
         yield n.input[0], scale, n.input[2], const[n.input[1]], const[n.input[3]], const[w_scale], bias, add.output[0]
 
 
-def exact_integers(folder):
+def exact_integers(folder, source_path):
     """DynamicQuantizeLinear and MatMulInteger of every layer, from the values that the engine itself computed."""
     import onnx
-    model = onnx.load(DATA / "models/bert_tiny_agnews_dynint8.onnx")
+    model = onnx.load(source_path)
     layers = list(integer_layers(model.graph))
     shown = {v: t for q, s, z, *_, y in layers for v, t in ((q, 2), (s, 1), (z, 2), (y, 1))}
     source = {n.output[0]: n.input[0] for n in model.graph.node if n.op_type == "DynamicQuantizeLinear"}
     shown.update({x: 1 for x in source.values()})
+    for known in model.graph.output:
+        shown.pop(known.name, None)
     model.graph.output.extend(onnx.helper.make_tensor_value_info(v, t, None) for v, t in shown.items())
     for v in model.graph.output:
         v.type.tensor_type.ClearField("shape") if v.name in shown else None
     path = folder / "bert_tiny_integers.onnx"
     model = onnx.shape_inference.infer_shapes(model)
     onnx.save(model, path)
-    expect(len(layers) == 12, f"{len(layers)} integer layers")
+    expect(len(layers) >= 12, f"{source_path.name}: {len(layers)} integer layers")
     for options in ({"threads": 1}, {"threads": 2}, {"reference": True}):
         m = Model(path, **options)
         out = m.run(agnews4())
@@ -154,7 +157,33 @@ def exact_integers(folder):
             expect(out[s] == scale and out[z] == zp and (out[q] == want_q).all(), f"{options} {q}: quantization")
             acc = (out[q].astype(np.int64) - np.int64(out[z])) @ (w.astype(np.int64) - wz.astype(np.int64))
             want = acc.astype(np.float32) * (out[s] * ws * one) + bias
-            expect((want == out[y]).all(), f"{options} {y}: not what exact integers give")
+            expect((want == out[y]).all(), f"{source_path.name} {options} {y}: not what exact integers give")
+
+
+def runtime_forms(folder):
+    """The files that ONNX Runtime's own tools make of bert_tiny: dynamic quantization, and fused attention."""
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+    source = DATA / "models/bert_tiny_agnews_fp32.onnx"
+    for name, kw in (("i8", {"weight_type": QuantType.QInt8}),
+                     ("u8", {"weight_type": QuantType.QUInt8, "per_channel": True})):
+        path = folder / f"bert_tiny_ort_{name}.onnx"
+        quantize_dynamic(source, path, op_types_to_quantize=["MatMul"], **kw)
+        exact_integers(folder, path)
+    try:
+        from onnxruntime.transformers import optimizer
+    except ImportError as e:
+        left_out(f"onnxruntime.transformers: {e}")
+        return
+    path = folder / "bert_tiny_ort_fused.onnx"
+    fused = optimizer.optimize_model(str(source), model_type="bert", num_heads=2, hidden_size=128, opt_level=0)
+    fused.save_model_to_file(str(path))
+    kinds = {n.op_type for n in fused.model.graph.node if n.domain == "com.microsoft"}
+    expect({"Attention", "SkipLayerNormalization"} <= kinds, f"ONNX Runtime's optimizer made {kinds}")
+    model, want = Model(path), np.load(REFERENCE / "bert_tiny_agnews_fp32.out.logits.npy")
+    got = model.run(agnews4())["logits"]
+    model.close()
+    d, limit = np.abs(got - want).max(), 1e-4 * np.abs(want).max()
+    expect(d <= limit, f"bert_tiny with {sorted(kinds)}: differs by {d:.3g}, at most {limit:.3g}")
 
 
 # ---- MiniLM ----
@@ -237,7 +266,8 @@ def main():
         bert_tiny()
         folder = minilm.default_folder()
         folder.mkdir(parents=True, exist_ok=True)
-        exact_integers(folder)
+        exact_integers(folder, DATA / "models/bert_tiny_agnews_dynint8.onnx")
+        runtime_forms(folder)
         try:
             paths = minilm.fetch()
         except minilm.Missing as e:
