@@ -348,10 +348,12 @@ static bool rows_of(const struct winnow_tensor *t, size_t *rows, size_t *columns
 }
 
 /** Classification extension: the best N as "value:index[:label]". */
-static enum winnow_status classify(struct wn_infer *req, const struct wn_gen *gen, bool labels, int64_t n,
+static enum winnow_status classify(struct wn_infer *req, const struct wn_gen *gen, unsigned output, int64_t n,
                                    const struct winnow_tensor *t, struct winnow_tensor *ret, struct winnow_err *err)
 {
     size_t rows, columns, size = winnow_dtype_size(t->dtype);
+    const struct wn_pipeline *p = wn_gen_pipeline(gen);
+    bool labels = p && wn_pipeline_scores(p) && output == wn_pipeline_model_output(p);
     if (!size || t->dtype == WINNOW_F16 || t->dtype == WINNOW_BF16 || !rows_of(t, &rows, &columns))
         return wn_fail(err, WINNOW_E_MALFORMED, "this output has no classes");
     size_t k = WN_MIN((size_t)n, columns);
@@ -364,7 +366,7 @@ static enum winnow_status classify(struct wn_infer *req, const struct wn_gen *ge
             r[i] = (struct ranked){ element(t, row * columns + i), (unsigned)i };
         qsort(r, columns, sizeof *r, by_value);
         for (size_t i = 0; i < k; i++) {
-            const char *label = labels ? wn_pipeline_label(wn_gen_pipeline(gen), r[i].i) : NULL;
+            const char *label = labels ? wn_pipeline_label(p, r[i].i) : wn_gen_label(gen, output, r[i].i);
             char *text = wn_arena_printf(req->arena, label ? "%f:%u:%s" : "%f:%u", r[i].v, r[i].i, label);
             if (!text)
                 return wn_fail(err, WINNOW_E_NOMEM, "response");
@@ -501,8 +503,7 @@ enum winnow_status wn_infer_outputs(struct wn_infer *req, const struct wn_gen *g
         out[n] = o >= 0 ? (struct wn_infer_out){ winnow_model_output(model, (unsigned)o)->name, outputs[o], false }
                         : made_output(&made, w);
         if (w->classes && o >= 0)
-            WN_TRY(classify(req, gen, p && wn_pipeline_scores(p) && (unsigned)o == wn_pipeline_model_output(p),
-                            w->classes, &outputs[o], &out[n].t, err));
+            WN_TRY(classify(req, gen, (unsigned)o, w->classes, &outputs[o], &out[n].t, err));
         n++;
     }
     for (unsigned i = 0; i < n; i++)

@@ -79,8 +79,13 @@ static bool fill_outputs(struct wn_arena *arena, const struct wn_gen *gen, bool 
         if (!fill_io(arena, winnow_model_output(model, (unsigned)i), batched, &t->name, &t->data_type, &t->n_dims,
                      &t->dims))
             return false;
-        if (p && wn_pipeline_n_labels(p) && i == wn_pipeline_model_output(p))
+        const char *file = wn_gen_label_file(gen, (unsigned)i);
+        if (file)
+            t->label_filename = wn_arena_strndup(arena, file, strlen(file));
+        else if (p && wn_pipeline_n_labels(p) && i == wn_pipeline_model_output(p))
             t->label_filename = TEXT("labels.txt");
+        if (!t->label_filename)
+            return false;
     }
     return c->output != NULL;
 }

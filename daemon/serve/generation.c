@@ -154,24 +154,51 @@ static enum winnow_status open_pipeline(const struct wn_serve *serve, struct wn_
     return wn_pipeline_open(dir, io, gen->n_in, io + gen->n_in, gen->n_out, &gen->pipeline, err);
 }
 
-/* What was given with the load; else the model's config.pbtxt: beside its versions, in the first root that has one. */
-static enum winnow_status read_config(struct wn_serve *serve, struct wn_gen *gen, struct winnow_err *err)
+/* Labels of outputs: files beside config.pbtxt. */
+static enum winnow_status read_labels(const char *root, struct wn_gen *gen, struct winnow_err *err)
 {
-    pthread_mutex_lock(&serve->cat);
-    bool given = gen->model_of->has_conf;
-    gen->conf_number = gen->model_of->conf_number;
-    if (given)
-        gen->conf = gen->model_of->conf;
-    pthread_mutex_unlock(&serve->cat);
-    if (given)
-        return WINNOW_OK;
+    for (unsigned i = 0; i < gen->conf.n_labels; i++) {
+        const char *file = gen->conf.label[i].file;
+        if (strchr(file, '/') || strchr(file, '\\') || file[0] == '.')
+            return wn_fail(err, WINNOW_E_MALFORMED, "%s/config.pbtxt: label_filename '%s' is no file beside it",
+                           gen->name, file);
+        WN_CLEANUP(wn_freep) char *path = wn_asprintf("%s/%s/%s", root, gen->name, file);
+        if (!path)
+            return wn_fail(err, WINNOW_E_NOMEM, "labels of model '%s'", gen->name);
+        WN_TRY(wn_labels_read(path, &gen->labels[i], err));
+    }
+    return WINNOW_OK;
+}
+
+/* The model's config.pbtxt: beside its versions, in the first root that has one. */
+static enum winnow_status read_file(struct wn_serve *serve, struct wn_gen *gen, struct winnow_err *err)
+{
     for (unsigned r = 0; r < serve->repo.n_roots; r++) {
         WN_CLEANUP(wn_freep) char *path = wn_asprintf("%s/%s/config.pbtxt", serve->repo.root[r], gen->name);
         if (!path)
             return wn_fail(err, WINNOW_E_NOMEM, "config.pbtxt of model '%s'", gen->name);
-        if (access(path, F_OK) == 0)
-            return wn_model_config_read(path, &gen->conf, err);
+        if (access(path, F_OK) < 0)
+            continue;
+        WN_TRY(wn_model_config_read(path, &gen->conf, err));
+        return read_labels(serve->repo.root[r], gen, err);
     }
+    return WINNOW_OK;
+}
+
+/* The file, and over it the numbers that were given with the load. */
+static enum winnow_status read_config(struct wn_serve *serve, struct wn_gen *gen, struct winnow_err *err)
+{
+    WN_TRY(read_file(serve, gen, err));
+    pthread_mutex_lock(&serve->cat);
+    const struct wn_served *m = gen->model_of;
+    gen->conf_number = m->conf_number;
+    if (m->has_conf) {
+        gen->conf.max_batch = m->conf.max_batch;
+        gen->conf.max_wait_us = m->conf.max_wait_us;
+        gen->conf.max_queue = m->conf.max_queue;
+        gen->conf.timeout_us = m->conf.timeout_us;
+    }
+    pthread_mutex_unlock(&serve->cat);
     return WINNOW_OK;
 }
 
@@ -366,7 +393,7 @@ static struct wn_gen *gen_new(struct wn_serve *serve, struct wn_served *m, int64
     gen->version = version;
     gen->made_here = made_here;
     gen->max_batch = &serve->max_batch;
-    gen->conf = (struct wn_model_config){ -1, -1, -1, -1 };
+    gen->conf = (struct wn_model_config){ .max_batch = -1, .max_wait_us = -1, .max_queue = -1, .timeout_us = -1 };
     gen->queue.gen = gen;
     gen->queues = &gen->queue;
     gen->n_streams = serve->n_streams;

@@ -14,6 +14,7 @@
 #include <stdatomic.h>
 #include "base/digest.h"
 #include "base/vec.h"
+#include "daemon/serve/labels.h"
 #include "daemon/serve/pbtxt.h"
 #include "daemon/serve/serve.h"
 
@@ -138,12 +139,13 @@ struct wn_gen {
     bool made_here;
     winnow_model *model;
     struct wn_pipeline *pipeline;
-    unsigned n_in, n_out, n_dims;  /* n_dims: sum of the inputs' ranks */
-    bool merge;                    /* rows are independent: requests may share a batch */
-    bool dynamic;                  /* extents besides the batch axis may differ from request to request */
-    const atomic_llong *max_batch; /* the setting */
-    struct wn_model_config conf;   /* what config.pbtxt, or who loaded it, says instead */
-    uint64_t conf_number;          /* of the model's, when it was loaded */
+    unsigned n_in, n_out, n_dims;              /* n_dims: sum of the inputs' ranks */
+    bool merge;                                /* rows are independent: requests may share a batch */
+    bool dynamic;                              /* extents besides the batch axis may differ from request to request */
+    const atomic_llong *max_batch;             /* the setting */
+    struct wn_model_config conf;               /* what config.pbtxt, or who loaded it, says instead */
+    uint64_t conf_number;                      /* of the model's, when it was loaded */
+    struct wn_labels labels[WN_CONFIG_LABELS]; /* of conf.label */
     uint64_t loaded_at_ms;
     size_t weight_bytes, file_bytes;
     struct wn_counters *counters;

@@ -29,6 +29,8 @@ struct reader {
     const char *p, *end, *file;
     unsigned line, depth;
     char path[PATH_MAX_]; /* of the message being read, "a.b." */
+    char text[128];       /* the last string, "" where it was longer */
+    struct wn_config_label output;
     struct wn_model_config *ret;
     struct winnow_err *err;
 };
@@ -63,6 +65,7 @@ static bool take(struct reader *r, char c)
 static enum winnow_status skip_string(struct reader *r)
 {
     char quote = *r->p++;
+    const char *from = r->p;
     for (; r->p < r->end && *r->p != quote; r->p++) {
         if (*r->p == '\n')
             return bad(r, "a string does not end on its line");
@@ -71,6 +74,9 @@ static enum winnow_status skip_string(struct reader *r)
     }
     if (r->p == r->end)
         return bad(r, "a string does not end");
+    size_t n = (size_t)(r->p - from) < sizeof r->text ? (size_t)(r->p - from) : 0;
+    memcpy(r->text, from, n);
+    r->text[n] = '\0';
     r->p++;
     return WINNOW_OK;
 }
@@ -120,6 +126,10 @@ static enum winnow_status set(struct reader *r, const char *name, const char *wo
 {
     char full[PATH_MAX_ * 2];
     snprintf(full, sizeof full, "%s%s", r->path, name);
+    if (strcmp(full, "output.name") == 0 && !word[0])
+        memcpy(r->output.output, r->text, sizeof r->text);
+    else if (strcmp(full, "output.label_filename") == 0 && !word[0])
+        memcpy(r->output.file, r->text, sizeof r->text);
     for (size_t i = 0; i < WN_COUNT(known); i++) {
         if (strcmp(full, known[i].path) != 0)
             continue;
@@ -143,7 +153,12 @@ static enum winnow_status message(struct reader *r, const char *name, char close
     if (n + strlen(name) + 2 > sizeof r->path)
         return bad(r, "names are too long");
     snprintf(r->path + n, sizeof r->path - n, "%s.", name);
+    bool output = strcmp(r->path, "output.") == 0;
+    if (output)
+        r->output = (struct wn_config_label){ 0 };
     WN_TRY(fields(r, close));
+    if (output && r->output.output[0] && r->output.file[0] && r->ret->n_labels < WN_CONFIG_LABELS)
+        r->ret->label[r->ret->n_labels++] = r->output;
     r->path[n] = '\0';
     r->depth--;
     return WINNOW_OK;
@@ -200,7 +215,7 @@ enum winnow_status wn_model_config_parse(const char *text, size_t n, const char 
                                          struct winnow_err *err)
 {
     struct reader r = { .p = text, .end = text + n, .file = file, .line = 1, .ret = ret, .err = err };
-    *ret = (struct wn_model_config){ -1, -1, -1, -1 };
+    *ret = (struct wn_model_config){ .max_batch = -1, .max_wait_us = -1, .max_queue = -1, .timeout_us = -1 };
     return fields(&r, 0);
 }
 
@@ -233,7 +248,7 @@ enum winnow_status wn_model_config_parse_json(const char *text, size_t n, struct
     json_error_t e;
     json_t *o = json_loadb(text, n, JSON_REJECT_DUPLICATES, &e);
     enum winnow_status status = WINNOW_OK;
-    *ret = (struct wn_model_config){ -1, -1, -1, -1 };
+    *ret = (struct wn_model_config){ .max_batch = -1, .max_wait_us = -1, .max_queue = -1, .timeout_us = -1 };
     if (!json_is_object(o))
         status = wn_fail(err, WINNOW_E_MALFORMED, "config: %s", o ? "no JSON object" : e.text);
     for (size_t i = 0; i < WN_COUNT(known) && status == WINNOW_OK; i++) {
@@ -250,7 +265,7 @@ enum winnow_status wn_model_config_read(const char *path, struct wn_model_config
 {
     WN_CLEANUP(wn_freep) void *bytes = NULL;
     size_t n;
-    *ret = (struct wn_model_config){ -1, -1, -1, -1 };
+    *ret = (struct wn_model_config){ .max_batch = -1, .max_wait_us = -1, .max_queue = -1, .timeout_us = -1 };
     enum winnow_status status = wn_file_read(path, FILE_MAX, &bytes, &n, err);
     if (status == WINNOW_E_NOT_FOUND)
         return WINNOW_OK;

@@ -141,6 +141,8 @@ void wn_gen_free(struct wn_gen *gen)
             free(q);
     }
     wn_pipeline_free(gen->pipeline);
+    for (unsigned i = 0; i < WN_CONFIG_LABELS; i++)
+        wn_labels_done(&gen->labels[i]);
     winnow_model_unref(gen->model);
     free(gen->dir);
     struct wn_reaper *r = gen->reaper;
@@ -177,6 +179,27 @@ const struct wn_pipeline *wn_gen_pipeline(const struct wn_gen *gen)
 const char *wn_gen_dir(const struct wn_gen *gen)
 {
     return gen->dir;
+}
+
+/* Place of an output's labels in gen->labels; WN_CONFIG_LABELS: it has none. */
+static unsigned labels_of(const struct wn_gen *gen, unsigned output)
+{
+    for (unsigned i = 0; i < gen->conf.n_labels && output < gen->n_out; i++)
+        if (strcmp(gen->conf.label[i].output, winnow_model_output(gen->model, output)->name) == 0)
+            return i;
+    return WN_CONFIG_LABELS;
+}
+
+const char *wn_gen_label_file(const struct wn_gen *gen, unsigned output)
+{
+    unsigned i = labels_of(gen, output);
+    return i < WN_CONFIG_LABELS ? gen->conf.label[i].file : NULL;
+}
+
+const char *wn_gen_label(const struct wn_gen *gen, unsigned output, size_t i)
+{
+    unsigned k = labels_of(gen, output);
+    return k < WN_CONFIG_LABELS && i < gen->labels[k].n ? gen->labels[k].line[i] : NULL;
 }
 
 int64_t wn_gen_max_rows(const struct wn_gen *gen)

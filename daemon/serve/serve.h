@@ -62,6 +62,9 @@ const char *wn_gen_dir(const struct wn_gen *gen);
  */
 int64_t wn_gen_max_rows(const struct wn_gen *gen);
 
+/** The file of an output's labels, as config.pbtxt names it; NULL: none. And its i-th label; NULL past the end. */
+const char *wn_gen_label_file(const struct wn_gen *gen, unsigned output);
+const char *wn_gen_label(const struct wn_gen *gen, unsigned output, size_t i);
 /** How requests wait: config.pbtxt's values, else the settings'. */
 struct wn_gen_batching {
     uint64_t max_wait_us, timeout_us, max_requests;

@@ -234,6 +234,11 @@ def test_config(d):
     check("config.pbtxt: batching", s == 200 and v["max_batch_size"] == 5 and
           b["max_queue_delay_microseconds"] == 1234 and b["default_queue_policy"]["max_queue_size"] == 7 and
           b["default_queue_policy"]["default_timeout_microseconds"] == 2500000, v)
+    check("config.pbtxt: labels", v["output"][0]["label_filename"] == "names.txt", v["output"])
+    with thttp.InferenceServerClient(d.address) as c:
+        r = c.infer("set", kinds(thttp), outputs=[thttp.InferRequestedOutput("y", class_count=5)]).as_numpy("y")
+        check("classification with the labels that config.pbtxt names", [[x.decode().split(":")[1:] for x in row] for row
+              in r] == [[["2", "cat"], ["1", "bee"], ["0", "ant"]]] * 3, r)
     check("the shape of Triton's JSON", v["version_policy"] == {"latest": {"num_versions": 1}} and
           v["input"][0]["format"] == "FORMAT_NONE" and v["input"][0]["optional"] is False and
           v["instance_group"][0]["kind"] == "KIND_CPU" and v["instance_group"][0]["count"] >= 1 and
@@ -316,7 +321,9 @@ def main():
         put_version(repo, "lin", 1, ob.linear())
         put_version(repo, "types", 1, types_model())
         put(f"{repo}/set/config.pbtxt", "max_batch_size: 5\ndynamic_batching {\n  max_queue_delay_microseconds: 1234\n"
-            "  default_queue_policy { max_queue_size: 7 default_timeout_microseconds: 2500000 }\n}\n")
+            "  default_queue_policy { max_queue_size: 7 default_timeout_microseconds: 2500000 }\n}\n"
+            "output [ { name: \"y\" data_type: TYPE_FP32 dims: [ 3 ] label_filename: \"names.txt\" } ]\n")
+        put(f"{repo}/set/names.txt", "ant\nbee\r\ncat\n\n")
         put_version(repo, "set", 1, ob.linear())
         d = Daemon(tmp)
         try:
