@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import unicodedata
 
 from common import CLI, check, end
 from tokenizer_rig import BUILDERS, DATA, expected, real_texts, texts
@@ -68,11 +69,13 @@ def compare(name, tokenizer, folder):
 
 
 def every_character(folder, name, tokenizer):
-    """Each code point alone, after a letter, before one, and twice."""
+    """Each code point alone, after a letter, before one, and twice; and every canonical decomposition."""
     raws = [f"{c} a{c}a {c}{c} A{c}\u0301 {c}.".encode() for c in map(chr, range(1, 0x110000))
             if not "\ud800" <= c <= "\udfff"]
     step = 1 if LINES >= 10000 else 29
     raws = raws[:0x3400] + raws[0x3400::step]
+    parts = {unicodedata.normalize("NFD", chr(c)) for c in range(0x110000) if not 0xAC00 <= c < 0xD7A4}
+    raws += [f"{p} {p[:-1]}\u0323{p[-1]} x".encode() for p in sorted(parts) if len(p) > 1]
     for at in range(0, len(raws), 200000):
         part = raws[at:at + 200000]
         differences(f"{name}, every {step} characters from {at}", expected(tokenizer, part),
