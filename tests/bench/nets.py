@@ -59,16 +59,83 @@ class Net:
         self.nodes.append(blob(1, body))
         return out
 
-    def info(self, field, name, shape):
+    def info(self, field, name, shape, kind=FLOAT):
         dims = b"".join(blob(1, num(1, d) if isinstance(d, int) else blob(2, d)) for d in shape)
-        return blob(field, blob(1, name) + blob(2, blob(1, num(1, FLOAT) + blob(2, dims))))
+        return blob(field, blob(1, name) + blob(2, blob(1, num(1, kind) + blob(2, dims))))
 
-    def save(self, path, x, x_shape, y, y_shape):
+    def save(self, path, x, x_shape, y, y_shape, x_kind=FLOAT):
+        """x: the input's name, or a list of them."""
         self.nodes.append(blob(1, blob(1, y) + blob(2, "output") + blob(3, "output") + blob(4, "Identity")))
         graph = b"".join(self.nodes) + blob(2, "net") + b"".join(self.consts)
-        graph += self.info(11, x, x_shape) + self.info(12, "output", y_shape)
+        graph += b"".join(self.info(11, name, x_shape, x_kind) for name in ([x] if isinstance(x, str) else x))
+        graph += self.info(12, "output", y_shape)
         with open(path, "wb") as f:
             f.write(num(1, 8) + blob(2, "winnow bench") + blob(7, graph) + blob(8, num(2, 17)))
+
+
+class Bert:
+    """The encoder of a BERT with its embeddings, in the words of PyTorch's exporter (opset 17, decomposed GELU)."""
+
+    def __init__(self, width, heads, hidden, seed, sparsity, block):
+        self.net, self.width, self.heads, self.hidden = Net(seed), width, heads, hidden
+        self.sparsity, self.block = sparsity, block
+
+    def f32(self, x):
+        return self.net.const(np.float32(x))
+
+    def weights(self, inner, outer):
+        """(inner, outer), as MatMul reads it; pruned in rows of the transposed matrix."""
+        w = self.net.rng.laplace(size=(outer, inner)).astype(np.float32)
+        w = thin(w, self.sparsity, self.block)
+        return self.net.const((w / np.sqrt((w * w).sum(1, keepdims=True) + 1e-6)).T.astype(np.float32), "w")
+
+    def linear(self, x, inner, outer):
+        bias = (self.net.rng.normal(size=outer) * 0.1).astype(np.float32)
+        return self.net.op("Add", [self.net.const(bias, "b"), self.net.op("MatMul", [x, self.weights(inner, outer)])])
+
+    def norm(self, x):
+        g = (1 + self.net.rng.normal(size=self.width) * 0.1).astype(np.float32)
+        b = (self.net.rng.normal(size=self.width) * 0.1).astype(np.float32)
+        return self.net.op("LayerNormalization", [x, self.net.const(g), self.net.const(b)], axis=-1)
+
+    def cut(self, x):
+        shape = np.array([0, 0, self.heads, self.width // self.heads], np.int64)
+        return self.net.op("Reshape", [x, self.net.const(shape)])
+
+    def attention(self, x, mask):
+        q, k, v = (self.cut(self.linear(x, self.width, self.width)) for _ in range(3))
+        q = self.net.op("Transpose", [q], perm=[0, 2, 1, 3])
+        k = self.net.op("Transpose", [k], perm=[0, 2, 3, 1])
+        v = self.net.op("Transpose", [v], perm=[0, 2, 1, 3])
+        s = self.net.op("Div", [self.net.op("MatMul", [q, k]), self.f32((self.width // self.heads) ** 0.5)])
+        p = self.net.op("Softmax", [self.net.op("Add", [s, mask])], axis=-1)
+        y = self.net.op("Transpose", [self.net.op("MatMul", [p, v])], perm=[0, 2, 1, 3])
+        y = self.net.op("Reshape", [y, self.net.const(np.array([0, 0, self.width], np.int64))])
+        return self.linear(y, self.width, self.width)
+
+    def gelu(self, x):
+        e = self.net.op("Add", [self.net.op("Erf", [self.net.op("Div", [x, self.f32(2 ** 0.5)])]), self.f32(1)])
+        return self.net.op("Mul", [self.net.op("Mul", [x, e]), self.f32(0.5)])
+
+    def layer(self, x, mask):
+        x = self.norm(self.net.op("Add", [self.attention(x, mask), x]))
+        y = self.linear(self.gelu(self.linear(x, self.width, self.hidden)), self.hidden, self.width)
+        return self.norm(self.net.op("Add", [y, x]))
+
+
+def bert(path, layers=12, width=768, heads=12, hidden=3072, vocabulary=1000, labels=2, sparsity=0.0, block=False, seed=1):
+    """Inputs input_ids and attention_mask (N, S); output (N, labels). Embeddings and classifier stay dense."""
+    b = Bert(width, heads, hidden, seed, sparsity, block)
+    net, one = b.net, b.f32(1)
+    mask = net.op("Unsqueeze", ["attention_mask", net.const(np.array([1, 2], np.int64))])
+    mask = net.op("Mul", [net.op("Sub", [one, net.op("Cast", [mask], to=FLOAT)]), b.f32(-10000)])
+    table = net.const(net.rng.normal(size=(vocabulary, width)).astype(np.float32), "embeddings")
+    x = b.norm(net.op("Gather", [table, "input_ids"]))
+    for _ in range(layers):
+        x = b.layer(x, mask)
+    x = net.op("Gather", [x, net.const(np.int64(0))], axis=1)
+    b.sparsity = 0
+    net.save(path, ["input_ids", "attention_mask"], ["N", "S"], b.linear(x, width, labels), ["N", labels], INT64)
 
 
 def thin(w, sparsity, block):

@@ -21,11 +21,11 @@ static void check(struct ck *ck, const struct ck_kernel *k)
 
 static void bench(struct ck *ck, const struct ck_kernel *k)
 {
-    static const struct ck_f32 shapes[] = { { .rows = 768, .k = 768, .taps = 1, .n = 128 },
-                                            { .rows = 768, .k = 3072, .taps = 1, .n = 128 },
-                                            { .rows = 128, .k = 1152, .taps = 9, .n = 816 },
-                                            { .rows = 256, .k = 64, .taps = 1, .n = 3200 },
-                                            { .rows = 512, .k = 4608, .taps = 9, .n = 64 } };
+    static const struct ck_f32 shapes[] = {
+        { .rows = 768, .k = 768, .taps = 1, .n = 128 }, { .rows = 768, .k = 3072, .taps = 1, .n = 128 },
+        { .rows = 768, .k = 768, .taps = 1, .n = 16 },  { .rows = 128, .k = 1152, .taps = 9, .n = 816 },
+        { .rows = 256, .k = 64, .taps = 1, .n = 3200 }, { .rows = 512, .k = 4608, .taps = 9, .n = 64 }
+    };
     wn_f32_gemm_fn *fn = (wn_f32_gemm_fn *)k->fn;
     for (size_t i = 0; i < WN_COUNT(shapes); i++) {
         struct ck_f32 p = shapes[i];

@@ -70,7 +70,7 @@ static void check(struct ck *ck, const struct ck_kernel *k)
 
 static void bench(struct ck *ck, const struct ck_kernel *k)
 {
-    static const size_t shapes[][3] = { { 1000, 2048, 1 }, { 128, 128, 1 }, { 1000, 512, 4 } };
+    static const size_t shapes[][3] = { { 1000, 2048, 1 }, { 128, 128, 1 }, { 1000, 512, 4 }, { 768, 768, 8 } };
     wn_f32_gemv_fn *fn = (wn_f32_gemv_fn *)k->fn;
     for (size_t i = 0; i < WN_COUNT(shapes); i++) {
         const size_t rows = shapes[i][0];
