@@ -67,6 +67,14 @@ static void shake(struct wn_trainer *tr)
             wn_trainer_param(tr, i)->w[k] += 0.2f * rnd();
 }
 
+static bool first_and_last(void *arg, struct wn_trainer *tr, const struct wn_train_progress *p)
+{
+    (void)tr;
+    float *loss = arg;
+    loss[p->time.step > 0] = p->loss;
+    return true;
+}
+
 static void distillation(void)
 {
     struct net n;
@@ -109,10 +117,6 @@ static void distillation(void)
     wn_trainer_free(tr);
     /* a student that learns from its teacher alone comes to agree with it */
     tr = trainer(&n.b, &o);
-    struct wn_trainer *teacher = trainer(&n.b, &o);
-    struct wn_train_score first, last;
-    uint32_t *taught = calloc(s.d.n, sizeof *taught);
-    must(wn_trainer_evaluate(teacher, &s.d, &first, taught, &err), &err);
     shake(tr);
     shake(tr);
     must(wn_trainer_set_teacher(tr, &n.b.g, &err), &err);
@@ -121,14 +125,11 @@ static void distillation(void)
                "  - !SetLearningRateModifier {start_epoch: 0, learning_rate: 0.05}\n"
                "  - !DistillationModifier {hardness: 1.0, temperature: 2.0}\n");
     must(wn_recipe_apply(r, tr, &err), &err);
-    struct wn_train_data as_taught = s.d;
-    as_taught.label = taught;
-    must(wn_trainer_evaluate(tr, &as_taught, &first, NULL, &err), &err);
-    fit.epochs = 60;
+    float loss[2] = { 0, 0 }; /* of the first step and the last: T^2 KL alone */
+    fit = (struct wn_fit_opts){ .epochs = 60, .on_step = first_and_last, .arg = loss };
     must(wn_trainer_fit(tr, &s.d, &fit, &err), &err); /* labels are random: they are not what is learned */
-    must(wn_trainer_evaluate(tr, &as_taught, &last, NULL, &err), &err);
-    check_true("distillation: hardness 1 learns the teacher's answers, not the labels",
-               last.accuracy == 1 && last.loss < first.loss);
+    check("distillation: hardness 1 comes close to the teacher, not to the labels", (double)(loss[1] / loss[0]), 0.2);
+    fit.on_step = NULL;
     wn_trainer_free(tr);
     /* no teacher, or one with other classes */
     tr = trainer(&n.b, &o);
@@ -145,8 +146,6 @@ static void distillation(void)
                    strstr(err.msg, "7"));
     wn_recipe_free(r);
     wn_trainer_free(tr);
-    wn_trainer_free(teacher);
-    free(taught);
     tokens_done(&s);
     build_done(&n.b);
 }
