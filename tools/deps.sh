@@ -9,7 +9,7 @@ PACKAGES="build-essential pkg-config clang llvm libclang-rt-14-dev libevent-dev 
  libcurl4-openssl-dev libdnnl-dev libsimde-dev libmuparser-dev libonnx-dev libonnx-testdata libxxhash-dev uuid-dev
  zlib1g-dev libutf8proc-dev libpcre2-dev libfreetype-dev nghttp2-client openssl curl jq python3 python3-venv strace systemd xxd git
  fonts-dejavu-core fonts-dejavu-extra fonts-liberation fonts-freefont-ttf fonts-lato fonts-roboto-unhinted"
-PYTHON_PACKAGES="tritonclient[http,grpc]==2.57.0 numpy<2.3 onnxruntime==1.22.1 openai==1.99.9 onnx==1.23.2
+PYTHON_PACKAGES="tritonclient[http,grpc]==2.57.0 numpy<2.3 onnxruntime==1.22.1 openai==1.99.9 onnx==1.22.0
  openapi-spec-validator==0.9.0 tokenizers==0.23.3"
 
 missing=""
