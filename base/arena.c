@@ -6,9 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define ALIGN 64u
+#define ALIGN       64u
 #define FIRST_BLOCK (4u << 10)
-#define MAX_BLOCK (1u << 20)
+#define MAX_BLOCK   (1u << 20)
 
 struct wn_arena_block {
     struct wn_arena_block *next;

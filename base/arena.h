@@ -23,7 +23,8 @@ char *wn_arena_strndup(struct wn_arena *arena, const char *s, size_t n);
 /** Copy of `n` bytes. */
 void *wn_arena_memdup(struct wn_arena *arena, const void *p, size_t n);
 __attribute__((format(printf, 2, 3))) char *wn_arena_printf(struct wn_arena *arena, const char *fmt, ...);
-/** Forget all allocations but keep one block as large as all of them were, so that the same work again needs no malloc. */
+/** Forget all allocations but keep one block as large as all of them were, so that the same work again needs no malloc.
+ */
 void wn_arena_reset(struct wn_arena *arena);
 /** Release everything; the arena is empty and usable again. */
 void wn_arena_done(struct wn_arena *arena);

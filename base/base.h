@@ -38,11 +38,11 @@ __attribute__((format(printf, 3, 4))) enum winnow_status wn_fail_at(struct winno
         wn_take_;                                                                                                      \
     })
 #define WN_CONTAINER_OF(ptr, type, member) ((type *)(void *)((char *)(ptr)-offsetof(type, member)))
-#define WN_COUNT(array) (sizeof(array) / sizeof((array)[0]))
-#define WN_MIN(a, b) ((a) < (b) ? (a) : (b))
-#define WN_MAX(a, b) ((a) > (b) ? (a) : (b))
-#define WN_LIKELY(x) __builtin_expect(!!(x), 1)
-#define WN_UNLIKELY(x) __builtin_expect(!!(x), 0)
+#define WN_COUNT(array)                    (sizeof(array) / sizeof((array)[0]))
+#define WN_MIN(a, b)                       ((a) < (b) ? (a) : (b))
+#define WN_MAX(a, b)                       ((a) > (b) ? (a) : (b))
+#define WN_LIKELY(x)                       __builtin_expect(!!(x), 1)
+#define WN_UNLIKELY(x)                     __builtin_expect(!!(x), 0)
 
 /** Abort with file and line when an object is NULL, freed or of another kind. */
 #define WN_CHECK_MAGIC(obj, want)                                                                                      \

@@ -25,10 +25,23 @@ struct args {
     bool keep, level;
 };
 
-enum { KEY_LEVEL = 256, KEY_SEED, KEY_THREADS, KEY_EPOCHS, KEY_NEW_LABELS, KEY_KEEP, KEY_VALIDATION, KEY_SHARE, KEY_TRAINING, KEY_TEACHER, KEY_COLUMNS };
+enum {
+    KEY_LEVEL = 256,
+    KEY_SEED,
+    KEY_THREADS,
+    KEY_EPOCHS,
+    KEY_NEW_LABELS,
+    KEY_KEEP,
+    KEY_VALIDATION,
+    KEY_SHARE,
+    KEY_TRAINING,
+    KEY_TEACHER,
+    KEY_COLUMNS
+};
 
 static const struct argp_option options[] = {
-    { "model", 'm', "BASE", 0, "a .onnx file, or a folder with model.onnx, pipeline.yaml and what it names (needed)", 0 },
+    { "model", 'm', "BASE", 0, "a .onnx file, or a folder with model.onnx, pipeline.yaml and what it names (needed)",
+      0 },
     { "data", 'd', "DATA", 0, "a zip, tar or folder of CLASS/picture, IDX files, CSV or JSONL (needed)", 0 },
     { "output", 'o', "OUTDIR", 0, "folder for the result (needed)", 0 },
     { "recipe", 'r', "FILE", 0, "what to do, step by step; or:", 0 },
@@ -38,8 +51,10 @@ static const struct argp_option options[] = {
     { "eval-share", KEY_SHARE, "0.1", 0, "that share", 0 },
     { "seed", KEY_SEED, "N", 0, "the same seed, data and threads give the same weights (default 1)", 0 },
     { "threads", KEY_THREADS, "N", 0, "threads that train (default 1)", 0 },
-    { "teacher", KEY_TEACHER, "FILE", 0, "a .onnx file that a recipe's distillation learns from (default: the base)", 0 },
-    { "training", KEY_TRAINING, "KEY=VALUE", 0, "how steps are made: batch=128, flip=true, … (docs/job-directory.md)", 0 },
+    { "teacher", KEY_TEACHER, "FILE", 0, "a .onnx file that a recipe's distillation learns from (default: the base)",
+      0 },
+    { "training", KEY_TRAINING, "KEY=VALUE", 0, "how steps are made: batch=128, flip=true, … (docs/job-directory.md)",
+      0 },
     { "columns", KEY_COLUMNS, "KEY=NAME", 0,
       "texts: which columns to take: text=title,body, label=topic, text_pair=…, join=\". \" (default: guessed)", 0 },
     { "new-labels", KEY_NEW_LABELS, NULL, 0, "the data has labels of its own: the last layer is made anew", 0 },

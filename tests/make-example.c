@@ -23,8 +23,10 @@ int main(int argc, char **argv)
     const int64_t sd[] = { -1, 3 }, wd[] = { 4, 1, 3, 3 }, cd[] = { 3, 4 }, pads[] = { 1, 1, 1, 1 };
     wn_vid x = wn_graph_add_value(&g, "x", WINNOW_F32, 4, xd), y = wn_graph_add_value(&g, "conv", WINNOW_F32, 4, yd);
     wn_vid r = wn_graph_add_value(&g, "relu", WINNOW_F32, 4, yd), p = wn_graph_add_value(&g, "pool", WINNOW_F32, 4, pd);
-    wn_vid f = wn_graph_add_value(&g, "flat", WINNOW_F32, 2, fd), s = wn_graph_add_value(&g, "scores", WINNOW_F32, 2, sd);
-    wn_vid wv = wn_graph_add_const(&g, "w", WINNOW_F32, 4, wd, w), cv = wn_graph_add_const(&g, "fc", WINNOW_F32, 2, cd, fc);
+    wn_vid f = wn_graph_add_value(&g, "flat", WINNOW_F32, 2, fd),
+           s = wn_graph_add_value(&g, "scores", WINNOW_F32, 2, sd);
+    wn_vid wv = wn_graph_add_const(&g, "w", WINNOW_F32, 4, wd, w),
+           cv = wn_graph_add_const(&g, "fc", WINNOW_F32, 2, cd, fc);
     wn_vec_push(&g.inputs, x);
     wn_vec_push(&g.outputs, s);
     struct wn_node *n = wn_graph_add_node(&g, "", "Conv", "conv", (wn_vid[]){ x, wv }, 2, &y, 1);

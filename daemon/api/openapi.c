@@ -125,9 +125,10 @@ static json_t *operation(const struct wn_route *route, const struct wn_operation
         json_array_append_new(params, reference("parameters", q, n));
         q += n + (q[n] == ' ');
     }
-    json_t *v = json_pack("{s:o,s:s,s:[s],s:o,s:o,s:s}", "operationId", operation_id(route, path), "summary",
-                          route->text, "tags", strncmp(path, "/v1/", 4) == 0 ? "OpenAI" : "Open Inference Protocol",
-                          "parameters", params, "responses", responses(route, o), "x-scope", wn_scope_name(route->scope));
+    json_t *v =
+        json_pack("{s:o,s:s,s:[s],s:o,s:o,s:s}", "operationId", operation_id(route, path), "summary", route->text,
+                  "tags", strncmp(path, "/v1/", 4) == 0 ? "OpenAI" : "Open Inference Protocol", "parameters", params,
+                  "responses", responses(route, o), "x-scope", wn_scope_name(route->scope));
     if (*o->takes)
         json_object_set_new(v, "requestBody", json_pack("{s:o}", "content", content(o->takes)));
     if (route->scope == WN_SCOPE_none)

@@ -1,4 +1,5 @@
-/* cpu.c: which instruction set the kernels use: chosen once from CPUID, lowered by WINNOW_CPU=scalar|avx2|avx512vnni. */
+/* cpu.c: which instruction set the kernels use: chosen once from CPUID, lowered by WINNOW_CPU=scalar|avx2|avx512vnni.
+ */
 #include "engine/kernels/kernels.h"
 
 #include <cpuid.h>
@@ -96,9 +97,10 @@ static void read_cpu_line(void)
     unsigned a = 0;
     __get_cpuid(1, &a, &b, &c, &d);
     unsigned family = ((a >> 8) & 15) + ((a >> 20) & 255), model = ((a >> 4) & 15) | ((a >> 12) & 0xf0);
-    snprintf(cpu_line, sizeof cpu_line, "%s (family %u model %u;%s%s%s%s%s)", *name ? name : "unknown CPU", family, model,
-             wn_cpu_has(WN_ISA_avx2) ? " avx2 fma f16c" : "", __builtin_cpu_supports("avx512f") ? " avx512f" : "",
-             __builtin_cpu_supports("avx512bw") ? " avx512bw" : "", __builtin_cpu_supports("avx512vnni") ? " avx512vnni" : "",
+    snprintf(cpu_line, sizeof cpu_line, "%s (family %u model %u;%s%s%s%s%s)", *name ? name : "unknown CPU", family,
+             model, wn_cpu_has(WN_ISA_avx2) ? " avx2 fma f16c" : "",
+             __builtin_cpu_supports("avx512f") ? " avx512f" : "", __builtin_cpu_supports("avx512bw") ? " avx512bw" : "",
+             __builtin_cpu_supports("avx512vnni") ? " avx512vnni" : "",
              wn_cpu_isa() == WN_ISA_scalar ? " using scalar" : "");
 }
 

@@ -1,4 +1,5 @@
-/* prune.c: gradual magnitude pruning, and masks that are kept (sparse transfer). Source: Zhu and Gupta, To prune, or not to prune (2017); SparseML. */
+/* prune.c: gradual magnitude pruning, and masks that are kept (sparse transfer). Source: Zhu and Gupta, To prune, or
+ * not to prune (2017); SparseML. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>

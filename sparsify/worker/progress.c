@@ -104,7 +104,8 @@ double wn_progress_cpu_s(void)
 void wn_progress_eval(struct wn_progress *p, double epoch, const struct wn_train_score *score)
 {
     emit(p, json_pack("{s:s, s:o, s:o, s:o, s:I, s:o}", "event", "eval", "epoch", real(epoch), "accuracy",
-                      real(score->accuracy), "loss", real(score->loss), "rows", (json_int_t)score->n, "cpu_s", real(wn_progress_cpu_s())));
+                      real(score->accuracy), "loss", real(score->loss), "rows", (json_int_t)score->n, "cpu_s",
+                      real(wn_progress_cpu_s())));
 }
 
 void wn_progress_message(struct wn_progress *p, const char *level, const char *fmt, ...)

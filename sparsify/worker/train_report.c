@@ -93,8 +93,8 @@ static json_t *metrics(struct wn_train_run *r, double sparsity, double flops)
                      share(r->agreement), "master_agreement", share(r->master_agreement), "compared_rows",
                      (json_int_t)r->compared, "validation_rows", (json_int_t)r->rows.n_val, "model_bytes",
                      (json_int_t)r->candidate_bytes, "base_bytes", (json_int_t)r->base_bytes, "epochs", real(r->epochs),
-                     "wall_s", share((double)(wn_now_ns() - r->started_ns) / 1e9), "cpu_s", share(wn_progress_cpu_s()), "quantized",
-                     wn_trainer_quant_enabled(r->tr));
+                     "wall_s", share((double)(wn_now_ns() - r->started_ns) / 1e9), "cpu_s", share(wn_progress_cpu_s()),
+                     "quantized", wn_trainer_quant_enabled(r->tr));
 }
 
 static enum winnow_status write_json(struct wn_train_run *r, const char *name, json_t *o)

@@ -6,7 +6,7 @@
 extern "C" {
 #endif
 
-#define WINNOW_API __attribute__((visibility("default")))
+#define WINNOW_API      __attribute__((visibility("default")))
 #define WINNOW_MUST_USE __attribute__((warn_unused_result))
 
 /** Outcome of a call. Zero is success, every failure is negative; the values never change. */

@@ -7,7 +7,8 @@
  *
  * Every function is thread-safe on distinct objects; a model is immutable and may be shared by any number of threads,
  * a scratch belongs to one run at a time. Functions that can fail return enum winnow_status and fill `err` on failure
- * only (err may be NULL). The API is versioned by WINNOW_API_VERSION; names not starting with winnow_ are not exported. */
+ * only (err may be NULL). The API is versioned by WINNOW_API_VERSION; names not starting with winnow_ are not exported.
+ */
 #ifndef WINNOW_H
 #define WINNOW_H
 
@@ -21,7 +22,7 @@ extern "C" {
 #endif
 
 #define WINNOW_API_VERSION 1
-#define WINNOW_MAX_RANK 8
+#define WINNOW_MAX_RANK    8
 
 /** Element types; the values are ONNX's TensorProto.DataType (onnx.proto3). */
 enum winnow_dtype {
@@ -138,8 +139,8 @@ WINNOW_API size_t winnow_scratch_bytes(const winnow_scratch *scratch);
 
 /** Run once.
  *  @param inputs   [n_inputs] in the model's order, dtypes as declared, shapes matching the declared ones
- *  @param outputs  [n_outputs] in the model's order. dtype, rank and shape are set. Where data is NULL on entry it is set
- *                  to memory of the scratch, valid until its next run; otherwise `bytes` must be large enough.
+ *  @param outputs  [n_outputs] in the model's order. dtype, rank and shape are set. Where data is NULL on entry it is
+ * set to memory of the scratch, valid until its next run; otherwise `bytes` must be large enough.
  *  @return WINNOW_OK; E_MALFORMED (count, dtype, rank or extent; err names the input), E_UNSUPPORTED (a shape that an
  *          operator cannot take; err names the node), E_TOO_LARGE, E_NOMEM; the outputs are then undefined */
 WINNOW_API WINNOW_MUST_USE enum winnow_status winnow_run(const winnow_model *model, winnow_scratch *scratch,
@@ -151,10 +152,10 @@ WINNOW_API WINNOW_MUST_USE enum winnow_status winnow_run(const winnow_model *mod
 
 /** One step of the plan for the shapes the scratch was last used with. Strings live until its next plan. */
 struct winnow_step {
-    const char *name;   /* node name in the file (of the last fused node) */
-    const char *op;     /* "Conv", "QConv+Add+Relu", … */
-    const char *kernel; /* "q8_spmm_b4_4x64__avx2", "ref:Softmax" */
-    const char *why;    /* why this kernel: predicted costs of the candidates, one line; "" when there was no choice */
+    const char *name;    /* node name in the file (of the last fused node) */
+    const char *op;      /* "Conv", "QConv+Add+Relu", … */
+    const char *kernel;  /* "q8_spmm_b4_4x64__avx2", "ref:Softmax" */
+    const char *why;     /* why this kernel: predicted costs of the candidates, one line; "" when there was no choice */
     const char *pattern; /* "dense", "unstructured", "1x4"; "" for steps without weights */
     unsigned rank;
     int64_t shape[WINNOW_MAX_RANK]; /* of its first output */

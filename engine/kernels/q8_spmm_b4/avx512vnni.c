@@ -75,8 +75,8 @@ ROW(2, 4)
 ROW(3, 2)
 ROW(4, 2)
 ROW(5, 2)
-ROW(6, 1) ROW(7, 1)
-    ROW(8, 1) static row_fn *const row_fns[MAX_V] = { row_1, row_2, row_3, row_4, row_5, row_6, row_7, row_8 };
+ROW(6, 1)
+ROW(7, 1) ROW(8, 1) static row_fn *const row_fns[MAX_V] = { row_1, row_2, row_3, row_4, row_5, row_6, row_7, row_8 };
 
 static void tile_rows(const struct wn_q8_spmm_b4 *mat, const int32_t *off, struct tile *t, size_t nv, size_t row0,
                       size_t row1)
