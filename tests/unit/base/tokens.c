@@ -57,9 +57,8 @@ Test(tokens, only_the_whole_secret_is_found)
         "wnt_",
         B,
         "wnt_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",
-        A "A",
-        "WNT_"
-        "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",
+        (A "A"),
+        "WNT_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",
         "wnt_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA ",
     };
     for (size_t i = 0; i < WN_COUNT(bad); i++)
