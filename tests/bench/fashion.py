@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Fashion-MNIST from nothing to sparse INT8 and on to other data, by `winnow sparsify`, beside the same jobs in PyTorch.
 
-    build/venv/bin/pip install onnx scikit-learn          (scikit-learn for its digits)
+    build/venv/bin/pip install scikit-learn          (for its digits)
     build/venv/bin/python tests/bench/fashion.py [--data DIR] [--seeds N] [--torch] [--keep DIR] [--out FILE.json]
 
 DIR holds the four IDX files (default ../shared/data/datasets/fashion-mnist). For every seed a dense network of 0.3 M
