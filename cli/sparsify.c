@@ -68,7 +68,7 @@ static error_t at_end(struct args *a, struct argp_state *state)
     if (!a->spec.model || !a->spec.data || !a->out)
         argp_error(state, "--model, --data and --output are needed");
     if ((a->spec.recipe != NULL) == a->level)
-        argp_error(state, "one of --recipe and --level is needed");
+        argp_error(state, a->level ? "give one of --recipe and --level, not both" : "--recipe or --level is needed");
     if (a->spec.recipe && a->spec.epochs)
         argp_error(state, "--epochs goes with --level; a recipe says its own");
     return 0;

@@ -348,8 +348,8 @@ static enum winnow_status check_sockets(const struct daemon *d, struct winnow_er
 static void warn_clear(const struct daemon *d, const char *address)
 {
     if (d->cfg->server.auth == WN_AUTH_TOKENS && (!*d->cfg->tls.certificate || d->cfg->server.tls == WN_SERVER_TLS_OFF))
-        wn_warning("tokens_in_clear", "address=%s why=\"without TLS whoever sees the network can use the tokens\"",
-                   address);
+        wn_warning("tokens_in_clear", "address=%s why=%s", address,
+                   "without TLS whoever sees the network can use the tokens");
 }
 
 static enum winnow_status listen_one(struct daemon *d, const char *address, struct winnow_err *err)

@@ -240,6 +240,14 @@ bool wn_recipe_quantizes(const struct wn_recipe *recipe)
     return has(recipe, &wn_mod_Quantization);
 }
 
+bool wn_recipe_sets_lr(const struct wn_recipe *recipe)
+{
+    for (size_t i = 0; i < recipe->items.n; i++)
+        if (recipe->items.at[i].kind->lr_at)
+            return true;
+    return false;
+}
+
 bool wn_recipe_distils(const struct wn_recipe *recipe)
 {
     return has(recipe, &wn_mod_Distillation);

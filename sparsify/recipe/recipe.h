@@ -41,6 +41,10 @@ double wn_recipe_adamw_lr(size_t n_weights);
 double wn_recipe_epochs(const struct wn_recipe *recipe);
 /** True when some modifier turns quantization on. */
 bool wn_recipe_quantizes(const struct wn_recipe *recipe);
+/** Whether a modifier sets a learning rate; without one it is 0 and no weight moves. */
+bool wn_recipe_sets_lr(const struct wn_recipe *recipe);
+/** What to say then. */
+#define WN_RECIPE_NO_LR "the recipe sets no learning rate, so no weight is trained: add a SetLearningRateModifier"
 /** True when some modifier asks a teacher (wn_trainer_set_teacher()). */
 bool wn_recipe_distils(const struct wn_recipe *recipe);
 /** Learning rate and target sparsity at time t (before the trainer is asked): for curves. Sparsity is that of the first

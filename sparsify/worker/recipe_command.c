@@ -53,6 +53,8 @@ static void print_curves(const char *file, const struct wn_recipe *recipe, const
 {
     char unit[48];
     printf("%s: %g epochs%s\n\n", file, p->epochs, wn_recipe_quantizes(recipe) ? ", ends quantized (INT8)" : "");
+    if (!wn_recipe_sets_lr(recipe))
+        printf("warning: %s\n\n", WN_RECIPE_NO_LR);
     snprintf(unit, sizeof unit, "0 … %g", p->top_lr);
     spark("learning rate", p->lr, p->top_lr, unit);
     spark("sparsity", p->sparsity, 1, "0 … 1");

@@ -168,6 +168,8 @@ static enum winnow_status set_teacher(struct wn_train_run *r)
 /* A trainer with its modifiers, at the newest checkpoint that fits or at the start. */
 static enum winnow_status bring_up(struct wn_train_run *r)
 {
+    if (!wn_recipe_sets_lr(r->recipe))
+        wn_progress_message(r->pg, "warning", "%s", WN_RECIPE_NO_LR);
     for (unsigned tries = 0;; tries++) {
         bool found;
         if (tries) /* what a bad checkpoint has touched is not used */
