@@ -302,6 +302,9 @@ static void print_end(const json_t *job)
     const char *verdict = wn_json_str(json_object_get(job, "gate"), "reason");
     if (*verdict && !*why)
         printf("%s\n", verdict);
+    if (strcmp(wn_json_str(job, "promotion"), "waiting") == 0)
+        printf("To make it live: winnow models promote %s %.0f\n", wn_json_str(job, "target"),
+               wn_json_num(job, "version", 0));
 }
 
 static void print_time(double seconds)

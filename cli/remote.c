@@ -234,7 +234,9 @@ static enum winnow_status outcome(struct wn_remote *r, const char *path, CURLcod
         return wn_fail(err, WINNOW_E_TOO_LARGE, "%s%s answers more than %zu bytes", r->server, path, MAX_REPLY);
     curl_easy_getinfo(r->curl, CURLINFO_RESPONSE_CODE, &http);
     if (code != CURLE_OK && http < 400) /* a refusal may come before the whole body was sent: then it counts */
-        return wn_fail(err, WINNOW_E_UNAVAILABLE, "%s: %s", r->server, *r->text ? r->text : curl_easy_strerror(code));
+        return wn_fail(err, WINNOW_E_UNAVAILABLE, "%s: %s%s", r->server, *r->text ? r->text : curl_easy_strerror(code),
+                       code == CURLE_PEER_FAILED_VERIFICATION ? " (--cacert FILE or WINNOW_CACERT says whom to trust)"
+                                                              : "");
     json_t *json = reply->n ? json_loadb(reply->at, reply->n, 0, &bad) : NULL;
     if (http >= 200 && http < 300) {
         if (reply->n && !json)
@@ -243,7 +245,8 @@ static enum winnow_status outcome(struct wn_remote *r, const char *path, CURLcod
         return WINNOW_OK;
     }
     const char *text = message_of(json);
-    enum winnow_status status = *text ? wn_fail(err, status_of(http), "%s", text)
+    const char *hint = http == 401 ? " (--token-file FILE or WINNOW_TOKEN)" : "";
+    enum winnow_status status = *text ? wn_fail(err, status_of(http), "%s%s", text, hint)
                                       : wn_fail(err, status_of(http), "%s%s answers %ld", r->server, path, http);
     json_decref(json);
     return status;

@@ -281,6 +281,14 @@ static enum winnow_status read_item(struct infer *st, struct winnow_err *err)
     return WINNOW_OK;
 }
 
+/* What a body is that its first bytes give away; NULL: no picture. */
+static const char *picture_type(const void *body, size_t n)
+{
+    if (n > 4 && memcmp(body, "\x89PNG", 4) == 0)
+        return "image/png";
+    return n > 3 && memcmp(body, "\xff\xd8\xff", 3) == 0 ? "image/jpeg" : NULL;
+}
+
 /** Any thread: bytes to struct wn_infer. */
 static enum winnow_status read_request(struct infer *st, struct winnow_err *err)
 {
@@ -294,7 +302,9 @@ static enum winnow_status read_request(struct infer *st, struct winnow_err *err)
     case FORM_JSON:
         break;
     }
-    return wn_infer_read_json(st->req->body, st->req->body_n, st->json_n, &st->in, err);
+    enum winnow_status status = wn_infer_read_json(st->req->body, st->req->body_n, st->json_n, &st->in, err);
+    const char *type = status == WINNOW_OK ? NULL : picture_type(st->req->body, st->req->body_n);
+    return type ? wn_fail(err, status, "this is a picture, not JSON: send it with 'Content-Type: %s'", type) : status;
 }
 
 /** Any thread: to the model's inputs. */

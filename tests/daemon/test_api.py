@@ -260,6 +260,8 @@ def test_pictures(d):
     s, _, v2 = d.http("POST", "/v2/models/pic/infer", p, {"Content-Type": "image/png"})
     check("a picture's best label alone", s == 200 and json.loads(v2)["label"] == best and
           "others" not in json.loads(v2), v2)
+    s, _, v2 = d.http("POST", "/v2/models/pic/infer", p, {"Content-Type": "application/x-www-form-urlencoded"})
+    check("a picture that nobody called one: the answer says how", s == 400 and b"Content-Type: image/png" in v2, v2)
     item = {"name": "image", "datatype": "BYTES", "shape": [1], "data": [base64.b64encode(p).decode()],
             "parameters": {"content_type": "base64"}}
     s, _, v = d.json("POST", "/v2/models/pic/infer", {"inputs": [item], "parameters": {"top_k": 2}})

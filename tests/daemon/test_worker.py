@@ -566,7 +566,10 @@ def test_check(data, base):
     check("recipe: curves and estimate", code == 0 and abs(points[-1]["sparsity"] - 0.8) < 0.01 and
           json.loads(out)["estimate"]["cpu_s"] > 0, err or points[-1])
     code, out, err = run("recipe", ok / "recipe.yaml")
-    check("recipe: as text", code == 0 and "sparsity" in out and "█" in out, err)
+    check("recipe: as text", code == 0 and "sparsity" in out and "█" in out and "warning" not in out, out + err)
+    (ok / "recipe.yaml").write_text(SHORT[:SHORT.index("  - !SetLearningRate")])
+    code, out, err = run("recipe", ok / "recipe.yaml")
+    check("recipe: no learning rate is told", code == 0 and "sets no learning rate" in out, out + err)
     for bad in (["frob"], ["run", ok, "--tries", "0"], ["run", ok, "--hang", "x"], ["run", ok, "--frob"], [],
                 ["run", ok, "more"], ["watch", ok, "--priority", "high"]):
         code, _, err = run(*bad)
