@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -214,14 +215,42 @@ static enum winnow_status list_tokens(const struct args *a, struct winnow_err *e
     return WINNOW_OK;
 }
 
+/* The file behind links (a new one stays as it is named), and a lock on its folder, held until the program ends: what
+ * is read, changed and renamed here is one step to everybody who does the same. */
+static enum winnow_status take_file(struct args *a, char **ret_path, int *ret_lock, struct winnow_err *err)
+{
+    struct stat st;
+    if (stat(a->file, &st) == 0 && !S_ISREG(st.st_mode))
+        return wn_fail(err, WINNOW_E_MALFORMED, "%s is no regular file", a->file);
+    *ret_path = realpath(a->file, NULL);
+    if (!*ret_path && !(*ret_path = wn_strdup(a->file)))
+        return wn_fail(err, WINNOW_E_NOMEM, "%s", a->file);
+    const char *slash = strrchr(*ret_path, '/');
+    WN_CLEANUP(wn_freep)
+    char *dir = slash ? wn_asprintf("%.*s", (int)WN_MAX(slash - *ret_path, 1), *ret_path) : wn_strdup(".");
+    if (!dir)
+        return wn_fail(err, WINNOW_E_NOMEM, "%s", a->file);
+    *ret_lock = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (*ret_lock < 0 || flock(*ret_lock, LOCK_EX) < 0)
+        return wn_fail_errno(err, errno, "%s", dir);
+    a->file = *ret_path;
+    return WINNOW_OK;
+}
+
 int wn_cli_token(int argc, char **argv)
 {
     static const struct argp argp = { options, parse, "[ACTION [ID]]", doc, NULL, NULL, NULL };
     struct args a = { 0 };
     struct winnow_err err = { 0 };
     argp_parse(&argp, argc, argv, 0, NULL, &a);
-    enum winnow_status status = strcmp(a.action, "create") == 0   ? make_token(&a, &err)
-                                : strcmp(a.action, "revoke") == 0 ? take_out(&a, &err)
-                                                                  : list_tokens(&a, &err);
+    WN_CLEANUP(wn_freep) char *path = NULL;
+    WN_CLEANUP(wn_closep) int lock = -1;
+    enum winnow_status status = WINNOW_OK;
+    if (a.file && strcmp(a.action, "list") != 0)
+        status = take_file(&a, &path, &lock, &err);
+    if (status == WINNOW_OK)
+        status = strcmp(a.action, "create") == 0   ? make_token(&a, &err)
+                 : strcmp(a.action, "revoke") == 0 ? take_out(&a, &err)
+                                                   : list_tokens(&a, &err);
     return status == WINNOW_OK ? WN_EXIT_OK : wn_cli_fail(argv[0], &err);
 }

@@ -644,6 +644,24 @@ def test_listening():
         check("... on loopback: starts", code == 0, (code, out))
 
 
+def test_token_file(folder):
+    """Many hands on one file: nothing is lost. Links are followed; what is no file is refused."""
+    real, link = folder / "real-tokens", folder / "linked-tokens"
+    real.write_text("")
+    link.symlink_to("real-tokens")
+
+    def token(*words):
+        return subprocess.Popen([CLI, "token", *words, "-f", link], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    ok = all(token("create", f"old{i}").wait() == 0 for i in range(8))
+    running = [token("revoke", f"old{i}") for i in range(8)] + [token("create", f"new{i}") for i in range(8)]
+    ok = ok and all(p.wait() == 0 for p in running)
+    names = sorted(line.split()[0] for line in real.read_text().splitlines() if not line.startswith("#"))
+    check("16 hands on one tokens file: every revoke and every token counts", ok and link.is_symlink() and
+          names == [f"new{i}" for i in range(8)], names)
+    p = subprocess.run([CLI, "token", "create", "x", "-f", "/dev/null"], capture_output=True, text=True)
+    check("a device is no tokens file", p.returncode == 1 and "no regular file" in p.stderr, p.stderr)
+
+
 def main():
     if not WINNOWD.exists() or not common.MAKE_CNN.exists():
         print("winnowd or make_cnn is not built; nothing tested")
@@ -664,6 +682,7 @@ def main():
         test_reload(rig)
         code = rig.daemon.stop()
         check("winnowd drains and ends", code == 0, rig.daemon.log()[-1500:])
+        test_token_file(pathlib.Path(folder))
     test_listening()
     return common.end()
 
