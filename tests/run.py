@@ -66,7 +66,9 @@ def run(total, name, command, timeout=600, env=None):
     print(f"{verdict:7} {name:32} {passed:6} passed {failed:4} failed {skipped:4} left out  "
           f"{time.monotonic() - start:6.1f} s", flush=True)
     if failed:
-        print("\n".join(text.splitlines()[-60:]), flush=True)
+        lines = text.splitlines()
+        bad = [line for line in lines[:-60] if line.startswith(("not ok", "FAILED"))]
+        print("\n".join(bad + lines[-60:]), flush=True)
     else:
         for line in text.splitlines():
             if re.search(r"\b(left out|skipped|skip)\b", line, re.I) and not COUNTS.search(line) and len(line) < 300:
