@@ -115,9 +115,6 @@ static enum winnow_status open_contestant(const char *path, const struct wn_rows
 static enum winnow_status encode(struct contestant *c, const struct wn_rows *rows, size_t from, size_t to,
                                  struct winnow_tensor *ret, struct winnow_err *err)
 {
-    static const enum winnow_dtype dtype[] = {
-        [WN_PIPE_F32] = WINNOW_F32, [WN_PIPE_U8] = WINNOW_U8, [WN_PIPE_I64] = WINNOW_I64, [WN_PIPE_I32] = WINNOW_I32
-    };
     struct wn_pipe_item item[WN_PIPE_MAX_RAW][BLOCK];
     struct wn_pipe_items items = { .n = to - from };
     struct wn_pipe_batch batch;
@@ -133,7 +130,7 @@ static enum winnow_status encode(struct contestant *c, const struct wn_rows *row
     for (unsigned i = 0; i < batch.n_t; i++) {
         const struct wn_pipe_tensor *t = &batch.t[i];
         struct winnow_tensor *x = &ret[t->model_input];
-        *x = (struct winnow_tensor){ .dtype = dtype[t->dtype], .rank = t->rank, .data = t->data, .bytes = t->bytes };
+        *x = (struct winnow_tensor){ .dtype = t->dtype, .rank = t->rank, .data = t->data, .bytes = t->bytes };
         memcpy(x->shape, t->shape, t->rank * sizeof t->shape[0]);
     }
     return WINNOW_OK;

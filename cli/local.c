@@ -38,25 +38,9 @@ static bool is_folder(const char *path)
     return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
 }
 
-static enum wn_pipe_dtype pipe_dtype(enum winnow_dtype dtype)
-{
-    switch (dtype) {
-    case WINNOW_F32:
-        return WN_PIPE_F32;
-    case WINNOW_U8:
-        return WN_PIPE_U8;
-    case WINNOW_I64:
-        return WN_PIPE_I64;
-    case WINNOW_I32:
-        return WN_PIPE_I32;
-    default:
-        return WN_PIPE_OTHER;
-    }
-}
-
 static struct wn_pipe_io pipe_io(const struct winnow_io *io)
 {
-    struct wn_pipe_io p = { .name = io->name, .dtype = pipe_dtype(io->dtype), .rank = io->rank ? io->rank - 1 : 0 };
+    struct wn_pipe_io p = { .name = io->name, .dtype = io->dtype, .rank = io->rank ? io->rank - 1 : 0 };
     for (unsigned d = 1; d < io->rank; d++)
         p.shape[d - 1] = io->shape[d];
     return p;

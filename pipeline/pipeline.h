@@ -8,16 +8,15 @@
 
 #include "base/arena.h"
 #include "base/base.h"
+#include "winnow/dtype.h"
 
 /** A pipeline: immutable, any number of threads may use it. */
 struct wn_pipeline;
 
-enum wn_pipe_dtype { WN_PIPE_F32, WN_PIPE_U8, WN_PIPE_I64, WN_PIPE_I32, WN_PIPE_OTHER };
-
 /** A model's input or output as the caller (who knows the model) describes it: without the batch axis. */
 struct wn_pipe_io {
     const char *name;
-    enum wn_pipe_dtype dtype;
+    enum winnow_dtype dtype;
     unsigned rank;    /* without the batch axis: (C, H, W) for pictures, (classes) for scores */
     int64_t shape[8]; /* -1 = dynamic */
 };
@@ -87,7 +86,7 @@ struct wn_pipe_opts {
 /** A tensor as the engine takes it, batch axis included. */
 struct wn_pipe_tensor {
     unsigned model_input;
-    enum wn_pipe_dtype dtype;
+    enum winnow_dtype dtype;
     unsigned rank;
     int64_t shape[9];
     void *data;

@@ -169,7 +169,7 @@ enum winnow_status wn_spec_choose_io(const struct wn_spec *s, const char *key, c
 
 static bool is_scores(const struct wn_pipe_io *io)
 {
-    if (io->dtype != WN_PIPE_F32 || io->rank < 1)
+    if (io->dtype != WINNOW_F32 || io->rank < 1)
         return false;
     unsigned wide = 0; /* (classes), or (classes, 1, 1) and the like */
     for (unsigned i = 0; i < io->rank; i++)

@@ -127,7 +127,7 @@ static enum winnow_status settle_values(struct wn_spec *s, const struct wn_pipe_
     const struct wn_yaml_node *any = wn_spec_key(s, "scale")  ? wn_spec_key(s, "scale")
                                      : wn_spec_key(s, "mean") ? wn_spec_key(s, "mean")
                                                               : wn_spec_key(s, "std");
-    if (in->dtype == WN_PIPE_U8 && any)
+    if (in->dtype == WINNOW_U8 && any)
         return WN_SPEC_BAD(s, any, "scale, mean and std are for models with float input; '%s' takes bytes as they are",
                            in->name);
     WN_TRY(per_channel(s, "scale", 1, scale));
@@ -152,7 +152,7 @@ static enum winnow_status settle_row(struct wn_spec *s, const struct wn_pipe_io 
     im->row.shape[im->nhwc ? 2 : 0] = im->channels;
     im->row.shape[im->nhwc ? 0 : 1] = im->h;
     im->row.shape[im->nhwc ? 1 : 2] = im->w;
-    im->row_bytes = (size_t)im->w * im->h * im->channels * (in->dtype == WN_PIPE_F32 ? sizeof(float) : 1);
+    im->row_bytes = (size_t)im->w * im->h * im->channels * (in->dtype == WINNOW_F32 ? sizeof(float) : 1);
     return WINNOW_OK;
 }
 
@@ -178,7 +178,7 @@ static enum winnow_status settle(struct wn_spec *s)
     WN_TRY(settle_limits(s));
     WN_TRY(wn_spec_choose_io(s, "model_input", s->in, s->n_in, is_picture, "a picture", &p->fill[0]));
     const struct wn_pipe_io *in = &s->in[p->fill[0]];
-    if (in->dtype != WN_PIPE_F32 && in->dtype != WN_PIPE_U8)
+    if (in->dtype != WINNOW_F32 && in->dtype != WINNOW_U8)
         return WN_SPEC_BAD(s, s->doc->root, "the model's '%s' takes neither f32 nor u8", in->name);
     WN_TRY(settle_layout(s, in));
     WN_TRY(settle_color(s, in));
@@ -236,7 +236,7 @@ static void order_u8(const struct wn_pipeline *p, const uint8_t *px, uint8_t *ro
 
 void wn_pipeline_normalise(const struct wn_pipeline *p, const uint8_t *px, void *row)
 {
-    if (p->image.row.dtype == WN_PIPE_F32)
+    if (p->image.row.dtype == WINNOW_F32)
         normalise_f32(p, px, row);
     else
         order_u8(p, px, row);

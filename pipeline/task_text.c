@@ -21,7 +21,7 @@ static const char *const role_key[] = { "input_ids", "attention_mask", "token_ty
 
 static bool is_tokens(const struct wn_pipe_io *io)
 {
-    return (io->dtype == WN_PIPE_I64 || io->dtype == WN_PIPE_I32) && io->rank == 1;
+    return (io->dtype == WINNOW_I64 || io->dtype == WINNOW_I32) && io->rank == 1;
 }
 
 /* The role of model input `i`: the one whose key names it, else the one it is called after. WN_TEXT_ROLES: none. */
@@ -186,12 +186,12 @@ static enum winnow_status settle_classification(struct wn_spec *s)
 
 static bool is_vector(const struct wn_pipe_io *io)
 {
-    return io->dtype == WN_PIPE_F32 && io->rank == 1;
+    return io->dtype == WINNOW_F32 && io->rank == 1;
 }
 
 static bool is_vectors(const struct wn_pipe_io *io)
 {
-    return io->dtype == WN_PIPE_F32 && io->rank == 2;
+    return io->dtype == WINNOW_F32 && io->rank == 2;
 }
 
 static enum winnow_status settle_embeddings(struct wn_spec *s)
@@ -296,7 +296,7 @@ static void fill(const struct wn_pipe_ids *row, size_t n, size_t len, enum wn_te
     for (size_t r = 0; r < n; r++)
         for (size_t i = 0; i < len; i++) {
             int64_t v = value_of(&row[r], role, i, pad);
-            if (t->dtype == WN_PIPE_I64)
+            if (t->dtype == WINNOW_I64)
                 ((int64_t *)t->data)[r * len + i] = v;
             else
                 ((int32_t *)t->data)[r * len + i] = (int32_t)v;
@@ -325,7 +325,7 @@ enum winnow_status wn_pipeline_pack(const struct wn_pipeline *p, const struct wn
         *to = (struct wn_pipe_tensor){
             .model_input = p->fill[i], .dtype = t->dtype[i], .rank = 2, .shape = { (int64_t)n, (int64_t)len }
         };
-        to->bytes = count * (to->dtype == WN_PIPE_I64 ? sizeof(int64_t) : sizeof(int32_t));
+        to->bytes = count * (to->dtype == WINNOW_I64 ? sizeof(int64_t) : sizeof(int32_t));
         to->data = wn_arena_alloc(arena, to->bytes);
         if (!to->data)
             return wn_fail(err, WINNOW_E_NOMEM, "%zu texts", n);

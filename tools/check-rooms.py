@@ -44,7 +44,7 @@ def may_use(rows):
 
 def room_of(path, rows):
     """the longest prefix that is a row; None for what is no room"""
-    if path.startswith(("winnow/status.", "base/include/")):
+    if path.startswith(("winnow/status.", "winnow/dtype.", "base/include/")):
         return "base"
     if path.startswith("winnow/"):
         return API

@@ -110,10 +110,7 @@ static enum winnow_status items_of(struct wn_infer *req, const struct wn_gen *ge
 /** What the engine calls a pipeline's tensor. */
 static struct winnow_tensor engine_tensor(const struct wn_pipe_tensor *t)
 {
-    static const enum winnow_dtype dtype[] = {
-        [WN_PIPE_F32] = WINNOW_F32, [WN_PIPE_U8] = WINNOW_U8, [WN_PIPE_I64] = WINNOW_I64, [WN_PIPE_I32] = WINNOW_I32
-    };
-    struct winnow_tensor r = { .dtype = dtype[t->dtype], .rank = t->rank, .data = t->data, .bytes = t->bytes };
+    struct winnow_tensor r = { .dtype = t->dtype, .rank = t->rank, .data = t->data, .bytes = t->bytes };
     memcpy(r.shape, t->shape, t->rank * sizeof r.shape[0]);
     return r;
 }

@@ -95,25 +95,9 @@ enum winnow_status wn_gen_aux(const char *dir, struct wn_sha256 *ret, struct win
 
 /* ---- pipeline ---- */
 
-static enum wn_pipe_dtype pipe_dtype(enum winnow_dtype dtype)
-{
-    switch (dtype) {
-    case WINNOW_F32:
-        return WN_PIPE_F32;
-    case WINNOW_U8:
-        return WN_PIPE_U8;
-    case WINNOW_I64:
-        return WN_PIPE_I64;
-    case WINNOW_I32:
-        return WN_PIPE_I32;
-    default:
-        return WN_PIPE_OTHER;
-    }
-}
-
 static void pipe_io(const struct winnow_io *io, struct wn_pipe_io *ret)
 {
-    *ret = (struct wn_pipe_io){ .name = io->name, .dtype = pipe_dtype(io->dtype) };
+    *ret = (struct wn_pipe_io){ .name = io->name, .dtype = io->dtype };
     ret->rank = io->rank ? io->rank - 1 : 0;
     for (unsigned d = 0; d < ret->rank; d++)
         ret->shape[d] = io->shape[d + 1];

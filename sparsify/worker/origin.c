@@ -6,29 +6,11 @@
 #include <unistd.h>
 #include "engine/graph/onnx.h"
 
-static enum wn_pipe_dtype pipe_dtype(enum winnow_dtype dtype)
-{
-    switch (dtype) {
-    case WINNOW_F32:
-        return WN_PIPE_F32;
-    case WINNOW_U8:
-        return WN_PIPE_U8;
-    case WINNOW_I64:
-        return WN_PIPE_I64;
-    case WINNOW_I32:
-        return WN_PIPE_I32;
-    default:
-        return WN_PIPE_OTHER;
-    }
-}
-
 static struct wn_pipe_io pipe_io(const struct wn_graph *g, wn_vid v)
 {
     const struct wn_value *value = &g->values.at[v];
     const struct wn_type *t = &value->type;
-    struct wn_pipe_io io = { .name = value->name,
-                             .dtype = pipe_dtype(t->dtype),
-                             .rank = t->rank > 0 ? (unsigned)t->rank - 1 : 0 };
+    struct wn_pipe_io io = { .name = value->name, .dtype = t->dtype, .rank = t->rank > 0 ? (unsigned)t->rank - 1 : 0 };
     for (int d = 1; d < t->rank; d++)
         io.shape[d - 1] = t->dim[d];
     return io;
@@ -73,7 +55,7 @@ static enum winnow_status look_at_nodes(struct wn_origin *o, struct winnow_err *
 static enum winnow_status look_at_row(struct wn_origin *o, struct winnow_err *err)
 {
     const struct wn_pipe_io *row = wn_pipeline_row(o->pipeline, NULL);
-    if (row->dtype != WN_PIPE_F32)
+    if (row->dtype != WINNOW_F32)
         return wn_fail(err, WINNOW_E_UNSUPPORTED, "the base takes u8 pictures: only f32 inputs can be trained");
     /* (C, H, W) or (H, W, C); C is 1 or 3 */
     bool nhwc = row->shape[0] != 1 && row->shape[0] != 3;

@@ -107,8 +107,8 @@ def story(d):
     check("the log too", "watch_rolled_back model=shapes version=3 to=2" in d.log())
     check("and the metrics", metric(d, 'winnow_watch_rollbacks_total{reason="drift"}') == 1 and
           metric(d, "winnow_watched") == 0)
-    check("the live file says by whom", '"watch"' in (d.folder / "state/models/shapes/live").read_text() or
-          "watch" in (d.folder / "state/models/shapes/live").read_text())
+    by = json.loads((d.folder / "state/models/shapes/live").read_text()).get("by")
+    check("the live file says by whom", by == "watch", by)
 
     d.yaml.write_text(CONFIG % "3s")
     d.process.send_signal(signal.SIGHUP)

@@ -15,6 +15,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include "winnow/dtype.h"
 #include "winnow/status.h"
 
 #ifdef __cplusplus
@@ -23,25 +24,6 @@ extern "C" {
 
 #define WINNOW_API_VERSION 1
 #define WINNOW_MAX_RANK    8
-
-/** Element types; the values are ONNX's TensorProto.DataType (onnx.proto3). */
-enum winnow_dtype {
-    WINNOW_UNDEFINED = 0,
-    WINNOW_F32 = 1,
-    WINNOW_U8 = 2,
-    WINNOW_I8 = 3,
-    WINNOW_U16 = 4,
-    WINNOW_I16 = 5,
-    WINNOW_I32 = 6,
-    WINNOW_I64 = 7,
-    WINNOW_STRING = 8,
-    WINNOW_BOOL = 9,
-    WINNOW_F16 = 10,
-    WINNOW_F64 = 11,
-    WINNOW_U32 = 12,
-    WINNOW_U64 = 13,
-    WINNOW_BF16 = 16,
-};
 
 /** One element of a WINNOW_STRING tensor: bytes owned by whoever owns the tensor, not NUL-terminated. */
 struct winnow_str {

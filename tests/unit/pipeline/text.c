@@ -12,12 +12,12 @@
 static char dir[64];
 static struct wn_arena arena;
 static const char *const files[] = { "pipeline.yaml", "labels.txt", "vocab.txt" };
-static const struct wn_pipe_io bert[3] = { { "attention_mask", WN_PIPE_I64, 1, { -1 } },
-                                           { "input_ids", WN_PIPE_I64, 1, { -1 } },
-                                           { "token_type_ids", WN_PIPE_I64, 1, { -1 } } };
-static const struct wn_pipe_io logits = { "logits", WN_PIPE_F32, 1, { 2 } };
-static const struct wn_pipe_io tokens = { "tokens", WN_PIPE_F32, 2, { -1, 3 } };
-static const struct wn_pipe_io vector = { "vector", WN_PIPE_F32, 1, { 3 } };
+static const struct wn_pipe_io bert[3] = { { "attention_mask", WINNOW_I64, 1, { -1 } },
+                                           { "input_ids", WINNOW_I64, 1, { -1 } },
+                                           { "token_type_ids", WINNOW_I64, 1, { -1 } } };
+static const struct wn_pipe_io logits = { "logits", WINNOW_F32, 1, { 2 } };
+static const struct wn_pipe_io tokens = { "tokens", WINNOW_F32, 2, { -1, 3 } };
+static const struct wn_pipe_io vector = { "vector", WINNOW_F32, 1, { 3 } };
 
 static void put_file(const char *name, const char *text)
 {
@@ -86,20 +86,20 @@ static const char *text_of(const struct wn_pipe_tensor *t)
     s[0] = 0;
     for (int64_t i = 0; i < t->shape[0] * t->shape[1]; i++)
         n += (size_t)snprintf(s + n, sizeof s - n, "%s%lld", i ? i % t->shape[1] ? " " : " | " : "",
-                              t->dtype == WN_PIPE_I64 ? (long long)((int64_t *)t->data)[i]
+                              t->dtype == WINNOW_I64 ? (long long)((int64_t *)t->data)[i]
                                                       : (long long)((int32_t *)t->data)[i]);
     return s;
 }
 
 Test(pipeline_text, messages)
 {
-    static const struct wn_pipe_io f32_ids = { "input_ids", WN_PIPE_F32, 1, { -1 } };
-    static const struct wn_pipe_io two_lengths[2] = { { "input_ids", WN_PIPE_I64, 1, { 8 } },
-                                                      { "attention_mask", WN_PIPE_I64, 1, { 9 } } };
-    static const struct wn_pipe_io positions[2] = { { "input_ids", WN_PIPE_I64, 1, { -1 } },
-                                                    { "position_ids", WN_PIPE_I64, 1, { -1 } } };
-    static const struct wn_pipe_io eight[2] = { { "input_ids", WN_PIPE_I64, 1, { 8 } },
-                                                { "attention_mask", WN_PIPE_I64, 1, { -1 } } };
+    static const struct wn_pipe_io f32_ids = { "input_ids", WINNOW_F32, 1, { -1 } };
+    static const struct wn_pipe_io two_lengths[2] = { { "input_ids", WINNOW_I64, 1, { 8 } },
+                                                      { "attention_mask", WINNOW_I64, 1, { 9 } } };
+    static const struct wn_pipe_io positions[2] = { { "input_ids", WINNOW_I64, 1, { -1 } },
+                                                    { "position_ids", WINNOW_I64, 1, { -1 } } };
+    static const struct wn_pipe_io eight[2] = { { "input_ids", WINNOW_I64, 1, { 8 } },
+                                                { "attention_mask", WINNOW_I64, 1, { -1 } } };
     const struct {
         const char *yaml;
         const struct wn_pipe_io *in;
@@ -185,9 +185,9 @@ Test(pipeline_text, rows_of_mixed_length)
 Test(pipeline_text, lengths)
 {
     static const char *const texts[] = { "a b c d", "d" };
-    static const struct wn_pipe_io ids32 = { "x", WN_PIPE_I32, 1, { -1 } },
-                                   six[2] = { { "input_ids", WN_PIPE_I32, 1, { 6 } },
-                                              { "attention_mask", WN_PIPE_I64, 1, { 6 } } };
+    static const struct wn_pipe_io ids32 = { "x", WINNOW_I32, 1, { -1 } },
+                                   six[2] = { { "input_ids", WINNOW_I32, 1, { 6 } },
+                                              { "attention_mask", WINNOW_I64, 1, { 6 } } };
     struct wn_pipeline *p = open_with(CLASSES "max_length: 4\n", bert, 3, &logits);
     struct wn_pipe_batch b = encode(p, texts, NULL, 2);
     cr_expect_str_eq(text_of(&b.t[1]), "2 5 6 3 | 2 8 3 0");
@@ -201,7 +201,7 @@ Test(pipeline_text, lengths)
     wn_pipeline_free(p);
     p = open_with(CLASSES "padding: 5\n", &ids32, 1, &logits); /* the only input, whatever its name */
     b = encode(p, texts, NULL, 2);
-    cr_expect(b.n_t == 1 && b.t[0].dtype == WN_PIPE_I32 && b.t[0].bytes == 2 * 5 * 4);
+    cr_expect(b.n_t == 1 && b.t[0].dtype == WINNOW_I32 && b.t[0].bytes == 2 * 5 * 4);
     cr_expect_str_eq(text_of(&b.t[0]), "2 5 6 7 3 | 2 8 3 0 0");
     cr_expect_eq(wn_pipeline_pad_to(p), 5);
     wn_pipeline_free(p);
