@@ -188,9 +188,11 @@ bool wn_req_may_use(const struct wn_req *req, const char *model);
 WINNOW_MUST_USE enum winnow_status wn_req_check_model(struct wn_req *req, const char *model, struct winnow_err *err);
 /** The same, answered: true when it has been refused. On the loop. */
 WINNOW_MUST_USE bool wn_req_model_refused(struct wn_req *req, const char *model);
-/** For answers that go on for long: false once the caller's token is revoked or has expired. Any thread that holds the
- *  request. */
-bool wn_req_still_admitted(const struct wn_req *req);
+/** For answers that go on for long: wn_req_may_use() judges by the caller's token as it is in force now. On the loop,
+ *  while no other thread has the request.
+ *  @return 0; or a gRPC code, err says why: UNAUTHENTICATED (revoked, or expired), PERMISSION_DENIED (it lacks the route's
+ *          scope now) */
+WINNOW_MUST_USE int wn_req_renew(struct wn_req *req, struct winnow_err *err);
 /** Whose token it is; NULL: nobody's. */
 const char *wn_req_token_id(const struct wn_req *req);
 /** The generation a request asks for: model, version (NULL or "": the live one) and the pin in its headers. On failure

@@ -186,29 +186,32 @@ bool wn_auth_admit(struct wn_req *req)
     return false;
 }
 
-/* A message of a stream that may have been admitted long ago: its token may be revoked by now. */
-static enum winnow_status refresh(struct wn_req *req, struct winnow_err *err)
+/* `first`, by which the request or its stream was admitted, as it is in force now: kept in `req`. 0, or a gRPC code. */
+static int renew(struct wn_req *req, const struct wn_token *first, struct winnow_err *err)
 {
-    const struct wn_token *first = req->parent->token;
     struct wn_tokens *tokens = tokens_now(&req->api->auth);
     const struct wn_token *token = tokens && first ? wn_tokens_again(tokens, first) : NULL;
-    keep(req, tokens, token);
-    req->auth = tokens != NULL;
-    if (!tokens || (token && !wn_token_expired(token, time(NULL)) && (token->scopes & 1u << req->route->scope)))
-        return WINNOW_OK;
-    note(req, token ? WN_AUTH_EXPIRED : WN_AUTH_UNKNOWN);
-    return wn_fail(err, WINNOW_E_DENIED, "token '%s' is revoked or has expired", first ? first->id : "");
+    enum wn_scope scope = req->route->scope;
+    bool good = token && !wn_token_expired(token, time(NULL)), able = scope == WN_SCOPE_none;
+    able = able || (good && (token->scopes & 1u << scope));
+    if (!tokens || (able && (good || !first))) {
+        keep(req, tokens, token);
+        req->auth = tokens != NULL;
+        return 0;
+    }
+    wn_tokens_unref(tokens);
+    note(req, good ? WN_AUTH_SCOPE : token ? WN_AUTH_EXPIRED : WN_AUTH_UNKNOWN);
+    const char *id = first ? first->id : "";
+    if (good)
+        wn_fail(err, WINNOW_E_DENIED, "token '%s' lacks the scope %s", id, wn_scope_name(scope));
+    else
+        wn_fail(err, WINNOW_E_DENIED, "token '%s' is revoked or has expired", id);
+    return good ? GRPC_PERMISSION_DENIED : GRPC_UNAUTHENTICATED;
 }
 
-bool wn_req_still_admitted(const struct wn_req *req)
+int wn_req_renew(struct wn_req *req, struct winnow_err *err)
 {
-    if (!req->auth || !req->token)
-        return true;
-    struct wn_tokens *tokens = tokens_now(&req->api->auth);
-    const struct wn_token *token = tokens ? wn_tokens_again(tokens, req->token) : NULL;
-    bool ok = !tokens || (token && !wn_token_expired(token, time(NULL)) && (token->scopes & 1u << req->route->scope));
-    wn_tokens_unref(tokens);
-    return ok;
+    return renew(req, req->token, err);
 }
 
 void wn_auth_forget(struct wn_req *req)
@@ -237,8 +240,8 @@ bool wn_req_may_use(const struct wn_req *req, const char *model)
 
 enum winnow_status wn_req_check_model(struct wn_req *req, const char *model, struct winnow_err *err)
 {
-    if (req->parent)
-        WN_TRY(refresh(req, err));
+    if (req->parent && renew(req, req->parent->token, err)) /* the stream may have been admitted long ago */
+        return WINNOW_E_DENIED;
     if (wn_req_may_use(req, model))
         return WINNOW_OK;
     note(req, WN_AUTH_MODEL);

@@ -1,7 +1,8 @@
 /* h_health.c: grpc.health.v1: Check, List and Watch. Service "": the server; a model's name: that model.
  *
  * Source: grpc/grpc doc/health-checking.md. Watch looks four times a second and tells changes; on the way down it says
- * NOT_SERVING, and the stream ends when the listeners close. */
+ * NOT_SERVING, and the stream ends when the listeners close. It ends with PERMISSION_DENIED when the caller's token is
+ * for the model no more. */
 #include <string.h>
 #include "daemon/api/pb.h"
 #include "daemon/api/rpc.h"
@@ -11,11 +12,17 @@ typedef Grpc__Health__V1__HealthCheckRequest check_request;
 typedef Grpc__Health__V1__HealthCheckResponse check_response;
 enum status { SERVING = 1, NOT_SERVING = 2, SERVICE_UNKNOWN = 3 };
 
+/** Not a model's name: the server. */
+static bool is_server(const char *service)
+{
+    return !*service || strcmp(service, "inference.GRPCInferenceService") == 0;
+}
+
 /** A model's health is told to whoever may use it; to others there is no such model. */
 static enum status status_of(const struct wn_req *req, const char *service)
 {
     struct wn_api *api = req->api;
-    if (!*service || strcmp(service, "inference.GRPCInferenceService") == 0)
+    if (is_server(service))
         return wn_api_is_ready(api) ? SERVING : NOT_SERVING;
     if (!wn_req_may_use(req, service))
         return SERVICE_UNKNOWN;
@@ -82,13 +89,26 @@ void wn_rpc_health_list(struct wn_req *req)
 struct watch {
     const char *service;
     enum status told;
+    bool mine; /* a model that the caller could use when we last looked */
 };
+
+static bool taken_away(struct wn_req *req, struct watch *w)
+{
+    struct winnow_err err = { 0 };
+    if (!w->mine || wn_req_check_model(req, w->service, &err) == WINNOW_OK)
+        return false;
+    wn_rpc_stream_end(req, wn_status_grpc(err.status), err.msg);
+    return true;
+}
 
 static void look(struct wn_req *req)
 {
     struct watch *w = wn_rpc_stream_own(req);
-    enum status now = w ? status_of(req, w->service) : 0;
-    if (!w || now == w->told)
+    if (!w || taken_away(req, w))
+        return;
+    enum status now = status_of(req, w->service);
+    w->mine = !is_server(w->service) && wn_req_may_use(req, w->service);
+    if (now == w->told)
         return;
     struct wn_buf b = { 0 };
     w->told = now;

@@ -439,8 +439,12 @@ static void on_tick(struct wn_timer *t, void *arg)
     struct wn_req *req = arg;
     struct stream *st = req->state;
     wn_req_hold(req);
+    struct winnow_err err = { 0 };
     wn_timer_free(WN_TAKE(st->tick));
-    if (st->ops->tick)
+    int refused = wn_req_renew(req, &err);
+    if (refused)
+        wn_rpc_stream_end(req, refused, err.msg);
+    else if (st->ops->tick)
         st->ops->tick(req);
     if (!st->over && req->x && must_go(st))
         wn_rpc_stream_end(req, 14, "the server is on its way down");

@@ -134,7 +134,7 @@ static void events(struct wn_call *call)
 struct stream {
     struct wn_call call; /* first: freed with the request */
     int64_t after;
-    bool started, done, waiting, revoked;
+    bool started, done;
     struct wn_timer *timer;
 };
 
@@ -157,6 +157,11 @@ static void send_events(struct wn_req *req);
 static void again(struct wn_req *req)
 {
     struct stream *s = req->state;
+    struct winnow_err err = { 0 };
+    if (wn_req_renew(req, &err)) { /* cut, not ended: the job goes on */
+        wn_exchange_abort(req->x);
+        return;
+    }
     wn_req_hold(req);
     if (!wn_tasks_add(&s->call.jobs->main, &s->call.task)) {
         s->done = true;
@@ -209,7 +214,7 @@ static void send_events(struct wn_req *req)
         wn_exchange_allow_idle(req->x);
         wn_exchange_start(req->x, 200, h, 2);
     }
-    if (s->revoked) { /* cut, not ended: the job goes on */
+    if (s->call.err.status != WINNOW_OK) { /* the job is the caller's to see no more, or cannot be read */
         wn_exchange_abort(req->x);
         return;
     }
@@ -247,7 +252,6 @@ static void find_events(struct wn_call *call)
         }
     }
     s->done = s->done || atomic_load(&call->jobs->draining);
-    s->revoked = !wn_req_still_admitted(call->req);
     wn_job_row_done(&row);
     wn_req_post(call->req, send_events);
 }

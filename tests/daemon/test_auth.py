@@ -109,6 +109,13 @@ class Rig:
         self.daemon.process.send_signal(signal.SIGHUP)
         wait_for(lambda: self.daemon.log().count("reloaded ") + self.daemon.log().count("reload_failed") > n)
 
+    def change(self, name, old, new):
+        """Edits a token's line, and reloads."""
+        lines = (self.folder / "tokens").read_text().splitlines()
+        lines = [line.replace(old, new) if line.split()[0] == name else line for line in lines]
+        (self.folder / "tokens").write_text("\n".join(lines) + "\n")
+        self.reload()
+
     def header(self, token):
         return {} if token is None else {"Authorization": f"Bearer {self.tokens.get(token, token)}"}
 
@@ -342,21 +349,28 @@ def test_jobs(rig):
               == json.dumps(absent[2]), (status, v))
     status, _, v = rig.ask("POST", f"/v1/fine_tuning/jobs/{jobs['mine-a']}/cancel", {}, "mine")
     check("jobs: its own can be cancelled", status == 200, v)
-    rig.make("reader", "--scopes", "upload")
-    rig.reload()
-    c = http.client.HTTPConnection("127.0.0.1", rig.daemon.port, timeout=20)
-    c.request("GET", f"/v1/fine_tuning/jobs/{jobs['other']}/events?stream=true", headers=rig.header("reader"))
-    r = c.getresponse()
-    first = r.readline()
+    for what, change in (
+            ("is revoked", lambda: (subprocess.run([CLI, "token", "revoke", "reader", "-f", rig.folder / "tokens"],
+                                                   check=True, capture_output=True), rig.reload())),
+            ("is for other models now", lambda: rig.change("reader", "models=other", "models=mine-a")),
+            ("loses its scope", lambda: rig.change("reader", " upload", " infer"))):
+        subprocess.run([CLI, "token", "revoke", "reader", "-f", rig.folder / "tokens"], capture_output=True)
+        rig.make("reader", "--scopes", "upload", "--models", "other")
+        rig.reload()
+        c = http.client.HTTPConnection("127.0.0.1", rig.daemon.port, timeout=20)
+        c.request("GET", f"/v1/fine_tuning/jobs/{jobs['other']}/events?stream=true", headers=rig.header("reader"))
+        r = c.getresponse()
+        first = r.readline()
+        change()
+        try:
+            rest = r.read()
+        except http.client.IncompleteRead:
+            rest = None
+        check(f"jobs: a stream of events is cut when its token {what}", first.startswith(b"data: ") and rest is None,
+              (first, rest))
+        c.close()
     subprocess.run([CLI, "token", "revoke", "reader", "-f", rig.folder / "tokens"], check=True, capture_output=True)
     rig.reload()
-    try:
-        rest = r.read()
-    except http.client.IncompleteRead:
-        rest = None
-    check("jobs: a stream of events is cut when its token is revoked", first.startswith(b"data: ") and rest is None,
-          (first, rest))
-    c.close()
     rig.ask("POST", f"/v1/fine_tuning/jobs/{jobs['other']}/cancel", {}, "upload")
 
 
@@ -415,6 +429,68 @@ def test_header(rig):
     status, _, v = rig.ask("GET", "/metrics", token="metrics")
     check("refusals are counted", re.search(rb'auth_refused_total\{why="scope"\} [1-9]', v)
           and re.search(rb'auth_refused_total\{why="expired"\} [1-9]', v) and b"winnow_auth_tokens 7" in v, v[-600:])
+
+
+# ---- streams ----
+def test_streams(rig):
+    """What is open when its token is revoked or narrowed ends within a second, and says why."""
+    import grpc
+    import queue
+    from tritonclient.grpc import service_pb2 as pb
+    infer, watch = "/inference.GRPCInferenceService/ModelStreamInfer", "/grpc.health.v1.Health/Watch"
+    ask = pb.ModelInferRequest(model_name="mine-a").SerializeToString()
+
+    def of(model):
+        return b"\x0a" + bytes([len(model)]) + model.encode()
+
+    def follow(path, message, change, send_again=False):
+        """(first answer, what came after the change, its code, its details, seconds)"""
+        rig.make("open", "--scopes", "infer,upload", "--models", "mine-*")
+        rig.reload()
+        messages = queue.Queue()
+        messages.put(message)
+        channel = grpc.insecure_channel(f"127.0.0.1:{rig.daemon.port}")
+        call = channel.stream_stream(path)(iter(messages.get, None), timeout=20,
+                                           metadata=[("authorization", f"Bearer {rig.tokens['open']}")])
+        first, rest, code, details = next(call), [], None, ""
+        change()
+        began = time.monotonic()
+        if send_again:
+            messages.put(message)
+            rest.append(next(call))
+            code = grpc.StatusCode.OK
+        else:
+            try:
+                rest += list(call)
+            except grpc.RpcError as e:
+                code, details = e.code(), e.details()
+        took = time.monotonic() - began
+        messages.put(None)
+        channel.close()
+        revoke()
+        return first, rest, code, details, took
+
+    def revoke():
+        subprocess.run([CLI, "token", "revoke", "open", "-f", rig.folder / "tokens"], capture_output=True)
+        rig.reload()
+
+    serving, code = b"\x08\x01", grpc.StatusCode
+    for what, path, message, change, want, says in (
+            ("Watch, revoked", watch, of("mine-a"), revoke, code.UNAUTHENTICATED, "'open' is revoked"),
+            ("Watch, for other models now", watch, of("mine-a"), lambda: rig.change("open", "mine-*", "other"),
+             code.PERMISSION_DENIED, "'mine-a'"),
+            ("Watch of the server, revoked", watch, of(""), revoke, code.UNAUTHENTICATED, "'open' is revoked"),
+            ("ModelStreamInfer, revoked", infer, ask, revoke, code.UNAUTHENTICATED, "'open' is revoked"),
+            ("ModelStreamInfer, its scope taken away", infer, ask,
+             lambda: rig.change("open", "infer,upload", "upload"), code.PERMISSION_DENIED, "lacks the scope infer")):
+        first, rest, got, details, took = follow(path, message, change)
+        check(f"streams: {what}: ends with {want.name} at once",
+              (path != watch or first == serving) and not rest and got == want and says in details and took < 5,
+              (first, rest, got, details, took))
+    first, rest, got, details, _ = follow(infer, ask, lambda: rig.change("open", "mine-*", "mine-b"), True)
+    said = pb.ModelStreamInferResponse.FromString(rest[0]).error_message
+    check("streams: ModelStreamInfer, for another model now: the next message is refused",
+          got == code.OK and "may not use model 'mine-a'" in said, (rest, details))
 
 
 # ---- reload ----
@@ -679,6 +755,7 @@ def main():
         walk_routes(rig, routes)
         rig.ask("POST", "/v2/repository/models/mine-a/load", {}, "admin")
         test_header(rig)
+        test_streams(rig)
         test_reload(rig)
         code = rig.daemon.stop()
         check("winnowd drains and ends", code == 0, rig.daemon.log()[-1500:])
