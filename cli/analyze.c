@@ -5,51 +5,26 @@
 #include <string.h>
 #include "cli/cli.h"
 
-#define MAX_SHAPES 32
-#define RUNS       20
+#define RUNS 20
 
 struct args {
-    const char *model, *json;
-    unsigned threads;
+    struct wn_model_args common;
     bool why;
-    char *shape[MAX_SHAPES];
-    size_t n_shapes;
 };
 
 static const struct argp_option options[] = {
-    { "shape", 'S', "INPUT=1,3,224,224", 0, "shape of an input with dynamic dimensions", 0 },
-    { "threads", 'n', "N", 0, "threads (0: all CPUs; default 1)", 0 },
-    { "why", 'w', NULL, 0, "print the predicted cost of every candidate kernel", 0 },
-    { "json", 'j', "FILE", 0, "write the table as JSON (-: standard output)", 0 },
-    { 0 }
+    { "why", 'w', NULL, 0, "print the predicted cost of every candidate kernel", 0 }, { 0 }
 };
 
 static error_t parse(int key, char *arg, struct argp_state *state)
 {
     struct args *a = state->input;
     switch (key) {
-    case 'S':
-        if (a->n_shapes == MAX_SHAPES)
-            argp_error(state, "at most %d shapes", MAX_SHAPES);
-        a->shape[a->n_shapes++] = arg;
-        return 0;
-    case 'n':
-        a->threads = (unsigned)wn_cli_whole("--threads", arg, 0, WN_CLI_MAX_THREADS, state);
+    case ARGP_KEY_INIT:
+        state->child_inputs[0] = &a->common;
         return 0;
     case 'w':
         a->why = true;
-        return 0;
-    case 'j':
-        a->json = arg;
-        return 0;
-    case ARGP_KEY_ARG:
-        if (a->model)
-            argp_usage(state);
-        a->model = arg;
-        return 0;
-    case ARGP_KEY_END:
-        if (!a->model)
-            argp_error(state, "which MODEL?");
         return 0;
     default:
         return ARGP_ERR_UNKNOWN;
@@ -112,8 +87,8 @@ static enum winnow_status report(const struct args *a, const struct wn_cli_model
         total += step_us(&s);
     }
     bool rows = winnow_model_rows_independent(m->model, &why);
-    if (!a->json || strcmp(a->json, "-")) {
-        printf("%s on %s, kernels %s, %u thread%s\n", a->model, winnow_cpu_name(), winnow_cpu_isa(),
+    if (!a->common.json || strcmp(a->common.json, "-")) {
+        printf("%s on %s, kernels %s, %u thread%s\n", a->common.model[0], winnow_cpu_name(), winnow_cpu_isa(),
                winnow_pool_threads(m->pool), winnow_pool_threads(m->pool) == 1 ? "" : "s");
         for (unsigned i = 0; i < n; i++) {
             winnow_scratch_step(m->scratch, i, &s);
@@ -123,33 +98,34 @@ static enum winnow_status report(const struct args *a, const struct wn_cli_model
                m->file_bytes, winnow_model_weight_bytes(m->model), winnow_scratch_bytes(m->scratch),
                rows ? "rows are independent, requests are merged" : "requests run one by one: ", rows ? "" : why);
     }
-    if (!a->json)
+    if (!a->common.json)
         return WINNOW_OK;
     json_t *steps = json_array();
     for (unsigned i = 0; i < n; i++) {
         winnow_scratch_step(m->scratch, i, &s);
         json_array_append_new(steps, step_json(&s));
     }
-    return wn_cli_write_json(a->json,
-                             json_pack("{s:s,s:s,s:s,s:b,s:s,s:f,s:I,s:o}", "model", a->model, "cpu", winnow_cpu_name(),
-                                       "isa", winnow_cpu_isa(), "rows_independent", rows, "rows_why", why, "total_us",
-                                       total, "weight_bytes", (json_int_t)winnow_model_weight_bytes(m->model), "steps",
-                                       steps),
+    return wn_cli_write_json(a->common.json,
+                             json_pack("{s:s,s:s,s:s,s:b,s:s,s:f,s:I,s:o}", "model", a->common.model[0], "cpu",
+                                       winnow_cpu_name(), "isa", winnow_cpu_isa(), "rows_independent", rows, "rows_why",
+                                       why, "total_us", total, "weight_bytes",
+                                       (json_int_t)winnow_model_weight_bytes(m->model), "steps", steps),
                              err);
 }
 
 int wn_cli_analyze(int argc, char **argv)
 {
+    static const struct argp_child common[] = { { &wn_model_argp, 0, NULL, 0 }, { 0 } };
     static const struct argp argp = { options, parse, "MODEL", "Show what runs for every layer of a model, and why.",
-                                      NULL,    NULL,  NULL };
-    struct args a = { .threads = 1 };
+                                      common,  NULL,  NULL };
+    struct args a = { .common = { .max_models = 1, .threads = 1 } };
     struct winnow_err err;
     struct wn_cli_model m = { 0 };
     struct wn_cli_inputs in = { 0 };
     argp_parse(&argp, argc, argv, 0, NULL, &a);
-    enum winnow_status status = wn_cli_open(a.model, a.threads, NULL, &m, &err);
+    enum winnow_status status = wn_cli_open(a.common.model[0], a.common.threads, NULL, &m, &err);
     if (status == WINNOW_OK)
-        status = wn_cli_inputs_random(m.model, 1, a.shape, a.n_shapes, 1, &in, &err);
+        status = wn_cli_inputs_random(m.model, 1, a.common.shape, a.common.n_shapes, 1, &in, &err);
     if (status == WINNOW_OK)
         status = profile(&m, &in, &err);
     if (status == WINNOW_OK)

@@ -8,27 +8,20 @@
 #include "base/vec.h"
 #include "cli/cli.h"
 
-#define MAX_SHAPES 32
-
 struct args {
-    const char *model, *json;
+    struct wn_model_args common;
     int64_t batch;
-    unsigned threads, streams;
+    unsigned streams;
     double seconds;
     bool async, reference;
-    char *shape[MAX_SHAPES];
-    size_t n_shapes;
 };
 
 static const struct argp_option options[] = {
     { "batch", 'b', "N", 0, "rows per request (default 1)", 0 },
     { "scenario", 's', "sync|async", 0, "one request after another, or streams side by side (default sync)", 0 },
     { "time", 't', "SECONDS", 0, "how long (default 10)", 0 },
-    { "shape", 'S', "INPUT=1,3,224,224", 0, "shape of an input with dynamic dimensions", 0 },
-    { "threads", 'n', "N", 0, "threads in all (0: all CPUs; default 0)", 0 },
     { "streams", 'm', "N", 0, "async: requests side by side (default: as many as threads)", 0 },
     { "reference", 'r', NULL, 0, "plain-C reference operators instead of the kernels", 0 },
-    { "json", 'j', "FILE", 0, "write the figures as JSON (-: standard output)", 0 },
     { 0 }
 };
 
@@ -36,6 +29,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 {
     struct args *a = state->input;
     switch (key) {
+    case ARGP_KEY_INIT:
+        state->child_inputs[0] = &a->common;
+        return 0;
     case 'b':
         a->batch = wn_cli_whole("--batch", arg, 1, WN_CLI_MAX_BATCH, state);
         return 0;
@@ -47,31 +43,11 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     case 't':
         a->seconds = wn_cli_real("--time", arg, 0.001, 86400, state);
         return 0;
-    case 'S':
-        if (a->n_shapes == MAX_SHAPES)
-            argp_error(state, "at most %d shapes", MAX_SHAPES);
-        a->shape[a->n_shapes++] = arg;
-        return 0;
-    case 'n':
-        a->threads = (unsigned)wn_cli_whole("--threads", arg, 0, WN_CLI_MAX_THREADS, state);
-        return 0;
     case 'm':
         a->streams = (unsigned)wn_cli_whole("--streams", arg, 1, WN_CLI_MAX_THREADS, state);
         return 0;
     case 'r':
         a->reference = true;
-        return 0;
-    case 'j':
-        a->json = arg;
-        return 0;
-    case ARGP_KEY_ARG:
-        if (a->model)
-            argp_usage(state);
-        a->model = arg;
-        return 0;
-    case ARGP_KEY_END:
-        if (!a->model)
-            argp_error(state, "which MODEL?");
         return 0;
     default:
         return ARGP_ERR_UNKNOWN;
@@ -209,30 +185,33 @@ static enum winnow_status measure(const struct args *a, struct wn_cli_model *m, 
 static enum winnow_status report(const struct args *a, const struct wn_cli_model *m, const struct figures *f,
                                  unsigned streams, struct winnow_err *err)
 {
-    if (!a->json || strcmp(a->json, "-")) {
-        printf("model    %s\ncpu      %s, kernels %s\n", a->model, winnow_cpu_name(), winnow_cpu_isa());
+    if (!a->common.json || strcmp(a->common.json, "-")) {
+        printf("model    %s\ncpu      %s, kernels %s\n", a->common.model[0], winnow_cpu_name(), winnow_cpu_isa());
         printf("set-up   batch %lld, %u threads, %u stream%s, %zu runs\n", (long long)a->batch,
                winnow_pool_threads(m->pool), streams, streams == 1 ? "" : "s", f->runs);
         printf("latency  best %.3f  median %.3f  mean %.3f  p90 %.3f  p99 %.3f ms\n", f->best_ms, f->p50_ms, f->mean_ms,
                f->p90_ms, f->p99_ms);
         printf("rate     %.1f rows/s\n", f->rows_per_s);
     }
-    if (!a->json)
+    if (!a->common.json)
         return WINNOW_OK;
-    return wn_cli_write_json(a->json,
-                             json_pack("{s:s,s:s,s:s,s:I,s:i,s:i,s:b,s:I,s:f,s:f,s:f,s:f,s:f,s:f}", "model", a->model,
-                                       "cpu", winnow_cpu_name(), "isa", winnow_cpu_isa(), "batch", (json_int_t)a->batch,
-                                       "threads", (int)winnow_pool_threads(m->pool), "streams", (int)streams, "async",
-                                       a->async, "runs", (json_int_t)f->runs, "best_ms", f->best_ms, "p50_ms",
-                                       f->p50_ms, "mean_ms", f->mean_ms, "p90_ms", f->p90_ms, "p99_ms", f->p99_ms,
-                                       "rows_per_s", f->rows_per_s),
+    return wn_cli_write_json(a->common.json,
+                             json_pack("{s:s,s:s,s:s,s:I,s:i,s:i,s:b,s:I,s:f,s:f,s:f,s:f,s:f,s:f}", "model",
+                                       a->common.model[0], "cpu", winnow_cpu_name(), "isa", winnow_cpu_isa(), "batch",
+                                       (json_int_t)a->batch, "threads", (int)winnow_pool_threads(m->pool), "streams",
+                                       (int)streams, "async", a->async, "runs", (json_int_t)f->runs, "best_ms",
+                                       f->best_ms, "p50_ms", f->p50_ms, "mean_ms", f->mean_ms, "p90_ms", f->p90_ms,
+                                       "p99_ms", f->p99_ms, "rows_per_s", f->rows_per_s),
                              err);
 }
 
 int wn_cli_benchmark(int argc, char **argv)
 {
-    static const struct argp argp = { options, parse, "MODEL", "Measure a model on made-up inputs.", NULL, NULL, NULL };
-    struct args a = { .batch = 1, .seconds = 10 };
+    static const struct argp_child common[] = { { &wn_model_argp, 0, NULL, 0 }, { 0 } };
+    static const struct argp argp = {
+        options, parse, "MODEL", "Measure a model on made-up inputs.", common, NULL, NULL
+    };
+    struct args a = { .common = { .max_models = 1 }, .batch = 1, .seconds = 10 };
     struct winnow_err err;
     struct wn_cli_model m = { 0 };
     struct wn_cli_inputs in = { 0 };
@@ -240,9 +219,9 @@ int wn_cli_benchmark(int argc, char **argv)
     unsigned streams = 0;
     argp_parse(&argp, argc, argv, 0, NULL, &a);
     struct winnow_load_opts opts = { .reference = a.reference };
-    enum winnow_status status = wn_cli_open(a.model, a.threads, &opts, &m, &err);
+    enum winnow_status status = wn_cli_open(a.common.model[0], a.common.threads, &opts, &m, &err);
     if (status == WINNOW_OK)
-        status = wn_cli_inputs_random(m.model, a.batch, a.shape, a.n_shapes, 1, &in, &err);
+        status = wn_cli_inputs_random(m.model, a.batch, a.common.shape, a.common.n_shapes, 1, &in, &err);
     if (status == WINNOW_OK)
         status = measure(&a, &m, &in, &f, &streams, &err);
     if (status == WINNOW_OK)

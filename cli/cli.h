@@ -25,16 +25,29 @@ struct wn_evaluate_args {
 enum winnow_status wn_cli_evaluate_models(const struct wn_evaluate_args *what, struct winnow_err *err);
 
 /** Bounds of numbers that several commands take. */
-enum { WN_CLI_MAX_THREADS = 1024, WN_CLI_MAX_BATCH = 1000000 };
+enum { WN_CLI_MAX_THREADS = 1024, WN_CLI_MAX_BATCH = 1000000, WN_CLI_MAX_SHAPES = 32 };
 
+struct argp;
 struct argp_state;
-/** The value of an option such as "--threads": a whole number, `min` … `max`, all of `text`. Otherwise argp_error():
- *  a message that names the option, and exit WN_EXIT_USAGE. */
 /** KEY=NAME, or text=NAME,NAME, into a job's "columns". Ends the program with usage on anything else. */
 void wn_cli_add_column(json_t *columns, const char *arg, struct argp_state *state);
+/** The value of an option such as "--threads": a whole number, `min` … `max`, all of `text`. Otherwise argp_error():
+ *  a message that names the option, and exit WN_EXIT_USAGE. */
 int64_t wn_cli_whole(const char *option, const char *text, int64_t min, int64_t max, struct argp_state *state);
 /** The same for a number that need not be whole. */
 double wn_cli_real(const char *option, const char *text, double min, double max, struct argp_state *state);
+
+/** What the commands on a model and made-up inputs take: an argp child whose input is this. Set max_models and threads
+ *  to their defaults before. */
+struct wn_model_args {
+    const char *model[2];
+    unsigned n_models, max_models; /* 1 … 2 */
+    unsigned threads;              /* 0: all CPUs */
+    const char *json;              /* NULL: none */
+    char *shape[WN_CLI_MAX_SHAPES];
+    size_t n_shapes;
+};
+extern const struct argp wn_model_argp;
 
 /** Print "winnow run: MESSAGE" and return WN_EXIT_FAILED. */
 int wn_cli_fail(const char *command, const struct winnow_err *err);
@@ -52,9 +65,16 @@ struct wn_cli_model {
     winnow_scratch *scratch;
     struct wn_pipeline *pipeline; /* NULL without pipeline.yaml beside the file */
 };
-/** `path` itself, or model.onnx in it where it is a folder. malloc'ed; NULL when out of memory. */
+/** The folder of a model's files that the folder `path` means: itself; but the highest version in it where it is a
+ *  MODEL of a repository (MODEL/VERSION/model.onnx, none of its own), which is said on standard error. malloc'ed; NULL
+ *  when out of memory. */
+char *wn_cli_model_folder(const char *path);
+/** The folder in which versions of a repository share pipeline.yaml and what it names: the one above `folder`, where
+ * that is named as a VERSION. malloc'ed; NULL where it is not. */
+char *wn_cli_shared_folder(const char *folder);
+/** `path` itself, or model.onnx in wn_cli_model_folder() where it is a folder. malloc'ed; NULL when out of memory. */
 char *wn_cli_model_file(const char *path);
-/** Load `path`: a .onnx file, or a folder with model.onnx in it (a version of a repository). */
+/** Load what wn_cli_model_file() makes of `path`. */
 enum winnow_status wn_cli_open(const char *path, unsigned threads, const struct winnow_load_opts *opts,
                                struct wn_cli_model *ret, struct winnow_err *err);
 void wn_cli_close(struct wn_cli_model *m);

@@ -6,31 +6,28 @@
 #include <string.h>
 #include "cli/cli.h"
 
-#define MAX_SHAPES 32
-
 struct args {
-    const char *model[2], *in, *json;
+    struct wn_model_args common;
+    const char *in;
     int64_t batch;
     unsigned seed;
     bool reference;
-    char *shape[MAX_SHAPES];
-    size_t n_shapes;
 };
 
-static const struct argp_option options[] = {
-    { "input", 'i', "FILE.npz", 0, "inputs (default: made up)", 0 },
-    { "batch", 'b', "N", 0, "rows of made-up inputs (default 4)", 0 },
-    { "seed", 'e', "N", 0, "seed of made-up inputs (default 1)", 0 },
-    { "shape", 'S', "INPUT=1,3,224,224", 0, "shape of an input with dynamic dimensions", 0 },
-    { "reference", 'r', NULL, 0, "compare MODEL with its own plain-C reference operators", 0 },
-    { "json", 'j', "FILE", 0, "write the figures as JSON (-: standard output)", 0 },
-    { 0 }
-};
+static const struct argp_option options[] = { { "input", 'i', "FILE.npz", 0, "inputs (default: made up)", 0 },
+                                              { "batch", 'b', "N", 0, "rows of made-up inputs (default 4)", 0 },
+                                              { "seed", 'e', "N", 0, "seed of made-up inputs (default 1)", 0 },
+                                              { "reference", 'r', NULL, 0,
+                                                "compare MODEL with its own plain-C reference operators", 0 },
+                                              { 0 } };
 
 static error_t parse(int key, char *arg, struct argp_state *state)
 {
     struct args *a = state->input;
     switch (key) {
+    case ARGP_KEY_INIT:
+        state->child_inputs[0] = &a->common;
+        return 0;
     case 'i':
         a->in = arg;
         return 0;
@@ -40,24 +37,11 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     case 'e':
         a->seed = (unsigned)wn_cli_whole("--seed", arg, 0, UINT32_MAX, state);
         return 0;
-    case 'S':
-        if (a->n_shapes == MAX_SHAPES)
-            argp_error(state, "at most %d shapes", MAX_SHAPES);
-        a->shape[a->n_shapes++] = arg;
-        return 0;
     case 'r':
         a->reference = true;
         return 0;
-    case 'j':
-        a->json = arg;
-        return 0;
-    case ARGP_KEY_ARG:
-        if (state->arg_num > 1)
-            argp_usage(state);
-        a->model[state->arg_num] = arg;
-        return 0;
     case ARGP_KEY_END:
-        if (!a->model[0] || (!a->model[1] && !a->reference))
+        if (a->common.n_models + a->reference < 2)
             argp_error(state, "two models, or one with --reference, are needed");
         return 0;
     default:
@@ -135,7 +119,8 @@ static enum winnow_status run_both(const struct args *a, struct wn_cli_model m[2
 {
     for (int i = 0; i < 2; i++) {
         struct winnow_load_opts opts = { .reference = i == 1 && a->reference };
-        WN_TRY(wn_cli_open(a->model[i] ? a->model[i] : a->model[0], 1, &opts, &m[i], err));
+        WN_TRY(wn_cli_open(a->common.model[i] ? a->common.model[i] : a->common.model[0], a->common.threads, &opts,
+                           &m[i], err));
     }
     if (winnow_model_n_inputs(m[0].model) != winnow_model_n_inputs(m[1].model) ||
         winnow_model_n_outputs(m[0].model) != winnow_model_n_outputs(m[1].model))
@@ -143,7 +128,7 @@ static enum winnow_status run_both(const struct args *a, struct wn_cli_model m[2
     if (a->in)
         WN_TRY(wn_cli_inputs_read(m[0].model, a->in, in, err));
     else
-        WN_TRY(wn_cli_inputs_random(m[0].model, a->batch, a->shape, a->n_shapes, a->seed, in, err));
+        WN_TRY(wn_cli_inputs_random(m[0].model, a->batch, a->common.shape, a->common.n_shapes, a->seed, in, err));
     for (int i = 0; i < 2; i++) {
         y[i] = calloc(winnow_model_n_outputs(m[i].model) + 1, sizeof **y);
         if (!y[i])
@@ -161,7 +146,7 @@ static enum winnow_status report(const struct args *a, const struct wn_cli_model
         const char *name = winnow_model_output(m[0].model, i)->name;
         struct difference d = compare(&y[0][i], &y[1][i]);
         double rel = d.largest > 0 ? d.max_abs / d.largest : d.max_abs;
-        if (!a->json || strcmp(a->json, "-")) {
+        if (!a->common.json || strcmp(a->common.json, "-")) {
             if (d.comparable)
                 printf("%-24s %zu values, largest %.6g, difference at most %.3g (%.3g of it)", name, d.count, d.largest,
                        d.max_abs, rel);
@@ -175,17 +160,18 @@ static enum winnow_status report(const struct args *a, const struct wn_cli_model
                                               "max_abs", d.max_abs, "max_rel", rel, "rows", (json_int_t)d.rows,
                                               "same_top1", (json_int_t)d.same_top1));
     }
-    if (a->json)
-        return wn_cli_write_json(a->json, json_pack("{s:o}", "outputs", list), err);
+    if (a->common.json)
+        return wn_cli_write_json(a->common.json, json_pack("{s:o}", "outputs", list), err);
     json_decref(list);
     return WINNOW_OK;
 }
 
 int wn_cli_compare(int argc, char **argv)
 {
+    static const struct argp_child common[] = { { &wn_model_argp, 0, NULL, 0 }, { 0 } };
     static const struct argp argp = { options, parse, "A [B]", "Compare the outputs of two models on the same inputs.",
-                                      NULL,    NULL,  NULL };
-    struct args a = { .batch = 4, .seed = 1 };
+                                      common,  NULL,  NULL };
+    struct args a = { .common = { .max_models = 2, .threads = 1 }, .batch = 4, .seed = 1 };
     struct winnow_err err;
     struct wn_cli_model m[2] = { 0 };
     struct winnow_tensor *y[2] = { 0 };

@@ -11,6 +11,7 @@
 #include <unistd.h>
 #include "base/digest.h"
 #include "base/file.h"
+#include "cli/cli.h"
 #include "pipeline/pipeline.h"
 
 #define MAX_MODEL ((size_t)2 << 30)
@@ -41,25 +42,51 @@ static enum winnow_status copy_named(const char *from, const char *to, const cha
     return status == WINNOW_E_NOT_FOUND && !needed ? WINNOW_OK : status;
 }
 
+static bool has_file(const char *dir, const char *name)
+{
+    WN_CLEANUP(wn_freep) char *path = wn_asprintf("%s/%s", dir, name);
+    return path && access(path, F_OK) == 0;
+}
+
 static enum winnow_status copy_beside(const char *from, const char *to, struct winnow_err *err)
 {
+    WN_CLEANUP(wn_freep) char *shared = wn_cli_shared_folder(from);
     WN_TRY(copy_named(from, to, "master.onnx", false, err));
     for (const char *const *name = wn_pipeline_files; *name; name++)
-        WN_TRY(copy_named(from, to, *name, false, err));
+        WN_TRY(copy_named(shared && !has_file(from, *name) ? shared : from, to, *name, false, err));
     return WINNOW_OK;
 }
 
-enum winnow_status wn_jobdir_copy_model(const char *from, const char *to, struct winnow_err *err)
+static enum winnow_status copy_model(const char *from, const char *to, struct winnow_err *err)
 {
     WN_TRY(copy_named(from, to, "model.onnx", true, err));
     return copy_beside(from, to, err);
 }
 
+static enum winnow_status remove_named(const char *dir, const char *name, struct winnow_err *err)
+{
+    WN_CLEANUP(wn_freep) char *path = wn_asprintf("%s/%s", dir, name);
+    if (!path)
+        return wn_fail(err, WINNOW_E_NOMEM, "%s", name);
+    return unlink(path) == 0 || errno == ENOENT ? WINNOW_OK : wn_fail_errno(err, errno, "%s", path);
+}
+
+enum winnow_status wn_jobdir_replace_model(const char *from, const char *to, struct winnow_err *err)
+{
+    WN_TRY(remove_named(to, "model.onnx", err));
+    WN_TRY(remove_named(to, "master.onnx", err));
+    for (const char *const *name = wn_pipeline_files; *name; name++)
+        WN_TRY(remove_named(to, *name, err));
+    return copy_model(from, to, err);
+}
+
 /* The base's folder: a version of a repository whole; a single file with what lies beside it. */
 static enum winnow_status copy_base(const char *model, const char *to, struct winnow_err *err)
 {
-    if (is_folder(model))
-        return wn_jobdir_copy_model(model, to, err);
+    if (is_folder(model)) {
+        WN_CLEANUP(wn_freep) char *folder = wn_cli_model_folder(model);
+        return folder ? copy_model(folder, to, err) : wn_fail(err, WINNOW_E_NOMEM, "%s", model);
+    }
     const char *slash = strrchr(model, '/');
     WN_CLEANUP(wn_freep) char *dir = slash ? wn_asprintf("%.*s", (int)(slash - model), model) : wn_strdup(".");
     WN_CLEANUP(wn_freep) char *dst = wn_asprintf("%s/model.onnx", to);

@@ -24,9 +24,9 @@ struct wn_jobdir_spec {
 WINNOW_MUST_USE enum winnow_status wn_jobdir_make(const char *dir, const struct wn_jobdir_spec *spec,
                                                   struct winnow_err *err);
 
-/** Copy those of model.onnx, master.onnx, labels.txt, pipeline.yaml that are in `from` to `to`, each durably. Without a
- *  model.onnx: E_NOT_FOUND. */
-WINNOW_MUST_USE enum winnow_status wn_jobdir_copy_model(const char *from, const char *to, struct winnow_err *err);
+/** Copy model.onnx, master.onnx and a pipeline's files from `from` to `to`, as far as they are there, each durably;
+ * those of an earlier model in `to` go. Without a model.onnx in `from`: E_NOT_FOUND. */
+WINNOW_MUST_USE enum winnow_status wn_jobdir_replace_model(const char *from, const char *to, struct winnow_err *err);
 
 /** Read a JSON object of at most 16 MiB. */
 WINNOW_MUST_USE enum winnow_status wn_jobdir_read_json(const char *path, json_t **ret, struct winnow_err *err);

@@ -1,10 +1,14 @@
 /* local.c: models, inputs and JSON for the commands that run models themselves. */
+#include <dirent.h>
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 #include "base/npz.h"
+#include "base/repo_names.h"
 #include "cli/cli.h"
 
 int wn_cli_fail(const char *command, const struct winnow_err *err)
@@ -56,7 +60,10 @@ static enum winnow_status open_pipeline(struct wn_cli_model *m, const char *dir,
         ios[i] = pipe_io(winnow_model_input(m->model, i));
     for (unsigned i = 0; i < n_out; i++)
         ios[n_in + i] = pipe_io(winnow_model_output(m->model, i));
-    enum winnow_status status = wn_pipeline_open(dir, ios, n_in, ios + n_in, n_out, &m->pipeline, err);
+    WN_CLEANUP(wn_freep) char *own = wn_asprintf("%s/pipeline.yaml", dir);
+    WN_CLEANUP(wn_freep) char *shared = own && access(own, F_OK) != 0 ? wn_cli_shared_folder(dir) : NULL;
+    enum winnow_status status =
+        wn_pipeline_open(shared ? shared : dir, ios, n_in, ios + n_in, n_out, &m->pipeline, err);
     return status == WINNOW_E_NOT_FOUND ? WINNOW_OK : status;
 }
 
@@ -66,9 +73,55 @@ static char *folder_of(const char *file)
     return slash ? wn_asprintf("%.*s", (int)(slash - file), file) : wn_strdup(".");
 }
 
+static bool has_model(const char *folder, const char *below)
+{
+    WN_CLEANUP(wn_freep) char *file = wn_asprintf("%s%s%s/model.onnx", folder, below ? "/" : "", below ? below : "");
+    return file && access(file, F_OK) == 0;
+}
+
+/* The highest VERSION of which there is path/VERSION/model.onnx; 0: none. */
+static int64_t highest_version(const char *path)
+{
+    int64_t highest = 0;
+    DIR *d = opendir(path);
+    for (struct dirent *e; d && (e = readdir(d)) != NULL;) {
+        int64_t version = wn_version_parse(e->d_name);
+        if (version > highest && has_model(path, e->d_name))
+            highest = version;
+    }
+    if (d)
+        closedir(d);
+    return highest;
+}
+
+char *wn_cli_model_folder(const char *path)
+{
+    int64_t version = has_model(path, NULL) ? 0 : highest_version(path);
+    if (!version)
+        return wn_strdup(path);
+    size_t n = strlen(path);
+    while (n > 1 && path[n - 1] == '/')
+        n--;
+    fprintf(stderr, "%.*s: taking version %" PRId64 ", the highest there\n", (int)n, path, version);
+    return wn_asprintf("%.*s/%" PRId64, (int)n, path, version);
+}
+
+char *wn_cli_shared_folder(const char *folder)
+{
+    WN_CLEANUP(wn_freep) char *real = realpath(folder, NULL);
+    char *slash = real ? strrchr(real, '/') : NULL;
+    if (!slash || slash == real || !wn_version_parse(slash + 1))
+        return NULL;
+    *slash = 0;
+    return WN_TAKE(real);
+}
+
 char *wn_cli_model_file(const char *path)
 {
-    return is_folder(path) ? wn_asprintf("%s/model.onnx", path) : wn_strdup(path);
+    if (!is_folder(path))
+        return wn_strdup(path);
+    WN_CLEANUP(wn_freep) char *folder = wn_cli_model_folder(path);
+    return folder ? wn_asprintf("%s/model.onnx", folder) : NULL;
 }
 
 enum winnow_status wn_cli_open(const char *path, unsigned threads, const struct winnow_load_opts *opts,

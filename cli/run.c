@@ -15,7 +15,8 @@ struct args {
 static const struct argp_option options[] = {
     { "input", 'i', "FILE.npz", 0, "arrays by input name (one array serves a single input)", 0 },
     { "output", 'o', "FILE.npz", 0, "where the outputs go; without it a summary is printed", 0 },
-    { "threads", 't', "N", 0, "threads (0: all CPUs; default 1)", 0 },
+    { "threads", 'n', "N", 0, "threads, 0: all CPUs (default: 1)", 0 },
+    { NULL, 't', NULL, OPTION_ALIAS | OPTION_HIDDEN, NULL, 0 },
     { "reference", 'r', NULL, 0, "run plain-C reference operators instead of the kernels", 0 },
     { 0 }
 };
@@ -30,7 +31,8 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     case 'o':
         a->out = arg;
         return 0;
-    case 't':
+    case 'n':
+    case 't': /* as it was once */
         a->threads = (unsigned)wn_cli_whole("--threads", arg, 0, WN_CLI_MAX_THREADS, state);
         return 0;
     case 'r':

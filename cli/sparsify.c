@@ -1,6 +1,7 @@
 /* sparsify.c: `winnow sparsify`: a job without a server: make its folder, run winnow-worker on it, take what it made,
  * and score base and result by the engine that serves. */
 #include <argp.h>
+#include <dirent.h>
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
@@ -22,7 +23,7 @@
 struct args {
     struct wn_jobdir_spec spec;
     const char *out, *json;
-    bool keep, level;
+    bool keep, level, force;
 };
 
 enum {
@@ -36,7 +37,8 @@ enum {
     KEY_SHARE,
     KEY_TRAINING,
     KEY_TEACHER,
-    KEY_COLUMNS
+    KEY_COLUMNS,
+    KEY_FORCE
 };
 
 static const struct argp_option options[] = {
@@ -58,6 +60,8 @@ static const struct argp_option options[] = {
     { "columns", KEY_COLUMNS, "KEY=NAME", 0,
       "texts: which columns to take: text=title,body, label=topic, text_pair=…, join=\". \" (default: guessed)", 0 },
     { "new-labels", KEY_NEW_LABELS, NULL, 0, "the data has labels of its own: the last layer is made anew", 0 },
+    { "force", KEY_FORCE, NULL, 0, "write into an OUTDIR that holds something; an earlier result there is replaced",
+      0 },
     { "keep", KEY_KEEP, NULL, 0, "keep the job's folder, OUTDIR/job", 0 },
     { "json", 'j', "FILE", 0, "write result and scores as JSON (-: standard output)", 0 },
     { 0 }
@@ -140,6 +144,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         return 0;
     case KEY_NEW_LABELS:
         a->spec.new_labels = true;
+        return 0;
+    case KEY_FORCE:
+        a->force = true;
         return 0;
     case KEY_KEEP:
         a->keep = true;
@@ -250,19 +257,23 @@ static void print_scores(const json_t *scores, bool two)
     ROW("file, bytes", "%14.0f", "bytes", 1.0);
     ROW("CPU per row, us", "%14.1f", "cpu_us_per_row", 1.0);
 #undef ROW
-    if (two)
-        printf("on %.0f rows set aside; difference %+.2f points, at least %+.2f with 95 %% confidence\n",
-               wn_json_num(scores, "rows", 0), 100 * wn_json_num(json_object_get(scores, "paired"), "diff", 0),
-               100 * wn_json_num(json_object_get(scores, "paired"), "lower95", 0));
 }
 
-/* Whoever asked gets the model all the same, and is told. */
-static void warn_of_loss(const json_t *scores)
+/* The difference, once: as a warning where it is a loss. Whoever asked gets the model all the same. */
+static void tell_difference(const json_t *scores, bool quiet)
 {
-    double diff = 100 * wn_json_num(json_object_get(scores, "paired"), "diff", 0);
+    const json_t *paired = json_object_get(scores, "paired");
+    double diff = 100 * wn_json_num(paired, "diff", 0), least = 100 * wn_json_num(paired, "lower95", 0);
+    double rows = wn_json_num(scores, "rows", 0);
+    fflush(stdout); /* the table comes first */
     if (diff < 0)
-        fprintf(stderr, "warning: the result is less accurate than the base, by %.2f points on %.0f rows set aside\n",
-                -diff, wn_json_num(scores, "rows", 0));
+        fprintf(stderr,
+                "warning: the result is less accurate than the base: %+.2f points on %.0f rows set aside, at worst "
+                "%+.2f with 95 %% confidence\n",
+                diff, rows, least);
+    else if (!quiet)
+        printf("difference %+.2f points on %.0f rows set aside, at least %+.2f with 95 %% confidence\n", diff, rows,
+               least);
 }
 
 static enum winnow_status work(const struct args *a, const char *dir, struct winnow_err *err)
@@ -276,18 +287,49 @@ static enum winnow_status work(const struct args *a, const char *dir, struct win
     WN_TRY(run_worker(dir, quiet, err));
     enum winnow_status status = read_result(dir, &result, err);
     if (status == WINNOW_OK)
-        status = wn_jobdir_copy_model(candidate, a->out, err);
+        status = wn_jobdir_replace_model(candidate, a->out, err);
     if (status == WINNOW_OK)
         status = evaluate(a, dir, &scores, err);
     if (status == WINNOW_OK && !quiet)
         print_scores(scores, !a->spec.new_labels);
     if (status == WINNOW_OK && !a->spec.new_labels)
-        warn_of_loss(scores);
+        tell_difference(scores, quiet);
+    if (status == WINNOW_OK && !quiet)
+        printf("the result is in %s\n", a->out);
     if (status == WINNOW_OK && a->json)
         status = wn_cli_write_json(a->json, json_pack("{s:O,s:O}", "result", result, "scores", scores), err);
     json_decref(result);
     json_decref(scores);
     return status;
+}
+
+/* A folder that holds something is somebody's: an earlier result, or a mistake. */
+static enum winnow_status check_out(const struct args *a, struct winnow_err *err)
+{
+    DIR *d = a->force ? NULL : opendir(a->out);
+    const char *name = NULL;
+    char first[256] = "";
+    for (struct dirent *e; d && !name && (e = readdir(d)) != NULL;)
+        if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0) {
+            snprintf(first, sizeof first, "%s", e->d_name);
+            name = first;
+        }
+    if (d)
+        closedir(d);
+    return name ? wn_fail(err, WINNOW_E_CONFLICT,
+                          "--output %s: there is something in that folder ('%s'); --force writes there all the same",
+                          a->out, name)
+                : WINNOW_OK;
+}
+
+/* Where the job's folder is made: OUTDIR/job, in place of an earlier one that was kept. */
+static enum winnow_status make_folders(const struct args *a, const char *dir, struct winnow_err *err)
+{
+    WN_TRY(check_out(a, err));
+    WN_TRY(wn_tree_make(a->out, err));
+    if (a->force)
+        WN_TRY(wn_tree_remove(dir, err));
+    return mkdir(dir, 0777) == 0 ? WINNOW_OK : wn_fail_errno(err, errno, "%s", dir);
 }
 
 int wn_cli_sparsify(int argc, char **argv)
@@ -299,16 +341,9 @@ int wn_cli_sparsify(int argc, char **argv)
     struct winnow_err err;
     argp_parse(&argp, argc, argv, 0, NULL, &a);
     WN_CLEANUP(wn_freep) char *dir = wn_asprintf("%s/job", a.out);
-    enum winnow_status status = WINNOW_OK;
-    bool made = false, was_there = access(a.out, F_OK) == 0;
-    if (!dir)
-        status = wn_fail(&err, WINNOW_E_NOMEM, "%s", a.out);
-    else
-        status = wn_tree_make(a.out, &err);
-    if (status == WINNOW_OK && mkdir(dir, 0777) != 0)
-        status = wn_fail_errno(&err, errno, "%s", dir);
-    else
-        made = status == WINNOW_OK;
+    bool was_there = access(a.out, F_OK) == 0;
+    enum winnow_status status = dir ? make_folders(&a, dir, &err) : wn_fail(&err, WINNOW_E_NOMEM, "%s", a.out);
+    bool made = status == WINNOW_OK;
     if (made)
         status = work(&a, dir, &err);
     if (made && !a.keep && status == WINNOW_OK)

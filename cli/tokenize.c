@@ -136,7 +136,9 @@ int wn_cli_tokenize(int argc, char **argv)
         wn_fail_errno(&err, errno, "%s", a.input);
         return wn_cli_fail(argv[0], &err);
     }
-    enum winnow_status status = wn_tokenizer_open(a.dir, &t, &err);
+    WN_CLEANUP(wn_freep) char *folder = wn_cli_model_folder(a.dir);
+    enum winnow_status status =
+        folder ? wn_tokenizer_open(folder, &t, &err) : wn_fail(&err, WINNOW_E_NOMEM, "%s", a.dir);
     if (status == WINNOW_OK)
         status = all(t, &a, in, &err);
     if (in != stdin)

@@ -13,12 +13,12 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include "base/digest.h"
+#include "base/repo_names.h"
 #include "base/vec.h"
 #include "daemon/serve/labels.h"
 #include "daemon/serve/pbtxt.h"
 #include "daemon/serve/serve.h"
 
-#define WN_NAME_MAX       128
 #define WN_MAX_ROOTS      65
 #define WN_MAX_MODELS     65536
 #define WN_MAX_VERSIONS   4096
@@ -245,9 +245,6 @@ void wn_reg_done(struct wn_serve *serve);
 /** Free a generation now. */
 void wn_gen_free(struct wn_gen *gen);
 
-/** Whether `name` may name a model: [A-Za-z0-9._-]{1,128}, not starting with a dot. */
-bool wn_model_name_valid(const char *name);
-
 void wn_serve_emit(struct wn_serve *serve, const char *event, const char *model, int64_t version, uint64_t generation,
                    const char *detail);
 
@@ -268,8 +265,6 @@ bool wn_repo_unsettled(struct wn_serve *serve);
 void wn_repo_moved_in(struct wn_serve *serve, const char *name, int64_t version);
 /** Version of that number, or NULL; under cat. */
 struct wn_version *wn_repo_version(struct wn_served *m, int64_t number);
-/** "17" as 17; 0 for anything but a positive decimal number without leading zero. */
-int64_t wn_version_parse(const char *name);
 struct wn_file_id wn_file_id_of(const char *path, bool *ret_ok);
 bool wn_file_id_equal(const struct wn_file_id *a, const struct wn_file_id *b);
 

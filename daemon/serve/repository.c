@@ -22,23 +22,7 @@
 
 #define MAX_FILES 1024 /* looked at per version folder */
 
-/* ---- names and ids ---- */
-
-bool wn_model_name_valid(const char *name)
-{
-    size_t n = strlen(name);
-    if (n == 0 || n > WN_NAME_MAX || name[0] == '.')
-        return false;
-    return strspn(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-") == n;
-}
-
-int64_t wn_version_parse(const char *name)
-{
-    size_t n = strlen(name);
-    if (n == 0 || n > 18 || name[0] == '0' || strspn(name, "0123456789") != n)
-        return 0;
-    return strtoll(name, NULL, 10);
-}
+/* ---- ids ---- */
 
 static struct wn_file_id id_of_stat(const struct stat *st)
 {
