@@ -124,6 +124,8 @@ static void print(const struct args *a, const json_t *reply)
     } else if (strcmp(a->word[0], "upload") == 0 && !isatty(STDOUT_FILENO)) {
         printf("%s\n", wn_json_str(reply, "id")); /* for $(winnow files upload …) */
     } else if (strcmp(a->word[0], "list") == 0) {
+        if (isatty(STDOUT_FILENO)) /* what scripts read stays as it is */
+            printf("%-40s %12s  %-19s  %-10s %s\n", "ID", "BYTES", "CREATED", "PURPOSE", "NAME");
         json_array_foreach(json_object_get(reply, "data"), i, f)
         {
             print_file(f);

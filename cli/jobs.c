@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 #include "base/file.h"
 #include "base/vec.h"
 #include "cli/cli.h"
@@ -320,6 +321,8 @@ static void print_time(double seconds)
 static void print_list(const json_t *reply, bool events)
 {
     const json_t *list = json_object_get(reply, "data");
+    if (isatty(STDOUT_FILENO) && !events) /* what scripts read stays as it is */
+        printf("%-19s  %-32s %-16s %-16s %s\n", "CREATED", "ID", "STATUS", "MODEL", "RESULT");
     for (size_t n = json_array_size(list), i = 0; i < n; i++) {
         const json_t *e = json_array_get(list, events ? n - 1 - i : i);
         print_time(wn_json_num(e, "created_at", 0));

@@ -3,6 +3,8 @@ and sparsify and recipe with the real worker. Standard library only; loopback, f
 import http.server
 import json
 import os
+import pty
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -47,6 +49,16 @@ def winnow(server, *args):
     Fake.seen.clear()
     return subprocess.run([WINNOW, *args, "--server", server], stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=60,
                           check=False)
+
+
+def on_terminal(server, *args):
+    """What is printed where standard output is a terminal."""
+    ours, theirs = pty.openpty()
+    subprocess.run([WINNOW, *args, "--server", server], stdout=theirs, stderr=subprocess.PIPE, timeout=60, check=False)
+    os.close(theirs)
+    text = os.read(ours, 65536)
+    os.close(ours)
+    return text.decode()
 
 
 def local(*args, **how):
@@ -101,7 +113,11 @@ def test_files(server, dir_):
     check("upload prints the id alone", p.returncode == 0 and p.stdout == b"file-1\n", p)
     check("upload sends the bytes, and the purpose", Fake.seen[0][1].endswith("?purpose=fine-tune") and
           Fake.seen[0][2] == content, Fake.seen[0][1])
-    check("files lists", b"file-1" in winnow(server, "files").stdout)
+    p = winnow(server, "files")
+    check("files lists, one line each for a script", p.stdout.startswith(b"file-1 ") and p.stdout.count(b"\n") == 1, p)
+    text = on_terminal(server, "files")
+    check("a terminal gets a heading", text.split()[:5] == ["ID", "BYTES", "CREATED", "PURPOSE", "NAME"] and "file-1" in text,
+          text)
     check("delete", b"deleted" in winnow(server, "files", "delete", "file-1").stdout)
     check("what is no JSON is said", b"no JSON" in winnow(server, "files", "show", "bad").stderr)
     p = winnow(server, "files", "upload", os.path.join(dir_, "nothing"))
@@ -140,6 +156,11 @@ def test_jobs(server, dir_):
     Fake.answers[("GET", job + "/events")] = (200, {"data": []})
     p = winnow(server, "jobs", "watch", "ftjob-1")
     check("watch: a failed job is exit 1, with the reason", p.returncode == 1 and b"refused" in p.stdout, p)
+    Fake.answers[("GET", "/v1/fine_tuning/jobs")] = (200, {"data": [{"id": "ftjob-1", "status": "failed", "model": "m"}]})
+    check("jobs lists, one line each for a script", winnow(server, "jobs").stdout.count(b"\n") == 1)
+    text = on_terminal(server, "jobs")
+    check("a terminal gets a heading", text.split()[:5] == ["CREATED", "ID", "STATUS", "MODEL", "RESULT"] and
+          "ftjob-1" in text, text)
     check("cancel", b"cancelled" in winnow(server, "jobs", "cancel", "ftjob-1").stdout)
     check("create without a file: 2", winnow(server, "jobs", "create", "-m", "m").returncode == 2)
     check("a level that is no number", winnow(server, "jobs", "create", "-m", "m", "-f", "f", "--level", "x").returncode == 2)
@@ -204,6 +225,49 @@ def test_compare(dir_):
     check("compare: N x C x 1 x 1 is N rows of C", p.returncode == 0 and json.loads(p.stdout)["outputs"][0]["rows"] == 6, p)
 
 
+def test_folders(dir_):
+    """A MODEL of a repository stands for its highest version; versions share what lies beside them."""
+    model = os.path.join(dir_, "repo", "letters")
+    for version in ("2", "10", "11"):
+        os.makedirs(os.path.join(model, version))
+    for version in ("2", "10"):
+        shutil.copy("demo/base/model.onnx", os.path.join(model, version))
+    for name in ("pipeline.yaml", "labels.txt"):
+        shutil.copy("demo/base/" + name, model)
+    said = f"{model}: taking version 10, the highest there\n"
+    for args in (("benchmark", model, "-t", "0.01"), ("analyze", model + "/"), ("compare", model, model)):
+        p = local(*args)
+        check(f"{args[0]} takes the highest version, and says so", p.returncode == 0 and said in p.stderr.decode(), p)
+    data, out = os.path.join(dir_, "few.zip"), os.path.join(dir_, "from-model")
+    subprocess.run([MAKER, "set", "--style", "new", "--number", "300", "--seed", "5", data], check=True)
+    p = local("sparsify", "-m", model, "-d", data, "--level", "0", "--epochs", "1", "-o", out, "--keep")
+    check("sparsify, too, with the files that the versions share", p.returncode == 0 and said in p.stderr.decode() and
+          sorted(os.listdir(out)) == ["job", "labels.txt", "master.onnx", "model.onnx", "pipeline.yaml"], p)
+    rows = os.path.join(out, "job", "data", "eval", "rows.npz")
+    p = local("evaluate", model, os.path.join(model, "2"), rows, "-j", "-")
+    check("evaluate, too: pictures go through the shared pipeline.yaml", p.returncode == 0 and said in p.stderr.decode() and
+          len(json.loads(p.stdout)["models"]) == 2, p)
+
+
+def test_overwriting(dir_):
+    """An earlier result is not replaced by mistake."""
+    out = os.path.join(dir_, "from-model")  # of test_folders
+    args = ("sparsify", "-m", "demo/base", "-d", os.path.join(dir_, "few.zip"), "--level", "0", "--epochs", "1", "-o", out)
+    with open(os.path.join(out, "model.onnx"), "rb") as f:
+        before = f.read()
+    with open(os.path.join(out, "vocab.txt"), "w", encoding="utf-8") as f:
+        f.write("[UNK]\n")
+    p = local(*args)
+    with open(os.path.join(out, "model.onnx"), "rb") as f:
+        check("a folder with something in it is refused at once, named, with the way out", p.returncode == 1 and
+              out in p.stderr.decode() and b"--force" in p.stderr and not p.stdout and f.read() == before, p)
+    p = local(*args, "--seed", "9", "--force")
+    with open(os.path.join(out, "model.onnx"), "rb") as f:
+        check("--force replaces the earlier result, its job and its files", p.returncode == 0 and f.read() != before and
+              sorted(os.listdir(out)) == ["labels.txt", "master.onnx", "model.onnx", "pipeline.yaml"], (p, os.listdir(out)))
+    check("the end says where it is", f"the result is in {out}\n" in p.stdout.decode(), p)
+
+
 def test_sparsify(dir_):
     data, out = os.path.join(dir_, "letters.zip"), os.path.join(dir_, "out")
     subprocess.run([MAKER, "set", "--style", "new", "--number", "520", "--seed", "4", data], check=True)
@@ -247,6 +311,7 @@ def test_sparsify(dir_):
     p = local("sparsify", "-m", "demo/base", "-d", data, "-r", ruin, "-o", os.path.join(dir_, "ruined"))
     check("a result that is worse is there, with a warning", p.returncode == 0 and
           b"warning: the result is less accurate than the base" in p.stderr, p)
+    check("the loss is told once", b"difference" not in p.stdout and p.stderr.count(b"points") == 1, p)
     check("a recipe and a level: 2",
           local("sparsify", "-m", "m", "-d", "d", "-o", "o", "-r", "r", "--level", "1").returncode == 2)
 
@@ -261,6 +326,8 @@ def main():
         test_jobs(url, dir_)
         test_numbers()
         test_compare(dir_)
+        test_folders(dir_)
+        test_overwriting(dir_)
         test_sparsify(dir_)
     server.shutdown()
     print(f"{passed} passed, {failed} failed")
