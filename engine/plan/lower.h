@@ -3,6 +3,7 @@
 #define WN_LOWER_H
 
 #include "engine/ops/ops.h"
+#include "engine/plan/facts.h"
 #include "engine/plan/model.h"
 #include "engine/plan/plan.h"
 

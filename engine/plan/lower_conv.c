@@ -95,7 +95,7 @@ static enum winnow_status set_weights(struct wn_lower *lo, const struct wn_node 
     size_t groups = (size_t)win->geom.groups, taps = win->n_taps, I = (size_t)w->dim[1], O = (size_t)w->dim[0];
     a->rows = O;
     a->depthwise = I == 1 && groups > 1;
-    struct wn_sparsity s = wn_sparsity_of(w->data, 4, O, I, taps);
+    struct wn_sparsity s = wn_facts_sparsity(lo->model->facts, w, O, I, taps);
     info->sparsity = s.share;
     info->pattern = s.pattern;
     info->macs = (uint64_t)s.count * (uint64_t)(win->oh * win->ow);

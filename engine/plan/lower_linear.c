@@ -166,7 +166,7 @@ enum winnow_status wn_lower_linear_f32(struct wn_lower *lo, const struct wn_node
     a->hi = f->hi;
     if (node->n_in >= 3 && node->in[2] != WN_NONE)
         a->bias = g->values.at[node->in[2]].constant->data;
-    const struct wn_sparsity s = wn_sparsity_of(w->data, 4, a->rows, k, 1);
+    const struct wn_sparsity s = wn_facts_sparsity(lo->model->facts, w, a->rows, k, 1);
     const char *why;
     size_t bytes = w->bytes;
     const enum wn_family family = choose(lo, &s, a->rows, m, &why);

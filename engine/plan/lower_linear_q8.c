@@ -36,7 +36,7 @@ enum winnow_status wn_q8_choose_linear(struct wn_lower *lo, const struct wn_node
         return WINNOW_OK;
     size_t N = (size_t)w->dim[0], K = (size_t)w->dim[1], m = wn_lower_bytes(lo, node->in[0]) / K;
     double rows = (double)N, cols = (double)wn_round_up(m, WN_COLS);
-    c.sparsity = wn_sparsity_of(w->data, 1, N, K, 1);
+    c.sparsity = wn_facts_sparsity(lo->model->facts, w, N, K, 1);
     double cost[] = {
         wn_cost_cycles(WN_FAMILY_q8_gemv, (double)c.sparsity.count, rows, (double)m),
         wn_cost_cycles(WN_FAMILY_q8_gemm, (double)c.sparsity.blocks * 4, rows, cols),

@@ -28,7 +28,7 @@ static enum winnow_status choose(struct wn_lower *lo, const struct wn_node *node
     size_t cols = wn_geometry_of(lo, node->out[0], 4).plane.cols;
     if (node->n_in == 4 || I * taps > WN_Q8_MAX_K)
         return WINNOW_OK;
-    c.sparsity = wn_sparsity_of(w->data, 1, O, I, taps);
+    c.sparsity = wn_facts_sparsity(lo->model->facts, w, O, I, taps);
     if (I == 1 && groups > 1 && O == groups) {
         c.fits = taps <= WN_Q8_DW_MAX_TAPS;
         c.kind = WN_Q8_DW;

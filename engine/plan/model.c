@@ -8,6 +8,7 @@
 #include "engine/ops/ops.h"
 #include "engine/passes/passes.h"
 #include "engine/plan/packs.h"
+#include "engine/plan/plans.h"
 
 #define DEFAULT_MAX_FILE   ((size_t)2 << 30)
 #define DEFAULT_MAX_MEMORY ((size_t)4 << 30)
@@ -63,8 +64,8 @@ static enum winnow_status first_plan(struct winnow_model *m, struct winnow_err *
     if (!first_shapes(m, types))
         return WINNOW_OK;
     struct wn_plan *plan;
-    WN_TRY(wn_plan_new(m, types, &plan, err));
-    wn_plan_free(plan);
+    WN_TRY(wn_plans_get(m->plans, m, types, &plan, err));
+    wn_plan_unref(plan);
     return WINNOW_OK;
 }
 
@@ -85,15 +86,21 @@ static enum winnow_status build(struct winnow_model *m, const void *bytes, size_
     m->rows_independent = wn_rows_independent(&m->g, &m->why_not);
     if (!m->opts.reference)
         WN_TRY(wn_passes_run(&m->g, err));
+    m->facts = wn_facts_new(&m->g);
+    m->packs = m->facts ? wn_packs_new(m->facts) : NULL;
+    m->plans = wn_plans_new();
+    if (!m->packs || !m->plans)
+        return wn_fail(err, WINNOW_E_NOMEM, "model");
     return first_plan(m, err);
 }
 
 static void model_free(struct winnow_model *m)
 {
+    wn_plans_free(m->plans);
     wn_packs_free(m->packs);
+    wn_facts_free(m->facts);
     wn_graph_done(&m->g);
     wn_arena_done(&m->arena);
-    pthread_mutex_destroy(&m->lock);
     m->magic = 0;
     free(m);
 }
@@ -112,7 +119,6 @@ enum winnow_status winnow_model_load_memory(const void *bytes, size_t n, const c
         return wn_fail(err, WINNOW_E_NOMEM, "model '%s'", name);
     m->magic = WN_MODEL_MAGIC;
     atomic_init(&m->refs, 1);
-    pthread_mutex_init(&m->lock, NULL);
     size_t limit;
     if (opts)
         m->opts = *opts;
@@ -126,9 +132,6 @@ enum winnow_status winnow_model_load_memory(const void *bytes, size_t n, const c
         limit = 0;
     wn_arena_init(&m->arena, limit);
     wn_graph_init(&m->g, &m->arena);
-    m->packs = wn_packs_new();
-    if (!m->packs)
-        return wn_fail(err, WINNOW_E_NOMEM, "model '%s'", name);
     enum winnow_status status = build(m, bytes, n, err);
     if (status != WINNOW_OK)
         return wn_fail_at(err, status, "model '%s'", name);

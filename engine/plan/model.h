@@ -2,12 +2,13 @@
 #ifndef WN_MODEL_H
 #define WN_MODEL_H
 
-#include <pthread.h>
 #include <stdatomic.h>
 #include "engine/graph/graph.h"
 #include "engine/plan/plan.h"
 
+struct wn_facts; /* facts.h */
 struct wn_packs; /* packs.h */
+struct wn_plans; /* plans.h */
 
 /** What nodes, names and steps of a model may take beside its weights and activations. */
 #define WN_SKELETON_BYTES ((size_t)64 << 20)
@@ -23,8 +24,9 @@ struct winnow_model {
     struct winnow_load_opts opts;
     bool rows_independent;
     const char *why_not;
-    pthread_mutex_t lock; /* guards packs while plans are made */
+    struct wn_facts *facts; /* these three from when the passes are through */
     struct wn_packs *packs;
+    struct wn_plans *plans;
 };
 
 #endif

@@ -19,6 +19,7 @@ struct pack {
 };
 
 struct wn_packs {
+    struct wn_facts *facts; /* the model's */
     pthread_mutex_t lock;
     WN_VEC(struct pack *) held;
 };
@@ -27,20 +28,14 @@ struct wn_packs {
 static struct pack *table[BUCKETS];
 static pthread_mutex_t table_lock = PTHREAD_MUTEX_INITIALIZER;
 
-static XXH128_hash_t key_of(const struct wn_tensor *w, const char *kind)
+static XXH128_hash_t key_of(struct wn_facts *facts, const struct wn_tensor *w, const char *kind)
 {
-    XXH3_state_t *state = XXH3_createState();
-    XXH128_hash_t none = { 0, 0 };
-    if (!state)
-        return none;
-    XXH3_128bits_reset(state);
-    XXH3_128bits_update(state, kind, strlen(kind) + 1);
-    XXH3_128bits_update(state, &w->dtype, sizeof w->dtype);
-    XXH3_128bits_update(state, w->dim, w->rank * sizeof w->dim[0]);
-    XXH3_128bits_update(state, w->data, w->bytes);
-    XXH128_hash_t key = XXH3_128bits_digest(state);
-    XXH3_freeState(state);
-    return key;
+    const struct wn_hash content = wn_facts_hash(facts, w);
+    XXH3_state_t state;
+    XXH3_128bits_reset(&state);
+    XXH3_128bits_update(&state, &content, sizeof content);
+    XXH3_128bits_update(&state, kind, strlen(kind));
+    return XXH3_128bits_digest(&state);
 }
 
 /* Under table_lock. */
@@ -100,11 +95,13 @@ static enum winnow_status make(XXH128_hash_t key, const struct wn_tensor *w, con
     return WINNOW_OK;
 }
 
-struct wn_packs *wn_packs_new(void)
+struct wn_packs *wn_packs_new(struct wn_facts *facts)
 {
     struct wn_packs *packs = calloc(1, sizeof *packs);
-    if (packs)
-        pthread_mutex_init(&packs->lock, NULL);
+    if (!packs)
+        return NULL;
+    packs->facts = facts;
+    pthread_mutex_init(&packs->lock, NULL);
     return packs;
 }
 
@@ -126,7 +123,7 @@ static enum winnow_status hold(struct wn_packs *packs, struct pack *pack, struct
 enum winnow_status wn_packs_get(struct wn_packs *packs, const struct wn_tensor *w, const struct wn_pack_maker *maker,
                                 const void **ret_obj, size_t *ret_bytes, struct winnow_err *err)
 {
-    XXH128_hash_t key = key_of(w, maker->kind);
+    XXH128_hash_t key = key_of(packs->facts, w, maker->kind);
     pthread_mutex_lock(&table_lock);
     struct pack *pack = find(key);
     pthread_mutex_unlock(&table_lock);

@@ -4,6 +4,7 @@
 #define WN_PACKS_H
 
 #include "engine/graph/graph.h"
+#include "engine/plan/facts.h"
 
 /** The packs one model holds references to. */
 struct wn_packs;
@@ -18,7 +19,8 @@ struct wn_pack_maker {
     const void *arg;
 };
 
-struct wn_packs *wn_packs_new(void);
+/** `facts`: of the model, which must outlive the packs. NULL: no memory. */
+struct wn_packs *wn_packs_new(struct wn_facts *facts);
 /** Find or make the pack of `w`; it lives as long as `packs`. Thread-safe; two threads may pack the same weights at
  *  once, one result is kept. `ret_bytes` may be NULL. */
 enum winnow_status wn_packs_get(struct wn_packs *packs, const struct wn_tensor *w, const struct wn_pack_maker *maker,

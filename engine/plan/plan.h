@@ -9,6 +9,7 @@
 #ifndef WN_PLAN_H
 #define WN_PLAN_H
 
+#include <stdatomic.h>
 #include "base/vec.h"
 #include "engine/graph/graph.h"
 #include "engine/kernels/kernels.h"
@@ -85,7 +86,7 @@ struct wn_plan {
     size_t act_bytes;                     /* all buffers */
     struct wn_type *in_type, *out_type;   /* [inputs], [outputs], concrete */
     size_t *in_row_bytes, *out_row_bytes; /* of one plan run */
-    uint64_t *ns;                         /* [steps] profile */
+    atomic_uint refs;
 };
 
 static inline void *wn_at(const struct wn_exec *exec, struct wn_loc loc)
@@ -107,11 +108,16 @@ static inline void *wn_at(const struct wn_exec *exec, struct wn_loc loc)
 
 struct winnow_model; /* winnow_model of winnow.h */
 
+/** Bytes that a plan takes, without activations and packed weights. */
+size_t wn_plan_bytes(const struct wn_plan *plan);
+
 /** Make the plan of `model` for these concrete input types (one row when the model's rows are independent).
  *  @return E_MALFORMED / E_UNSUPPORTED naming the node, E_TOO_LARGE, E_NOMEM */
 enum winnow_status wn_plan_new(struct winnow_model *model, const struct wn_type *inputs, struct wn_plan **ret_plan,
                                struct winnow_err *err);
-void wn_plan_free(struct wn_plan *plan);
+/** References are counted, plans immutable: scratches share them (plans.h). */
+struct wn_plan *wn_plan_ref(struct wn_plan *plan);
+void wn_plan_unref(struct wn_plan *plan); /* NULL is fine */
 
 /* ---- between the stages ---- */
 enum winnow_status wn_plan_specialize(struct wn_plan *plan, const struct wn_graph *from, const struct wn_type *inputs,

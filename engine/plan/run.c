@@ -3,12 +3,13 @@
  * DESIGN  A model with independent rows is planned for one row, whatever the batch: the rows of a batch run one after
  *         the other (or dealt out over the threads), so activations stay in cache (running layer by
  *         layer over a batch of 16 halves the speed of early layers) and an answer cannot depend on its neighbours.
- *         Other models are planned for the shapes as they come. */
+ *         Other models are planned for the shapes as they come. Plans belong to the model (plans.h); a scratch holds
+ *         the one it used last, and activations as large as the largest plan it has met. */
 #include <stdlib.h>
 #include <stdio.h>
 #include <string.h>
 #include "engine/plan/model.h"
-#include "engine/plan/plan.h"
+#include "engine/plan/plans.h"
 
 struct winnow_scratch {
     unsigned magic;
@@ -19,9 +20,11 @@ struct winnow_scratch {
     struct wn_type *in_type; /* [n_inputs] the plan's */
     struct wn_exec *exec;    /* [n_exec] */
     unsigned n_exec;
+    size_t act_bytes; /* of each exec */
     void **out_mem; /* [n_outputs] for outputs the caller gives no memory for */
     size_t *out_cap;
     bool profile;
+    uint64_t *ns; /* [plan->steps] while profiled */
 };
 
 /* ---- plans ---- */
@@ -36,6 +39,7 @@ enum winnow_status wn_plan_new(struct winnow_model *model, const struct wn_type 
     if (!wn_mul_size(model->arena.total, 4, &limit) || !wn_add_size(limit, model->opts.max_memory_bytes, &limit) ||
         !wn_add_size(limit, WN_SKELETON_BYTES, &limit))
         limit = 0;
+    atomic_init(&plan->refs, 1);
     wn_arena_init(&plan->arena, limit);
     wn_graph_init(&plan->g, &plan->arena);
     enum winnow_status status = wn_plan_specialize(plan, &model->g, inputs, err);
@@ -48,16 +52,17 @@ enum winnow_status wn_plan_new(struct winnow_model *model, const struct wn_type 
         plan->in_row_bytes = wn_arena_calloc(&plan->arena, n_in + 1u, sizeof(size_t));
         plan->out_row_bytes = wn_arena_calloc(&plan->arena, n_out + 1u, sizeof(size_t));
         plan->out_type = wn_arena_calloc(&plan->arena, n_out + 1u, sizeof(struct wn_type));
-        plan->ns = wn_arena_calloc(&plan->arena, plan->steps.n + 1, sizeof(uint64_t));
-        if (!plan->in_row_bytes || !plan->out_row_bytes || !plan->out_type || !plan->ns)
+        plan->in_type = wn_arena_calloc(&plan->arena, n_in + 1u, sizeof(struct wn_type));
+        if (!plan->in_row_bytes || !plan->out_row_bytes || !plan->out_type || !plan->in_type)
             status = wn_fail(err, WINNOW_E_NOMEM, "plan");
     }
     if (status != WINNOW_OK) {
-        wn_plan_free(plan);
+        wn_plan_unref(plan);
         return status;
     }
     for (unsigned i = 0; i < n_in; i++) {
         const struct wn_type *t = &plan->g.values.at[plan->g.inputs.at[i]].type;
+        plan->in_type[i] = *t;
         wn_shape_bytes(t->dim, (unsigned)t->rank, winnow_dtype_size(t->dtype), &plan->in_row_bytes[i]);
     }
     for (unsigned i = 0; i < n_out; i++) {
@@ -69,9 +74,22 @@ enum winnow_status wn_plan_new(struct winnow_model *model, const struct wn_type 
     return WINNOW_OK;
 }
 
-void wn_plan_free(struct wn_plan *plan)
+size_t wn_plan_bytes(const struct wn_plan *plan)
 {
-    if (!plan)
+    return sizeof *plan + plan->arena.total + plan->steps.n * sizeof plan->steps.at[0] +
+           plan->bufs.n * sizeof plan->bufs.at[0] + plan->g.values.n * sizeof plan->g.values.at[0] +
+           plan->g.nodes.n * sizeof plan->g.nodes.at[0];
+}
+
+struct wn_plan *wn_plan_ref(struct wn_plan *plan)
+{
+    atomic_fetch_add_explicit(&plan->refs, 1, memory_order_relaxed);
+    return plan;
+}
+
+void wn_plan_unref(struct wn_plan *plan)
+{
+    if (!plan || atomic_fetch_sub_explicit(&plan->refs, 1, memory_order_acq_rel) != 1)
         return;
     wn_vec_done(&plan->steps);
     wn_vec_done(&plan->bufs);
@@ -133,15 +151,14 @@ static void exec_done(struct wn_exec *exec)
 
 static enum winnow_status exec_init(struct wn_exec *exec, const winnow_scratch *s, struct winnow_err *err)
 {
-    exec->plan = s->plan;
-    exec->act = aligned_alloc(64, wn_round_up(s->plan->act_bytes + WN_OVERREAD, 4096));
+    exec->act = aligned_alloc(64, s->act_bytes);
     exec->in = calloc(s->model->n_inputs + 1, sizeof *exec->in);
     exec->out = calloc(s->model->n_outputs + 1, sizeof *exec->out);
     if (!exec->act || !exec->in || !exec->out) {
         exec_done(exec);
-        return wn_fail(err, WINNOW_E_NOMEM, "%zu bytes of activations", s->plan->act_bytes);
+        return wn_fail(err, WINNOW_E_NOMEM, "%zu bytes of activations", s->act_bytes);
     }
-    memset(exec->act, 0, s->plan->act_bytes + WN_OVERREAD);
+    memset(exec->act, 0, s->act_bytes);
     return WINNOW_OK;
 }
 
@@ -167,13 +184,11 @@ enum winnow_status winnow_scratch_new(winnow_model *model, winnow_pool *pool, wi
     return WINNOW_OK;
 }
 
-static void drop_plan(winnow_scratch *s)
+static void drop_execs(winnow_scratch *s)
 {
     for (unsigned i = 0; i < s->n_exec; i++)
         exec_done(&s->exec[i]);
     s->n_exec = 0;
-    wn_plan_free(s->plan);
-    s->plan = NULL;
 }
 
 void winnow_scratch_free(winnow_scratch *scratch)
@@ -181,7 +196,9 @@ void winnow_scratch_free(winnow_scratch *scratch)
     if (!scratch)
         return;
     WN_CHECK_MAGIC(scratch, WN_SCRATCH_MAGIC);
-    drop_plan(scratch);
+    drop_execs(scratch);
+    wn_plan_unref(scratch->plan);
+    free(scratch->ns);
     for (unsigned i = 0; scratch->out_mem && i < scratch->model->n_outputs; i++)
         free(scratch->out_mem[i]);
     free(scratch->out_mem);
@@ -195,7 +212,7 @@ void winnow_scratch_free(winnow_scratch *scratch)
 
 size_t winnow_scratch_bytes(const winnow_scratch *scratch)
 {
-    size_t total = scratch->plan ? scratch->n_exec * scratch->plan->act_bytes : 0;
+    size_t total = scratch->n_exec * scratch->act_bytes;
     for (unsigned i = 0; i < scratch->model->n_outputs; i++)
         total += scratch->out_cap[i];
     return total;
@@ -268,26 +285,49 @@ static bool planned_for(const winnow_scratch *s, const struct winnow_tensor *inp
     return true;
 }
 
-static enum winnow_status make_plan(winnow_scratch *s, const struct winnow_tensor *inputs, struct winnow_err *err)
+/* Time per step, from zero. */
+static enum winnow_status clear_profile(winnow_scratch *s, struct winnow_err *err)
 {
-    drop_plan(s);
+    free(s->ns);
+    s->ns = NULL;
+    if (!s->profile || !s->plan)
+        return WINNOW_OK;
+    s->ns = calloc(s->plan->steps.n + 1, sizeof *s->ns);
+    return s->ns ? WINNOW_OK : wn_fail(err, WINNOW_E_NOMEM, "profile");
+}
+
+/* From here on runs are of these shapes. */
+static enum winnow_status take_plan(winnow_scratch *s, const struct winnow_tensor *inputs, struct winnow_err *err)
+{
+    wn_plan_unref(s->plan);
+    s->plan = NULL;
     for (unsigned i = 0; i < s->model->n_inputs; i++) {
         s->in_type[i] = (struct wn_type){ .dtype = inputs[i].dtype, .rank = (int)inputs[i].rank };
         memcpy(s->in_type[i].dim, inputs[i].shape, sizeof s->in_type[i].dim);
         if (s->model->rows_independent)
             s->in_type[i].dim[0] = 1;
     }
-    return wn_plan_new(s->model, s->in_type, &s->plan, err);
+    WN_TRY(wn_plans_get(s->model->plans, s->model, s->in_type, &s->plan, err));
+    const size_t need = wn_round_up(s->plan->act_bytes + WN_OVERREAD, 4096);
+    if (need > s->act_bytes) {
+        drop_execs(s);
+        s->act_bytes = need;
+    }
+    for (unsigned i = 0; i < s->n_exec; i++)
+        s->exec[i].plan = s->plan;
+    return clear_profile(s, err);
 }
 
 static enum winnow_status ready(winnow_scratch *s, const struct winnow_tensor *inputs, int64_t rows,
                                 struct winnow_err *err)
 {
     if (!planned_for(s, inputs))
-        WN_TRY(make_plan(s, inputs, err));
+        WN_TRY(take_plan(s, inputs, err));
     unsigned want = rows >= winnow_pool_threads(s->pool) ? winnow_pool_threads(s->pool) : 1;
-    for (; s->n_exec < want; s->n_exec++)
+    for (; s->n_exec < want; s->n_exec++) {
         WN_TRY(exec_init(&s->exec[s->n_exec], s, err));
+        s->exec[s->n_exec].plan = s->plan;
+    }
     for (unsigned i = 0; i < s->model->n_outputs; i++) {
         size_t need;
         if (!wn_mul_size(s->plan->out_row_bytes[i], (size_t)rows, &need))
@@ -366,7 +406,7 @@ static void run_rows(void *arg, unsigned part, unsigned n_parts)
     struct row_run *r = arg;
     struct wn_exec *exec = &r->s->exec[part];
     int64_t from = r->rows * part / n_parts, to = r->rows * (part + 1) / n_parts;
-    struct team_run t = { r->s->plan, exec, NULL, r->s->profile && part == 0 ? r->s->plan->ns : NULL };
+    struct team_run t = { r->s->plan, exec, NULL, part == 0 ? r->s->ns : NULL };
     exec->status = WINNOW_OK;
     for (int64_t row = from; row < to; row++) {
         aim(r->s, exec, r->inputs, r->outputs, row);
@@ -394,8 +434,7 @@ enum winnow_status winnow_run(const winnow_model *model, winnow_scratch *scratch
         used = threads;
     } else {
         for (int64_t row = 0; row < rows && scratch->exec[0].status == WINNOW_OK; row++) {
-            struct team_run t = { scratch->plan, &scratch->exec[0], scratch->pool,
-                                  scratch->profile ? scratch->plan->ns : NULL };
+            struct team_run t = { scratch->plan, &scratch->exec[0], scratch->pool, scratch->ns };
             aim(scratch, &scratch->exec[0], inputs, outputs, row);
             wn_pool_run(scratch->pool, run_part, &t);
         }
@@ -429,7 +468,7 @@ void winnow_scratch_step(const winnow_scratch *scratch, unsigned i, struct winno
                                       .sparsity = step->sparsity,
                                       .macs = step->macs,
                                       .weight_bytes = step->weight_bytes,
-                                      .ns = scratch->plan->ns[i] };
+                                      .ns = scratch->ns ? scratch->ns[i] : 0 };
     if (step->out != WN_NONE) {
         const struct wn_type *t = &scratch->plan->g.values.at[step->out].type;
         ret_step->rank = (unsigned)t->rank;
@@ -440,6 +479,5 @@ void winnow_scratch_step(const winnow_scratch *scratch, unsigned i, struct winno
 void winnow_scratch_profile(winnow_scratch *scratch, bool on)
 {
     scratch->profile = on;
-    if (scratch->plan)
-        memset(scratch->plan->ns, 0, scratch->plan->steps.n * sizeof(uint64_t));
+    clear_profile(scratch, NULL); /* without memory steps show no time */
 }

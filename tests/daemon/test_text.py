@@ -2,6 +2,7 @@
 curl, tritonclient and the unmodified openai client. Answers are compared with numpy's. Prints TAP-like lines."""
 import base64
 import concurrent.futures
+import csv
 import json
 import os
 import pathlib
@@ -22,6 +23,8 @@ except ImportError:
 
 sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+sys.path.append(str(pathlib.Path(__file__).parents[1]))
+import minilm  # noqa: E402
 import onnx_bytes as ob  # noqa: E402
 import text_rig as rig  # noqa: E402
 from api_rig import BUILD, Daemon, put, put_version, until  # noqa: E402
@@ -282,6 +285,50 @@ def test_agnews(d, repo):
     check("bert_tiny_agnews: alone as together", near(alone, r.as_numpy("logits"), 1e-5), alone - r.as_numpy("logits"))
 
 
+def real_sentences(n):
+    """Of AG News, in mixed lengths; made of the rig's words where the data set is not there."""
+    news = SHARED / "datasets/ag_news/val.csv"
+    if not news.exists():
+        return [t for _, t in rig.sentences(n, seed=5)]
+    with open(news, newline="", encoding="utf-8") as f:
+        rows = list(csv.DictReader(f))
+    cut = random.Random(3)
+    return [" ".join(f"{r['title']}. {r['description']}".split()[:cut.randint(3, 60)]) for r in rows[:n]]
+
+
+def test_minilm(d, repo):
+    """all-MiniLM-L6-v2 at /v1/embeddings beside `tokenizers`, ONNX Runtime and numpy: 200 sentences, alone and together."""
+    try:
+        import onnxruntime
+        import tokenizers
+        paths = minilm.fetch()
+    except (ImportError, minilm.Missing) as e:
+        return left_out("MiniLM at /v1/embeddings", str(e))
+    if openai is None:
+        return left_out("MiniLM at /v1/embeddings", "no openai client")
+    tokenizer = tokenizers.Tokenizer.from_file(str(paths["tokenizer"]))
+    tokenizer.enable_truncation(128)
+    tokenizer.no_padding()
+    put_version(repo, "minilm", 1, paths["f32"].read_bytes(), pipeline_yaml="task: embeddings\nmax_length: 128\n",
+                tokenizer_json=paths["tokenizer"].read_text(encoding="utf-8"))
+    if not check("MiniLM loads", until(lambda: d.http("GET", "/v2/models/minilm/ready")[0] == 200, 60), d.text()[-1500:]):
+        return None
+    session, texts, want = onnxruntime.InferenceSession(str(paths["f32"])), real_sentences(200), []
+    for t in texts:
+        ids = np.array([tokenizer.encode(t).ids])
+        v = session.run(None, {"input_ids": ids, "attention_mask": np.ones_like(ids),
+                               "token_type_ids": np.zeros_like(ids)})[0][0].mean(0)
+        want.append(v / np.linalg.norm(v))
+    c = openai.OpenAI(base_url=d.url + "/v1", api_key="none", max_retries=0)
+    together = [e.embedding for e in c.embeddings.create(model="minilm", input=texts).data]
+    alone = [c.embeddings.create(model="minilm", input=t).data[0].embedding for t in texts]
+    for how, got in (("together", together), ("alone", alone)):
+        cosine = np.sum(np.array(want) * np.array(got), axis=1)
+        check(f"MiniLM: 200 sentences {how}, cosine to ONNX Runtime at least 0.9999", cosine.min() >= 0.9999, cosine.min())
+    apart = np.abs(np.array(together) - np.array(alone)).max()
+    return check("MiniLM: a sentence has one vector, alone or in company", apart < 1e-6, apart)
+
+
 def main():
     with tempfile.TemporaryDirectory(prefix="wn-text-") as tmp:
         repo = f"{tmp}/repo"
@@ -297,6 +344,7 @@ def main():
                 test(d)
             test_bad_pipelines(d, repo)
             test_agnews(d, repo)
+            test_minilm(d, repo)
             check("the daemon ends well", d.stop() == 0)
         finally:
             if d.process.poll() is None:
