@@ -162,7 +162,8 @@ int wn_status_grpc(enum winnow_status status);
 /** The SMALL body as a JSON object: a new reference, an empty object when there is no body. On failure the request has
  *  been answered, and NULL is returned. */
 json_t *wn_req_json(struct wn_req *req);
-/** Value of `key` in the query, percent-decoded, in the request's arena; NULL when it is not there. */
+/** Value of `key` in the query, percent-decoded, in the request's arena; NULL when it is not there, or its encoding is
+ * bad or hides a NUL. */
 const char *wn_req_query(struct wn_req *req, const char *key);
 /** Value of a header as a string in the request's arena; NULL when it is not there. */
 const char *wn_req_header(struct wn_req *req, const char *name);
@@ -190,8 +191,8 @@ WINNOW_MUST_USE enum winnow_status wn_req_check_model(struct wn_req *req, const 
 WINNOW_MUST_USE bool wn_req_model_refused(struct wn_req *req, const char *model);
 /** For answers that go on for long: wn_req_may_use() judges by the caller's token as it is in force now. On the loop,
  *  while no other thread has the request.
- *  @return 0; or a gRPC code, err says why: UNAUTHENTICATED (revoked, or expired), PERMISSION_DENIED (it lacks the route's
- *          scope now) */
+ *  @return 0; or a gRPC code, err says why: UNAUTHENTICATED (revoked, or expired), PERMISSION_DENIED (it lacks the
+ * route's scope now) */
 WINNOW_MUST_USE int wn_req_renew(struct wn_req *req, struct winnow_err *err);
 /** Whose token it is; NULL: nobody's. */
 const char *wn_req_token_id(const struct wn_req *req);

@@ -112,6 +112,13 @@ static bool read_format(struct reader *r)
     return r->e->base64 || is(s, "float") || wn_json_fail(&r->j, "encoding_format: must be float or base64");
 }
 
+static bool read_model(struct reader *r)
+{
+    struct winnow_str *s = &r->e->model;
+    return wn_json_string(&r->j, r->arena, s) &&
+           (!memchr(s->p, '\0', s->n) || wn_json_fail(&r->j, "model: a NUL within a name"));
+}
+
 static bool read_key(struct reader *r, struct winnow_str key)
 {
     static const char *const known[] = { "model", "input", "encoding_format", "dimensions", "user" };
@@ -125,7 +132,7 @@ static bool read_key(struct reader *r, struct winnow_str key)
         return true;
     switch (k) {
     case 0:
-        return wn_json_string(&r->j, r->arena, &r->e->model);
+        return read_model(r);
     case 1:
         return !r->has_input ? read_input(r) : wn_json_fail(&r->j, "input is there twice");
     case 2:

@@ -383,7 +383,7 @@ const char *wn_req_query(struct wn_req *req, const char *key)
         if (len >= want && memcmp(p, key, want) == 0 && (len == want || p[want] == '=')) {
             size_t skip = WN_MIN(want + 1, len);
             char *v = wn_arena_strndup(&req->arena, p + skip, len - skip);
-            return v && wn_percent_decode(v, len - skip, true, &n) ? v : NULL;
+            return v && wn_percent_decode(v, len - skip, true, &n) && strlen(v) == n ? v : NULL;
         }
         p += len + (p[len] == '&');
     }

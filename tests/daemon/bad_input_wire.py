@@ -42,6 +42,16 @@ def json_bodies():
         400,
         r"x",
     )
+    case("a NUL in an input's name", tensor_json(name=r'"x\u0000y"'), 400, r"'x|byte|NUL")
+    case("a NUL behind a datatype", tensor_json(dtype=r'"FP32\u0000"'), 400, r"FP32|datatype|NUL")
+    case("a NUL behind an output's name", tensor_json()[:-1] + r',"outputs":[{"name":"y\u0000"}]}', 400, r"output|NUL")
+    case("a NUL in a model's name", "{}", 400, r"NUL|name", target="/v2/models/linear%00x/infer")
+    case("a NUL in a key of settings", r'{"model":"linear\u0000","training_file":"a"}', 400, r"u0000|NUL",
+         target="/v1/fine_tuning/jobs")
+    case("a NUL in the name of a file", r'{"model":"linear","training_file":"file-1\u0000"}', 400, r"u0000|NUL",
+         target="/v1/fine_tuning/jobs")
+    case("a NUL in parameters of a load", r'{"parameters":{"config":"{\u0000}"}}', 400, r"u0000|NUL",
+         target="/v2/repository/models/linear/load")
     case("an input the model has not", tensor_json(name='"z"'), 400, r"'z'|'x'")
     case("another shape", tensor_json("[[1,2,3]]", shape="[1,3]"), 400, r"'x'|x")
     case("another rank", tensor_json("[1,2,3,4]", shape="[4]"), 400, r"'x'|x")
@@ -212,6 +222,13 @@ def rpcs():
     call("unknown service", b"", 12, r"nobody\.Service", method="nobody.Service/Call")
     case("a timeout that is none", request(tensor(), raw), 3, r"grpc-timeout", options=("-H", "grpc-timeout: soon"))
     case("unknown model", request(tensor(), raw, model="nobody"), 5, r"nobody")
+    case("a NUL in the model's name", request(tensor(), raw, model="linear\0x"), 3, r"NUL")
+    for method, field in (("ModelReady", "name"), ("ModelMetadata", "name"), ("RepositoryModelUnload", "model_name")):
+        number = 2 if field == "model_name" else 1
+        case(f"{method}: a NUL in {field}", framed(ox.sub(number, "linear\0x")), 3, f"{field}: .*NUL",
+             method=f"inference.GRPCInferenceService/{method}")
+    case("health Check: a NUL in service", framed(ox.sub(1, "linear\0")), 3, r"service: .*NUL",
+         method="grpc.health.v1.Health/Check")
     case("model version that is no number", request(ox.sub(2, "seven"), tensor(), raw), (3, 5), r"seven|version")
     case("raw bytes are not the shape's", request(tensor(), ox.sub(7, bytes(12))), 3, r"x", r"12|16")
     case("an input without its raw bytes", request(tensor()), 3, r"x|raw|content")
