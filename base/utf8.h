@@ -1,6 +1,6 @@
 /* utf8.h: is this UTF-8?  Source: RFC 3629 (no overlong forms, no surrogates, nothing past U+10FFFF). */
-#ifndef WN_API_UTF8_H
-#define WN_API_UTF8_H
+#ifndef WN_UTF8_H
+#define WN_UTF8_H
 
 #include "base/base.h"
 
@@ -22,13 +22,18 @@ static inline size_t wn_utf8_len(const char *s, size_t n)
     return len;
 }
 
-/** Whether all of it is UTF-8 (NUL included). */
-static inline bool wn_utf8_valid(const char *s, size_t n)
+/** Where the first broken or missing character begins; SIZE_MAX: all is UTF-8 (NUL included). */
+static inline size_t wn_utf8_fault(const char *s, size_t n)
 {
     for (size_t i = 0, len; i < n; i += len)
         if (!(len = wn_utf8_len(s + i, n - i)))
-            return false;
-    return true;
+            return i;
+    return SIZE_MAX;
+}
+
+static inline bool wn_utf8_valid(const char *s, size_t n)
+{
+    return wn_utf8_fault(s, n) == SIZE_MAX;
 }
 
 #endif

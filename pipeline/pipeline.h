@@ -131,7 +131,7 @@ void wn_pipeline_values(const struct wn_pipeline *p, unsigned k, const struct wn
 /** What stands behind the text in the k-th of them. */
 int64_t wn_pipeline_pad(const struct wn_pipeline *p, unsigned k);
 /** One text (or a pair) -> ids, cut to max_length. Text tasks only. Any thread, each with its own `ret`.
- *  @return E_TOO_LARGE (max_bytes), E_MALFORMED (a text without tokens), E_NOMEM */
+ *  @return E_TOO_LARGE (max_bytes), E_MALFORMED (not UTF-8: err has the byte; a text without tokens), E_NOMEM */
 WINNOW_MUST_USE enum winnow_status wn_pipeline_tokenize(const struct wn_pipeline *p, struct wn_pipe_item text,
                                                         const struct wn_pipe_item *pair, struct wn_tokens *ret,
                                                         struct winnow_err *err);

@@ -7,6 +7,7 @@
  * length, so that a row's numbers never depend on the rows beside it. */
 #include <stdlib.h>
 #include <string.h>
+#include "base/utf8.h"
 #include "base/vec.h"
 #include "pipeline/spec.h"
 #include "pipeline/tokenizer.h"
@@ -223,13 +224,23 @@ size_t wn_pipeline_max_tokens(const struct wn_pipeline *p)
     return p->text.max_length;
 }
 
+static enum winnow_status check_text(const struct wn_text_task *t, const struct wn_pipe_item *text, const char *what,
+                                     struct winnow_err *err)
+{
+    if (text->n > t->max_bytes)
+        return wn_fail(err, WINNOW_E_TOO_LARGE, "a text of %zu bytes; %zu are allowed", text->n, t->max_bytes);
+    size_t at = wn_utf8_fault(text->at, text->n);
+    return at == SIZE_MAX ? WINNOW_OK
+                          : wn_fail(err, WINNOW_E_MALFORMED, "the %s is not UTF-8 at its byte %zu", what, at + 1);
+}
+
 enum winnow_status wn_pipeline_tokenize(const struct wn_pipeline *p, struct wn_pipe_item text,
                                         const struct wn_pipe_item *pair, struct wn_tokens *ret, struct winnow_err *err)
 {
     const struct wn_text_task *t = &p->text;
-    if (text.n > t->max_bytes || (pair && pair->n > t->max_bytes))
-        return wn_fail(err, WINNOW_E_TOO_LARGE, "a text of %zu bytes; %zu are allowed",
-                       text.n > t->max_bytes || !pair ? text.n : pair->n, t->max_bytes);
+    WN_TRY(check_text(t, &text, "text", err));
+    if (pair)
+        WN_TRY(check_text(t, pair, "pair's other text", err));
     struct wn_text a = { text.at, text.n }, b = pair ? (struct wn_text){ pair->at, pair->n } : (struct wn_text){ 0 };
     WN_TRY(wn_tokenizer_encode(t->tokenizer, a, pair ? &b : NULL, t->max_length, ret, err));
     return ret->n ? WINNOW_OK : wn_fail(err, WINNOW_E_MALFORMED, "a text without tokens");

@@ -3,7 +3,7 @@
 
 #include <stdarg.h>
 #include <stdio.h>
-#include "daemon/api/utf8.h"
+#include "base/utf8.h"
 
 void wn_buf_printf(struct wn_buf *b, const char *fmt, ...)
 {

@@ -5,6 +5,7 @@
  * worker where it is large JSON) -> reply. The request is held across each gap, and with it the body, which inputs
  * point into; a client that leaves cancels the job. */
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -212,6 +213,25 @@ static bool is_type(struct wn_req *req, const char *type)
     return h && h->value_len >= n && strncasecmp(h->value, type, n) == 0;
 }
 
+/* A text is UTF-8: false, and answered, where Content-Type says that it is something else. */
+static bool charset_taken(struct wn_req *req)
+{
+    const struct wn_header *h = wn_exchange_header(req->x, "content-type");
+    struct winnow_str s;
+    if (!wn_type_charset(h->value, h->value_len, &s)) {
+        wn_reply_fail(req, WINNOW_E_MALFORMED, "content-type: '%.*s' has a malformed parameter, or charset twice",
+                      (int)WN_MIN(h->value_len, (size_t)80), h->value);
+        return false;
+    }
+    if (!s.n || (s.n == 5 && strncasecmp(s.p, "utf-8", 5) == 0) || (s.n == 8 && strncasecmp(s.p, "us-ascii", 8) == 0))
+        return true;
+    char text[160];
+    snprintf(text, sizeof text, "content-type: charset '%.*s': texts are taken as UTF-8 only",
+             (int)WN_MIN(s.n, (size_t)40), s.p);
+    wn_reply_http_error(req, 415, text);
+    return false;
+}
+
 static enum winnow_status read_raw(struct infer *st, struct winnow_err *err)
 {
     const winnow_model *model = wn_gen_model(st->gen);
@@ -387,6 +407,8 @@ void wn_post_infer(struct wn_req *req)
                       (int)WN_MIN(h->value_len, (size_t)30), h->value);
         return;
     }
+    if (is_type(req, "text/plain") && !charset_taken(req))
+        return;
     struct wn_gen *gen = wn_req_acquire(req, req->param[0], req->param[1]);
     if (!gen)
         return;

@@ -7,7 +7,7 @@
 #include "daemon/api/descriptors.h"
 #include "daemon/api/pb.h"
 #include "daemon/api/rpc_stream.h"
-#include "daemon/api/utf8.h"
+#include "base/utf8.h"
 
 /** Field numbers: reflection_v1.proto. */
 enum {

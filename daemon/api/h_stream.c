@@ -8,7 +8,7 @@
 #include "daemon/api/infer.h"
 #include "daemon/api/pb.h"
 #include "daemon/api/rpc_stream.h"
-#include "daemon/api/utf8.h"
+#include "base/utf8.h"
 
 /** Field numbers: inference.proto. */
 enum {

@@ -8,7 +8,7 @@
 #include "daemon/api/infer.h"
 #include "daemon/api/pb.h"
 #include "daemon/api/text.h"
-#include "daemon/api/utf8.h"
+#include "base/utf8.h"
 
 #define NAME(s) (int)WN_MIN((s).n, (size_t)80), (s).p
 

@@ -4,7 +4,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
-#include "daemon/api/utf8.h"
+#include "base/utf8.h"
 
 void wn_json_init(struct wn_json *j, const char *text, size_t n, unsigned max_depth, struct winnow_err *err)
 {

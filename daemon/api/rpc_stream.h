@@ -9,8 +9,8 @@
  *        down, not refused, by what it sends itself.
  * END    When the client has ended its side and everything is answered; with an error that ops->fail does not make a
  *        message of; at grpc-timeout; when the server is on its way down and nothing is under way; when the token that
- *        opened it is revoked, has expired or lacks the scope (looked at four times a second: what is under way is dropped).
- * All on the loop. */
+ *        opened it is revoked, has expired or lacks the scope (looked at four times a second: what is under way is
+ * dropped). All on the loop. */
 #ifndef WN_API_RPC_STREAM_H
 #define WN_API_RPC_STREAM_H
 

@@ -2,6 +2,7 @@
 #include "daemon/api/text.h"
 
 #include <string.h>
+#include <strings.h>
 #include "base/digest.h"
 #include "daemon/serve/serve.h"
 
@@ -176,6 +177,50 @@ bool wn_base64_decode(const char *s, size_t n, struct wn_arena *arena, struct wi
             out[to++] = (char)(acc >> (6 - 2 * (i % 4)));
     }
     *ret = (struct winnow_str){ out, to };
+    return true;
+}
+
+/* One "name=value" at *p, the value without its quotes; *p then stands at ';' or the end. */
+static bool take_parameter(const char **p, const char *end, struct winnow_str *name, struct winnow_str *value)
+{
+    const char *s = *p, *from = s;
+    while (s < end && !strchr("=; \t\"", *s))
+        s++;
+    *name = (struct winnow_str){ from, (size_t)(s - from) };
+    if (!name->n || s == end || *s++ != '=')
+        return false;
+    bool quoted = s < end && *s == '"';
+    s += quoted;
+    for (from = s; s < end && (quoted ? *s != '"' : !strchr("; \t\"", *s)); s++)
+        if (quoted && *s == '\\' && s + 1 < end)
+            s++;
+    *value = (struct winnow_str){ from, (size_t)(s - from) };
+    if (quoted ? s++ == end : !value->n)
+        return false;
+    while (s < end && (*s == ' ' || *s == '\t'))
+        s++;
+    *p = s;
+    return s == end || *s == ';';
+}
+
+bool wn_type_charset(const char *type, size_t n, struct winnow_str *ret)
+{
+    const char *end = type + n, *p = memchr(type, ';', n);
+    *ret = (struct winnow_str){ 0 };
+    while (p && p < end) {
+        struct winnow_str name, value;
+        while (p < end && (*p == ';' || *p == ' ' || *p == '\t'))
+            p++;
+        if (p == end)
+            break;
+        if (!take_parameter(&p, end, &name, &value))
+            return false;
+        if (name.n != 7 || strncasecmp(name.p, "charset", 7) != 0)
+            continue;
+        if (ret->p || !value.n)
+            return false;
+        *ret = value;
+    }
     return true;
 }
 

@@ -13,6 +13,9 @@ bool wn_percent_decode(char *s, size_t n, bool form, size_t *ret_n);
 char *wn_grpc_message(struct wn_arena *arena, const char *text);
 /** "100m", "5S" (hours H, minutes M, seconds S, m, u, n) in microseconds, rounded up; at most 8 digits. */
 bool wn_grpc_timeout(const char *text, size_t n, uint64_t *ret_us);
+/** The parameter charset of a media type ("text/plain; charset=utf-8", its value perhaps in quotes): into `ret`, empty
+ *  where there is none. False: a parameter that is malformed, or charset twice.  Source: RFC 9110, 5.6.6 and 8.3. */
+bool wn_type_charset(const char *type, size_t n, struct winnow_str *ret);
 /** Decimal digits only, no sign, no overflow. */
 bool wn_text_u64(const char *s, size_t n, uint64_t *ret);
 /** A pin: parts "generation=17", "version=3", "digest=sha256:…" separated by commas or semicolons. What `digest` points

@@ -13,6 +13,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include "base/file.h"
+#include "base/utf8.h"
 #include "sparsify/data/csv.h"
 #include "sparsify/data/idx.h"
 #include "sparsify/data/ingest_impl.h"
@@ -25,30 +26,6 @@
 #define MAX_FILES  20     /* whose columns are told */
 
 /* ---- one row ---- */
-
-/* Bytes of the first broken or missing character; SIZE_MAX: all is UTF-8. Source: RFC 3629, section 4. */
-static size_t utf8_fault(const char *text, size_t n)
-{
-    const unsigned char *s = (const unsigned char *)text;
-    for (size_t i = 0; i < n;) {
-        unsigned char c = s[i];
-        size_t len = c < 0x80                ? 1
-                     : c >= 0xc2 && c < 0xe0 ? 2
-                     : c >= 0xe0 && c < 0xf0 ? 3
-                     : c >= 0xf0 && c < 0xf5 ? 4
-                                             : 0;
-        bool good = len && len <= n - i;
-        for (size_t k = 1; k < len && good; k++)
-            good = (s[i + k] & 0xc0) == 0x80;
-        if (good && len > 2)
-            good = !((c == 0xe0 && s[i + 1] < 0xa0) || (c == 0xed && s[i + 1] > 0x9f) ||
-                     (c == 0xf0 && s[i + 1] < 0x90) || (c == 0xf4 && s[i + 1] > 0x8f));
-        if (!good)
-            return i;
-        i += len;
-    }
-    return SIZE_MAX;
-}
 
 static struct wn_text_view trimmed(struct wn_text_view v)
 {
@@ -73,7 +50,7 @@ static const char *text_fault(struct wn_text_view v, const char *what, size_t ma
         snprintf(to, 100, "the %s has %zu bytes; %zu are allowed", what, v.n, max);
     else if (memchr(v.at, 0, v.n))
         snprintf(to, 100, "the %s holds a NUL character", what);
-    else if ((at = utf8_fault(v.at, v.n)) != SIZE_MAX)
+    else if ((at = wn_utf8_fault(v.at, v.n)) != SIZE_MAX)
         snprintf(to, 100, "the %s is not UTF-8 at its byte %zu", what, at + 1);
     else
         return NULL;
@@ -175,7 +152,7 @@ static enum winnow_status read_header(struct csv_file *f, const struct wn_csv_re
                        r->fault);
     for (unsigned i = 0; i < r->n; i++) {
         struct wn_text_view v = trimmed((struct wn_text_view){ r->field[i].at, r->field[i].n });
-        if (utf8_fault(v.at, v.n) != SIZE_MAX || memchr(v.at, 0, v.n))
+        if (wn_utf8_fault(v.at, v.n) != SIZE_MAX || memchr(v.at, 0, v.n))
             return wn_fail(in->err, WINNOW_E_MALFORMED, "%.80s:1: column %u: its name is not UTF-8", f->name, i + 1);
         if (!(name[i] = wn_arena_strndup(&in->arena, v.at, v.n)))
             return wn_fail(in->err, WINNOW_E_NOMEM, "columns");

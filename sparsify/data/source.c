@@ -14,6 +14,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include "base/utf8.h"
 #include "base/vec.h"
 
 struct walk {
@@ -41,38 +42,22 @@ static struct wn_source_limits defaults(const struct wn_source_limits *l)
 
 /* ---- names ---- */
 
-/* Length of the UTF-8 character at s, 0 for a broken one. Source: RFC 3629, section 4. */
-static size_t utf8_len(const unsigned char *s)
-{
-    if (s[0] < 0x80)
-        return 1;
-    size_t n = s[0] >= 0xc2 && s[0] < 0xe0 ? 2 : s[0] >= 0xe0 && s[0] < 0xf0 ? 3 : s[0] >= 0xf0 && s[0] < 0xf5 ? 4 : 0;
-    for (size_t i = 1; i < n; i++)
-        if ((s[i] & 0xc0) != 0x80)
-            return 0;
-    if ((s[0] == 0xe0 && s[1] < 0xa0) || (s[0] == 0xed && s[1] > 0x9f) || (s[0] == 0xf0 && s[1] < 0x90) ||
-        (s[0] == 0xf4 && s[1] > 0x8f))
-        return 0;
-    return n;
-}
-
 static const char *name_fault(const char *name)
 {
     if (!*name)
         return "an empty name";
     if (*name == '/')
         return "an absolute name";
-    if (strlen(name) > WN_SOURCE_MAX_NAME)
+    size_t n = strlen(name);
+    if (n > WN_SOURCE_MAX_NAME)
         return "a name of over 1024 bytes";
-    for (const unsigned char *s = (const unsigned char *)name; *s;) {
-        size_t n = utf8_len(s);
-        if (!n)
-            return "a name that is not UTF-8";
+    if (!wn_utf8_valid(name, n))
+        return "a name that is not UTF-8";
+    for (const unsigned char *s = (const unsigned char *)name; *s; s++) {
         if (*s < 0x20 || *s == 0x7f)
             return "a name with control characters";
         if (*s == '\\')
             return "a name with a backslash";
-        s += n;
     }
     return NULL;
 }

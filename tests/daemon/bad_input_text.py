@@ -4,6 +4,7 @@ given to winnow, requests of text given to winnowd."""
 import gzip
 import json
 import os
+import struct
 import subprocess
 import time
 
@@ -129,9 +130,18 @@ def requests():
         while daemon.request("GET", f"/v2/models/{name}/ready")[0] != 200 and time.monotonic() < end:
             time.sleep(0.05)
 
+    infer = "/v2/models/mood/infer"
+
     def case(name, body, want, *names, target="/v1/embeddings", headers=None):
         body = json.dumps(body) if isinstance(body, (dict, list)) else body
         ask("text: " + name, want, names, lambda: daemon.request("POST", target, body, headers))
+
+    def binary(name, texts, want, *names):
+        blob = b"".join(struct.pack("<I", len(t)) + t for t in texts)
+        head = json.dumps({"inputs": [{"name": "text", "datatype": "BYTES", "shape": [len(texts)],
+                                       "parameters": {"binary_data_size": len(blob)}}]}).encode()
+        case("binary BYTES: " + name, head + blob, want, *names, target=infer,
+             headers={"Inference-Header-Content-Length": str(len(head))})
 
     def one(value, **more):
         return {"model": "vectors", "input": value, **more}
@@ -144,16 +154,34 @@ def requests():
     case("tokens below 0", one([-1]), 400, r"byte|range|from")
     case("tokens past 2^31", one([1 << 40]), 400, r"byte|range|from")
     case("half a surrogate", '{"model":"vectors","input":"\\ud800"}', 400, r"surrogate|byte")
+    case("a model's name with a NUL", one("a", model="vectors\0x"), 400, r"model: .*NUL")
+    case("a model's name that ends in a NUL", one("a", model="vectors\0"), 400, r"model: .*NUL")
     case("a model whose name is a path", one("a", model="../../etc"), (400, 404), r"etc|model")
     case("a classifier", one("a", model="mood"), 400, r"no embeddings")
     case("dimensions", one("a", dimensions=8), 400, r"dimensions")
     case("3 MiB of one letter", one("a" * (3 << 20)), 400, r"1048576 are allowed")
     case("1 MiB of one letter", one("a" * (1 << 20)), 200, r"embedding")
     case("1 MiB of accents on one letter", one("a" + "\u0301" * (1 << 19)), (200, 400), r"embedding|bytes")
-    infer = "/v2/models/mood/infer"
     case("a text as the body", "good", 200, r'"label":"', target=infer, headers={"Content-Type": "text/plain"})
-    case("a body that is no text", b"\xff\xfe\x00\x80" * 100, 200, r'"label":"', target=infer,
-         headers={"Content-Type": "text/plain"})
+    plain = {"Content-Type": "text/plain"}
+    case("a body that is no text", b"\xff\xfe\x00\x80" * 100, 400, r"row 0: the text is not UTF-8 at its byte 1",
+         target=infer, headers=plain)
+    case("Latin-1 that says nothing", "caf\u00e9".encode("latin-1"), 400, r"row 0: .* byte 4", target=infer, headers=plain)
+    for charset, want, says in (("utf-8", 200, r'"label":"'), ('"UTF-8"', 200, r'"label":"'), ("us-ascii", 200, r'"label":"'),
+                                ("iso-8859-1", 415, r"iso-8859-1.*UTF-8"), ("utf-16", 415, r"utf-16"),
+                                ("utf-8; charset=utf-7", 400, r"charset twice"), ('"utf-8', 400, r"malformed")):
+        case(f"charset={charset}", "good", want, says, target=infer,
+             headers={"Content-Type": f"text/plain; charset={charset}"})
+    for coding in (b"\xc0\xaf", b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"\xe2\x82"):
+        binary(f"{coding.hex()} in the second of two rows", [b"good", b"ab" + coding], 400,
+               r"'text', row 1: the text is not UTF-8 at its byte 3")
+    case("base64 that is no UTF-8", {"inputs": [{"name": "text", "datatype": "BYTES", "shape": [1], "data": ["/w=="],
+                                                 "parameters": {"content_type": "base64"}}]}, 400,
+         r"row 0: .* byte 1", target=infer)
+    case("a pair whose other text is no UTF-8", {"inputs": [
+        {"name": "text", "datatype": "BYTES", "shape": [1], "data": ["a"]},
+        {"name": "text_pair", "datatype": "BYTES", "shape": [1], "data": ["eP8="],
+         "parameters": {"content_type": "base64"}}]}, 400, r"row 0: the pair's other text .* byte 2", target=infer)
     case("an empty text", "", (200, 400), r"label|text", target=infer, headers={"Content-Type": "text/plain"})
     case("a picture", b"\x89PNG\r\n", 400, r"takes a text", target=infer, headers={"Content-Type": "image/png"})
     case("pairs of other length", {"inputs": [

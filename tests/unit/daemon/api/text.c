@@ -100,3 +100,33 @@ Test(text, datatypes_both_ways)
     cr_expect_eq(wn_oip_dtype("FP3", 3), WINNOW_UNDEFINED);
     cr_expect_eq(wn_oip_dtype("fp32", 4), WINNOW_UNDEFINED);
 }
+
+Test(text, charset)
+{
+    static const struct {
+        const char *type, *charset; /* NULL: malformed */
+    } is[] = {
+        { "text/plain", "" },
+        { "text/plain;", "" },
+        { "text/plain; charset=utf-8", "utf-8" },
+        { "text/plain;CHARSET=\"UTF-8\" ; format=flowed", "UTF-8" },
+        { "text/plain; x=\"a;charset=latin-1\"; charset=us-ascii", "us-ascii" },
+        { "text/plain; x=\"a\\\";charset=b\"", "" },
+        { "text/plain; charset=a; charset=a", NULL },
+        { "text/plain; charset", NULL },
+        { "text/plain; charset=", NULL },
+        { "text/plain; charset=\"\"", NULL },
+        { "text/plain; charset=\"utf-8", NULL },
+        { "text/plain; charset=\"utf-8\\", NULL },
+        { "text/plain; charset = utf-8", NULL },
+        { "text/plain; charset=utf-8 latin-1", NULL },
+        { "text/plain; =utf-8", NULL },
+    };
+    for (size_t i = 0; i < WN_COUNT(is); i++) {
+        struct winnow_str s;
+        bool good = wn_type_charset(is[i].type, strlen(is[i].type), &s);
+        cr_expect_eq(good, is[i].charset != NULL, "%s", is[i].type);
+        if (good && is[i].charset)
+            cr_expect(s.n == strlen(is[i].charset) && (!s.n || memcmp(s.p, is[i].charset, s.n) == 0), "%s", is[i].type);
+    }
+}
