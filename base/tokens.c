@@ -23,6 +23,8 @@ struct wn_tokens {
     struct wn_arena arena;
     struct wn_token *at;
     size_t n, cap;
+    atomic_bool *told; /* [n] */
+    bool blank;
 };
 
 static const char *const scope_names[WN_N_SCOPES] = { "none", "infer", "upload", "admin", "metrics" };
@@ -232,6 +234,14 @@ static enum winnow_status take_line(struct wn_tokens *all, const char *p, const 
     return add(all, &t, err);
 }
 
+static bool is_blank(const char *p, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (p[i] != ' ' && p[i] != '\t' && p[i] != '\r' && p[i] != '\n')
+            return false;
+    return true;
+}
+
 static void unrefp(struct wn_tokens **t)
 {
     wn_tokens_unref(*t);
@@ -257,6 +267,10 @@ enum winnow_status wn_tokens_parse(const void *bytes, size_t n, const char *file
             return wn_fail_at(err, s, "%s:%u", file, line);
         p = stop + (stop < end);
     }
+    all->blank = is_blank(bytes, n);
+    all->told = calloc(WN_MAX(all->n, (size_t)1), sizeof *all->told);
+    if (!all->told)
+        return wn_fail(err, WINNOW_E_NOMEM, "%s", file);
     *ret = WN_TAKE(all);
     return WINNOW_OK;
 }
@@ -285,6 +299,7 @@ void wn_tokens_unref(struct wn_tokens *t)
         return;
     wn_arena_done(&t->arena);
     free(t->at);
+    free(t->told);
     t->magic = 0;
     free(t);
 }
@@ -292,6 +307,16 @@ void wn_tokens_unref(struct wn_tokens *t)
 size_t wn_tokens_count(const struct wn_tokens *t)
 {
     return t->n;
+}
+
+bool wn_tokens_blank(const struct wn_tokens *t)
+{
+    return t->blank;
+}
+
+bool wn_tokens_first_time(const struct wn_tokens *t, const struct wn_token *token)
+{
+    return !atomic_exchange(&t->told[token - t->at], true);
 }
 
 const struct wn_token *wn_tokens_at(const struct wn_tokens *t, size_t i)

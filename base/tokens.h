@@ -50,6 +50,8 @@ WINNOW_MUST_USE enum winnow_status wn_tokens_parse(const void *bytes, size_t n, 
 struct wn_tokens *wn_tokens_ref(struct wn_tokens *t); /* NULL is fine */
 void wn_tokens_unref(struct wn_tokens *t);            /* NULL is fine */
 size_t wn_tokens_count(const struct wn_tokens *t);
+/** The file has nothing at all in it, no comment either: more likely cut short or not written yet than meant so. */
+bool wn_tokens_blank(const struct wn_tokens *t);
 const struct wn_token *wn_tokens_at(const struct wn_tokens *t, size_t i);
 
 /** The token whose secret this is, expired or not; NULL: none. Takes the same time whichever it is, and when it is
@@ -62,6 +64,8 @@ static inline bool wn_token_expired(const struct wn_token *t, int64_t now_s)
 {
     return t->expires_s && now_s >= t->expires_s;
 }
+/** For the log: true once for each token of `t`. */
+bool wn_tokens_first_time(const struct wn_tokens *t, const struct wn_token *token);
 bool wn_token_may_use(const struct wn_token *t, const char *model);
 
 /** A new secret, NUL-terminated, from the kernel's random numbers. E_IO when there are none. */

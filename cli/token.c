@@ -75,6 +75,14 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 }
 
 /* ---- the file ---- */
+/** Of a file that is new or was left without a token; winnowd takes one that is quite empty for an accident. */
+#define FILE_HEAD "# id  hash  scopes  [models=…]  [expires=…]: winnow-token(1)\n"
+
+static void unrefp(struct wn_tokens **t)
+{
+    wn_tokens_unref(*t);
+}
+
 /** Replace the file's bytes; its owner and mode stay. A new one is the owner's and the group's to read. */
 static enum winnow_status write_file(const char *path, const char *bytes, size_t n, struct winnow_err *err)
 {
@@ -88,6 +96,15 @@ static enum winnow_status write_file(const char *path, const char *bytes, size_t
     return s;
 }
 
+static enum winnow_status check_end(const char *line, const char *expires, struct winnow_err *err)
+{
+    WN_CLEANUP(unrefp) struct wn_tokens *one = NULL;
+    WN_TRY(wn_tokens_parse(line, strlen(line), "token", &one, err));
+    return wn_token_expired(wn_tokens_at(one, 0), time(NULL))
+               ? wn_fail(err, WINNOW_E_MALFORMED, "expires: %s is in the past", expires)
+               : WINNOW_OK;
+}
+
 static enum winnow_status make_token(const struct args *a, struct winnow_err *err)
 {
     char secret[WN_TOKEN_LEN + 1];
@@ -96,6 +113,7 @@ static enum winnow_status make_token(const struct args *a, struct winnow_err *er
     size_t n = 0;
     WN_TRY(wn_token_new(secret, err));
     WN_TRY(wn_token_line(a->id, secret, a->scopes ? a->scopes : "infer", a->models, a->expires, &line, err));
+    WN_TRY(check_end(line, a->expires, err));
     if (!a->file) {
         printf("%s%s\n", line, secret);
         return WINNOW_OK;
@@ -103,7 +121,7 @@ static enum winnow_status make_token(const struct args *a, struct winnow_err *er
     enum winnow_status s = wn_file_read(a->file, WN_TOKENS_FILE_MAX, &old, &n, err);
     if (s != WINNOW_OK && s != WINNOW_E_NOT_FOUND)
         return s;
-    const char *before = old ? old : "# id  hash  scopes  [models=…]  [expires=…]: winnow-token(1)\n";
+    const char *before = n ? old : FILE_HEAD;
     n = strlen(before);
     WN_CLEANUP(wn_freep)
     char *text = wn_asprintf("%s%s%s", before, n && before[n - 1] != '\n' ? "\n" : "", line);
@@ -139,7 +157,9 @@ static enum winnow_status take_out(const struct args *a, struct winnow_err *err)
         size_t len = stop ? (size_t)(stop - p) + 1 : (size_t)(end - p);
         if (line_of(p, len, a->id)) {
             memmove(p, p + len, (size_t)(end - p) - len);
-            WN_TRY(write_file(a->file, text, n - len, err));
+            n -= len;
+            bool blank = strspn(text, " \t\r\n") >= n;
+            WN_TRY(write_file(a->file, blank ? FILE_HEAD : text, blank ? strlen(FILE_HEAD) : n, err));
             printf("%s: revoked; winnowd takes note when it reloads\n", a->id);
             return WINNOW_OK;
         }
@@ -190,11 +210,6 @@ static void print_token(const struct wn_token *t)
     for (size_t i = 0; i < t->n_patterns; i++)
         printf("%s%s", i ? "," : "", t->pattern[i]);
     printf("%s%s\n", t->n_patterns ? "" : "*", wn_token_expired(t, time(NULL)) ? "  (expired)" : "");
-}
-
-static void unrefp(struct wn_tokens **t)
-{
-    wn_tokens_unref(*t);
 }
 
 static enum winnow_status list_tokens(const struct args *a, struct winnow_err *err)

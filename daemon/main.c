@@ -147,27 +147,35 @@ static enum winnow_status use_tls(struct daemon *d, const struct wn_config *cfg,
     return WINNOW_OK;
 }
 
-/** The tokens of the settings; NULL where nobody needs one. */
-static enum winnow_status read_tokens(const struct wn_config *cfg, struct wn_tokens **ret, struct winnow_err *err)
+static void tokens_unrefp(struct wn_tokens **tokens)
+{
+    wn_tokens_unref(*tokens);
+}
+
+/** The tokens of the settings; NULL where nobody needs one. A start needs one at least; a reload takes a file without
+ *  any where it was left so (`winnow token revoke` leaves a comment), but not one that is empty. */
+static enum winnow_status read_tokens(const struct wn_config *cfg, bool reload, struct wn_tokens **ret,
+                                      struct winnow_err *err)
 {
     WN_CLEANUP(wn_freep) char *path = NULL;
+    WN_CLEANUP(tokens_unrefp) struct wn_tokens *tokens = NULL;
     if (cfg->server.auth != WN_AUTH_TOKENS)
         return WINNOW_OK;
     WN_TRY(secret_path("auth.tokens_file", cfg->auth.tokens_file, &path, err));
-    WN_TRY(wn_tokens_read(path, ret, err));
+    WN_TRY(wn_tokens_read(path, &tokens, err));
+    if (reload ? wn_tokens_blank(tokens) : !wn_tokens_count(tokens))
+        return wn_fail(err, WINNOW_E_MALFORMED, "%s: no token in it; winnow token create NAME -f FILE makes one", path);
+    *ret = WN_TAKE(tokens);
     return WINNOW_OK;
 }
 
 static void use_tokens(struct daemon *d, struct wn_tokens *tokens)
 {
     wn_api_set_tokens(d->api, tokens);
-    if (tokens)
+    if (tokens && !wn_tokens_count(tokens))
+        wn_warning("tokens", "n=0 why=%s", "the last one was revoked, nobody gets in");
+    else if (tokens)
         wn_notice("tokens", "n=%zu", wn_tokens_count(tokens));
-}
-
-static void tokens_unrefp(struct wn_tokens **tokens)
-{
-    wn_tokens_unref(*tokens);
 }
 
 static void tls_unrefp(struct wn_tls **tls)
@@ -188,7 +196,7 @@ static int check_secrets(const struct wn_config *cfg, struct winnow_err *err)
     bool list = there || strncmp(cfg->auth.tokens_file, WN_CONFIG_CREDENTIAL, n) != 0;
     if (pair && read_tls(cfg, &tls, err) != WINNOW_OK)
         return 2;
-    return list && read_tokens(cfg, &tokens, err) != WINNOW_OK ? 2 : 0;
+    return list && read_tokens(cfg, false, &tokens, err) != WINNOW_OK ? 2 : 0;
 }
 
 static void configure_log(const struct wn_config *cfg)
@@ -254,7 +262,7 @@ static enum winnow_status reload_all(struct daemon *d, size_t *ret_changed, stru
         return err->status;
     *ret_changed = keep_what_needs_restart(d, cfg, diff, WN_COUNT(diff));
     WN_TRY(read_tls(cfg, &tls, err));
-    WN_TRY(read_tokens(cfg, &tokens, err));
+    WN_TRY(read_tokens(cfg, true, &tokens, err));
     WN_TRY(use_tls(d, cfg, tls, err));
     use_tokens(d, tokens);
     tell_changed(cfg, diff, *ret_changed);
@@ -414,7 +422,7 @@ static enum winnow_status start(struct daemon *d, bool *ret_settings, struct win
     *ret_settings = true;
     WN_TRY(check_sockets(d, err));
     WN_TRY(read_tls(d->cfg, &tls, err));
-    WN_TRY(read_tokens(d->cfg, &tokens, err));
+    WN_TRY(read_tokens(d->cfg, false, &tokens, err));
     *ret_settings = false;
     WN_TRY(wn_serve_new(d->cfg, &d->serve, err));
     WN_TRY(wn_api_new(d->cfg, d->serve, &d->api, err));

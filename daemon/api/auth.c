@@ -135,13 +135,24 @@ static const char *path_model(struct wn_req *req)
     return NULL;
 }
 
+/* Whether it is over; the log names each such token once. */
+static bool expired(const struct wn_req *req, const struct wn_tokens *tokens, const struct wn_token *token)
+{
+    if (!wn_token_expired(token, time(NULL)))
+        return false;
+    if (wn_tokens_first_time(tokens, token))
+        wn_notice("token_expired", "token=%s end_s=%lld peer=%s", token->id, (long long)token->expires_s,
+                  req->x ? wn_exchange_peer(req->x) : "-");
+    return true;
+}
+
 /* A token of the scope that is in force; false: answered. */
 static bool judge(struct wn_req *req)
 {
     enum wn_scope scope = req->route->scope;
     if (!req->token) {
         refuse(req, WN_AUTH_UNKNOWN, ", error=\"invalid_token\"", "the token is not known here");
-    } else if (wn_token_expired(req->token, time(NULL))) {
+    } else if (expired(req, req->tokens, req->token)) {
         char text[120];
         snprintf(text, sizeof text, "token '%s' has expired", req->token->id);
         refuse(req, WN_AUTH_EXPIRED, ", error=\"invalid_token\", error_description=\"expired\"", text);
@@ -167,7 +178,7 @@ bool wn_auth_admit(struct wn_req *req)
     const struct wn_token *token = there ? wn_tokens_find(tokens, secret, n) : NULL;
     keep(req, tokens, token);
     if (scope == WN_SCOPE_none) { /* what names models still looks at the token */
-        if (token && wn_token_expired(token, time(NULL)))
+        if (token && expired(req, tokens, token))
             req->token = NULL;
         return true;
     }
@@ -192,7 +203,7 @@ static int renew(struct wn_req *req, const struct wn_token *first, struct winnow
     struct wn_tokens *tokens = tokens_now(&req->api->auth);
     const struct wn_token *token = tokens && first ? wn_tokens_again(tokens, first) : NULL;
     enum wn_scope scope = req->route->scope;
-    bool good = token && !wn_token_expired(token, time(NULL)), able = scope == WN_SCOPE_none;
+    bool good = token && !expired(req, tokens, token), able = scope == WN_SCOPE_none;
     able = able || (good && (token->scopes & 1u << scope));
     if (!tokens || (able && (good || !first))) {
         keep(req, tokens, token);

@@ -23,9 +23,12 @@ class SecureDaemon(Daemon):
         certificate(self.folder)
         made = [subprocess.run([WINNOW, "token", "create", name, "-f", f"{self.folder}/tokens", *options],
                                capture_output=True, text=True).stdout.strip()
-                for name, options in (("infer", ()), ("old", ("--expires", "2001-01-01")),
+                for name, options in (("infer", ()), ("old", ("--expires", "2101-01-01")),
                                       ("other", ("--scopes", "infer,admin", "--models", "other-*")))]
         self.token, self.old, self.other = made
+        with open(f"{self.folder}/tokens") as f:
+            text = f.read().replace("2101", "2001")
+        path("secure/tokens", text)
         super().start()
 
     def settings(self):
@@ -86,6 +89,8 @@ def files():
         ("one hash for two ids", f"a {HASH} infer\nb {HASH} infer\n", at % 2, "hash"),
         ("bytes that are no text", b"a\xff " + HASH.encode() + b" infer\n", at % 1, "byte"),
         ("a NUL", b"a\0b\n", at % 1, "byte"),
+        ("an empty file", "", "tokens: no token in it", "winnow token create"),
+        ("a comment and nothing else", "# a\n", "tokens: no token in it"),
         ("a line of 1 MiB", f"a {HASH} infer " + "x" * (1 << 20) + "\n", at % 1, "16384"),
         ("4097 tokens", "".join(f"t{i} sha256:{i:064x} infer\n" for i in range(4097)), at % 4097, "4096"),
         ("5 MiB", "#" * (5 << 20), "tokens"),
@@ -110,6 +115,7 @@ def files():
     program("winnow token: an id with a line feed", [WINNOW, "token", "create", "a\nb"], 1, "id")
     program("winnow token: scopes with a blank", [WINNOW, "token", "create", "a", "--scopes", "infer admin"], 1, "admin|scope")
     program("winnow token: a comment for models", [WINNOW, "token", "create", "a", "--models", "#"], 1, "models")
+    program("winnow token: an end in the past", [WINNOW, "token", "create", "a", "--expires", "2001-01-01"], 1, "in the past")
     program("winnow token: revoke one that is not there",
             [WINNOW, "token", "revoke", "zz", "-f", path("tokens", f"a {HASH} infer\n")], 1, "zz")
     program("winnow models: a token file of 1 MiB", [WINNOW, "models", "--token-file", path("t", "x" * (1 << 20))], 1, "t")

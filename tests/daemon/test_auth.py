@@ -94,7 +94,11 @@ class Rig:
             self.make(scope, "--scopes", scope)
         self.make("all", "--scopes", ",".join(SCOPES))
         self.make("mine", "--scopes", ",".join(SCOPES), "--models", "mine-*")
-        self.make("late", "--scopes", ",".join(SCOPES), "--expires", "2001-01-01")
+        self.make("late", "--scopes", ",".join(SCOPES))
+        with open(f"{folder}/tokens", "r+") as f:   # its line is the last
+            text = f.read().rstrip("\n") + " expires=2001-01-01\n"
+            f.seek(0)
+            f.write(text)
         self.daemon = Daemon(folder, CONFIG)
         self.tls = f"https://127.0.0.1:{self.daemon.port}"
         self.context = ssl.create_default_context(cafile=f"{folder}/cert.pem")
@@ -529,7 +533,9 @@ def test_reload(rig):
     for what, text, says in (("a line that is none", good + "hello\n", r"tokens:\d+: .*'hello'"),
                              ("a token in place of its hash", f"x {rig.tokens['all']} infer\n", "tokens:1: .*not the token"),
                              ("an id twice", good + good, "tokens:.*the id of token"),
-                             ("a byte that is no text", good + "x\0y\n", r"tokens:\d+: ")):
+                             ("a byte that is no text", good + "x\0y\n", r"tokens:\d+: "),
+                             ("an empty file", "", "tokens: no token in it; winnow token create"),
+                             ("blank lines", "\n \t\r\n", "tokens: no token in it; winnow token create")):
         (rig.folder / "tokens").write_text(text)
         rig.reload()
         last = [x for x in rig.daemon.log().splitlines() if "reload" in x][-1]
@@ -537,6 +543,16 @@ def test_reload(rig):
               "reload_failed" in last and re.search(says, last)
               and rig.ask("GET", "/v2/models/mine-a", token="infer")[0] == 200, last)
         check("... and the error shows no token", rig.tokens["all"] not in rig.daemon.log())
+    (rig.folder / "tokens").unlink()
+    rig.reload()
+    last = [x for x in rig.daemon.log().splitlines() if "reload" in x][-1]
+    check("reload: a file that is gone: the old tokens stay, and the log says so", "reload_failed" in last and "tokens" in last
+          and rig.ask("GET", "/v2/models/mine-a", token="infer")[0] == 200, last)
+    p = [subprocess.run([CLI, "token", *words, "-f", rig.folder / "tokens"], capture_output=True, text=True)
+         for words in (("create", "only"), ("revoke", "only"))]
+    rig.reload()
+    check("reload: when the last token was revoked nobody gets in, and the log warns", all(x.returncode == 0 for x in p)
+          and rig.ask("GET", "/v2/models/mine-a", token="infer")[0] == 401 and "warning tokens n=0" in rig.daemon.log(), p)
     (rig.folder / "tokens").write_text(good)
     rig.make("never", "--scopes", "infer")
     (rig.folder / "cert.pem").write_bytes(b"nothing")
@@ -562,6 +578,16 @@ def test_reload(rig):
     early = rig.ask("GET", "/v2/models/mine-a", token="soon", connection=keep)
     late = wait_for(lambda: rig.ask("GET", "/v2/models/mine-a", token="soon", connection=keep)[0] == 401, 10)
     check("a token ends by itself at its time", early[0] == 200 and late, early)
+    text = rig.ask("GET", "/v2/models/mine-a", token="soon")[2]
+    check("... and its holder is told so", text.get("error") == "token 'soon' has expired", text)
+    check("... the log names it once", rig.daemon.log().count("token_expired token=soon ") == 1)
+    p = subprocess.run([CLI, "token", "list", "-f", rig.folder / "tokens"], capture_output=True, text=True)
+    marked = {line.split()[0] for line in p.stdout.splitlines() if line.endswith("(expired)")}
+    check("winnow token list marks what has expired", marked == {"late", "soon"}, p.stdout)
+    p = subprocess.run([CLI, "token", "create", "past", "--expires", "2001-01-01", "-f", rig.folder / "tokens"],
+                       capture_output=True, text=True)
+    check("winnow token create: an end in the past is refused", p.returncode == 1 and "2001-01-01 is in the past" in p.stderr
+          and "past" not in (rig.folder / "tokens").read_text(), p)
     keep.close()
 
 
@@ -676,7 +702,8 @@ def start(folder, text, *options, sockets=(), **env):
 def test_listening():
     with tempfile.TemporaryDirectory() as f:
         certificate(f)
-        pathlib.Path(f, "tokens").write_text("")
+        hash_ = "sha256:" + "0123456789abcdef" * 4
+        pathlib.Path(f, "tokens").write_text(f"a {hash_} infer\n")
         rest = f"\nmodels:\n  repositories: []\n  state: {f}/state\njobs:\n  enabled: false\n"
         on = "server:\n  listen: [\"%s\"]\n"
         for address in ("0.0.0.0:0", "[::]:0", "192.0.2.1:0", "example.org:0"):
@@ -710,6 +737,12 @@ def test_listening():
         check("... without systemd: exit 2, and which setting", code == 2 and "tls.certificate" in out, (code, out))
         code, out = start(f, secret.replace("credential:key", "credential:../key"), CREDENTIALS_DIRECTORY=f)
         check("... a path in a credential's name is refused", code == 2 and "tls.key" in out, (code, out))
+        for what, text in (("empty", ""), ("of comments only", "# none\n")):
+            pathlib.Path(f, "tokens").write_text(text)
+            for options in ((), ("--check",)):
+                code, out = start(f, on % "127.0.0.1:0" + "  auth: tokens\nauth:\n  tokens_file: tokens\n" + rest, *options)
+                check(f"a file of tokens that is {what}{' (--check)' if options else ''}: exit 2, and what to do",
+                      code == 2 and f"{f}/tokens: no token in it; winnow token create" in out, (code, out))
         pathlib.Path(f, "tokens").write_text("a\nb\n")
         code, out = start(f, on % "127.0.0.1:0" + "  auth: tokens\nauth:\n  tokens_file: tokens\n" + rest)
         check("a broken file of tokens: exit 2 with its line", code == 2 and "tokens:1: " in out, (code, out))

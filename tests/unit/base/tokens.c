@@ -161,3 +161,28 @@ Test(tokens, made_ones_are_random_and_of_the_form)
         kinds += seen[i] > 0;
     cr_expect_eq(kinds, 64);
 }
+
+Test(tokens, blank_is_not_a_comment)
+{
+    static const struct {
+        const char *text;
+        bool blank;
+    } is[] = { { "", true }, { "\n \t\r\n", true }, { "#", false }, { " # none\n", false } };
+    for (size_t i = 0; i < WN_COUNT(is); i++) {
+        struct wn_tokens *t = read_or_die(is[i].text);
+        cr_expect(wn_tokens_count(t) == 0 && wn_tokens_blank(t) == is[i].blank, "'%s'", is[i].text);
+        wn_tokens_unref(t);
+    }
+}
+
+Test(tokens, first_time_is_once_for_each)
+{
+    char text[300];
+    snprintf(text, sizeof text, "a sha256:%064x infer\nb sha256:%064x infer\n", 1, 2);
+    struct wn_tokens *t = read_or_die(text);
+    for (size_t i = 0; i < 2; i++) {
+        cr_expect(wn_tokens_first_time(t, wn_tokens_at(t, i)));
+        cr_expect_not(wn_tokens_first_time(t, wn_tokens_at(t, i)));
+    }
+    wn_tokens_unref(t);
+}
