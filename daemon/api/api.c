@@ -99,11 +99,11 @@ static bool is_grpc(const struct wn_exchange *x)
  *  may do more than look, and (against names that are made to resolve to us) only under an address or localhost. */
 static bool origin_allowed(struct wn_req *req)
 {
-    const char *origin = wn_req_header(req, "origin"), *host = wn_req_header(req, "host");
+    const char *origin = wn_req_header(req, "origin"), *host = wn_req_header(req, ":authority");
     if (!origin || req->route->scope == WN_SCOPE_none)
         return true;
     if (!host)
-        host = wn_req_header(req, ":authority");
+        host = wn_req_header(req, "host");
     const char *at = strstr(origin, "://");
     if (!at || !host || strcasecmp(at + 3, host) != 0)
         return false;

@@ -118,6 +118,11 @@ static bool target_ok(const char *path, const char *query)
     return path[0] == '/' || strcmp(path, "*") == 0;
 }
 
+bool wn_host_valid(const char *host)
+{
+    return !strpbrk(host, " \t,/?#@\\");
+}
+
 int wn_exchange_head(struct wn_exchange *x)
 {
     for (size_t i = 0; i < x->header.n; i++) {

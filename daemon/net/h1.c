@@ -234,7 +234,10 @@ static int check_headers(struct wn_exchange *x, struct wn_h1 *h1)
             return 400; /* llhttp lets ": value" pass */
         if (strcmp(h->name, "host") == 0) {
             hosts++;
-            if (strpbrk(h->value, " \t,/?#@\\"))
+            if (!wn_host_valid(h->value))
+                return 400;
+        } else if (strcmp(h->name, ":authority") == 0) { /* set_target()'s */
+            if (!wn_host_valid(h->value))
                 return 400;
         } else if (strcmp(h->name, "content-length") == 0) {
             lengths++;
@@ -255,7 +258,8 @@ static int check_headers(struct wn_exchange *x, struct wn_h1 *h1)
     return 0;
 }
 
-/* Origin form stays, absolute form loses its scheme and authority; 0 or a status. */
+/* Origin form stays, absolute form loses its scheme; its authority counts instead of Host, as a header of HTTP/2's name.
+ * 0 or a status.  Source: RFC 9112, 3.2.2. */
 static int set_target(struct wn_h1 *h1)
 {
     const char *url = h1->url ? h1->url : "";
@@ -269,6 +273,8 @@ static int set_target(struct wn_h1 *h1)
             p++;
         if (p == url + scheme)
             return 400;
+        if (!wn_exchange_add_header(h1->x, ":authority", 10, url + scheme, (size_t)(p - url) - scheme))
+            return 503;
         n = (size_t)(end - p);
         url = n ? p : "/";
         n = n ? n : 1;

@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 enum {
     STREAM_WINDOW = 1 << 20,
@@ -216,11 +217,41 @@ static bool split_path(struct wn_exchange *x)
     return x->query_at != SIZE_MAX;
 }
 
+/* The port of "host:port" with its colon, "" where there is none or it is one of a scheme's own. */
+static const char *odd_port(const char *host)
+{
+    const char *colon = strrchr(host, ':');
+    bool port = colon && !strchr(colon, ']') && strcmp(colon, ":80") != 0 && strcmp(colon, ":443") != 0;
+    return port && colon[1] ? colon : "";
+}
+
+static size_t host_len(const char *host)
+{
+    const char *colon = strrchr(host, ':');
+    return colon && !strchr(colon, ']') ? (size_t)(colon - host) : strlen(host);
+}
+
+/* Host beside :authority must name the same; 0 or a status.  Source: RFC 9113, 8.3.1. */
+static int check_host(const struct wn_exchange *x)
+{
+    const struct wn_header *a = wn_exchange_header(x, ":authority"), *h = wn_exchange_header(x, "host");
+    if ((a && !wn_host_valid(a->value)) || (h && !wn_host_valid(h->value)))
+        return 400;
+    if (!a || !h)
+        return 0;
+    size_t n = host_len(a->value);
+    bool same = n == host_len(h->value) && strncasecmp(a->value, h->value, n) == 0 &&
+                strcmp(odd_port(a->value), odd_port(h->value)) == 0;
+    return same ? 0 : 400;
+}
+
 static int request_head(nghttp2_session *session, struct wn_exchange *x, bool ended)
 {
     if (!split_path(x))
         return nghttp2_submit_rst_stream(session, NGHTTP2_FLAG_NONE, (int32_t)x->stream, NGHTTP2_REFUSED_STREAM);
     int status = wn_exchange_head(x);
+    if (!status)
+        status = check_host(x);
     x->req_ended = ended;
     if (status) {
         wn_exchange_refuse(x, status, status == 431 ? "request head too large" : "malformed request");

@@ -301,6 +301,8 @@ WINNOW_MUST_USE bool wn_exchange_add_header(struct wn_exchange *x, const char *n
 /** Set method and target (path[?query]); false when out of memory. */
 WINNOW_MUST_USE bool wn_exchange_set_target(struct wn_exchange *x, const char *method, size_t method_len,
                                             const char *target, size_t target_len);
+/** Whether a Host, or an authority, may be one: no list, path or user in it.  Source: RFC 9110, 4.2 and 7.2. */
+bool wn_host_valid(const char *host);
 /** The head is complete: fix pointers, read content-length. Returns 0, or the status to refuse the request with. */
 int wn_exchange_head(struct wn_exchange *x);
 /** Call on_head, and refuse what it asked to have refused. */

@@ -104,6 +104,11 @@ def test_metadata(d):
     check("both listeners speak", d.http("GET", "/v2", port=d.ports[1])[0] == 200)
     check("a page of another site is refused",
           d.json("POST", "/v2/models/lin/infer", lin_request(), {"Origin": "http://evil.example"})[0] == 403)
+    evil, body = "evil.example", json.dumps(lin_request()).encode()
+    with socket.create_connection(("127.0.0.1", d.port)) as s:   # a form that names us, a Host that does not
+        s.sendall(f"POST {d.url}/v2/models/lin/infer HTTP/1.1\r\nHost: {evil}\r\nOrigin: http://{evil}\r\n"
+                  f"Connection: close\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
+        check("... whatever Host says beside an absolute form", b" 403 " in s.recv(1000).split(b"\r\n")[0])
     check("our own page is not", d.json("POST", "/v2/models/lin/infer", lin_request(), {"Origin": d.url})[0] == 200)
 
 

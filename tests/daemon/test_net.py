@@ -85,6 +85,8 @@ def test_h1_wire(server):
     check("h1: HTTP/1.0 gets no chunks", got.endswith(b"\r\n\r\none two\n") and closed, got)
     got, closed = raw(server, b"GET http://x/hello?a HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
     check("h1: absolute form", got.endswith(b"hello\n"), got)
+    got, closed = raw(server, b"GET http://x/hello HTTP/1.1\r\nHost: y\r\nConnection: close\r\n\r\n")
+    check("h1: absolute form and another Host: the form counts (RFC 9112, 3.2.2)", b"200 OK" in got and closed, got)
     got, closed = raw(server, b"\r\nGET /hello HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
     check("h1: an empty line before the request", got.endswith(b"hello\n"), got)
     got, closed = raw(server, b"POST /early HTTP/1.1\r\nHost: x\r\nContent-Length: 9999999\r\n\r\nxx", 4)
@@ -151,6 +153,13 @@ SMUGGLING = [
     ("TE in HTTP/1.0", b"POST /echo HTTP/1.0\r\n" + H + b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
     ("no Host", b"GET /hello HTTP/1.1\r\n\r\n"),
     ("two Hosts", b"GET /hello HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n"),
+    ("two Hosts that are the same", b"GET /hello HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n"),
+    ("absolute form, two Hosts", b"GET http://a/hello HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n"),
+    ("absolute form, no Host", b"GET http://a/hello HTTP/1.1\r\n\r\n"),
+    ("absolute form with a user", b"GET http://b@a/hello HTTP/1.1\r\nHost: a\r\n\r\n"),
+    ("absolute form with a backslash", b"GET http://b\\a/hello HTTP/1.1\r\nHost: a\r\n\r\n"),
+    ("absolute form of nobody", b"GET http:///hello HTTP/1.1\r\nHost: a\r\n\r\n"),
+    ("a header called :authority", b"GET /hello HTTP/1.1\r\nHost: a\r\n:authority: b\r\n\r\n"),
     ("Host with a list", b"GET /hello HTTP/1.1\r\nHost: a, b\r\n\r\n"),
     ("Host with a path", b"GET /hello HTTP/1.1\r\nHost: a/b\r\n\r\n"),
     ("HTTP/0.9", b"GET /hello\r\n\r\n"),
@@ -236,6 +245,26 @@ def test_h2_wire(server):
     frames += h2.frames(1, lambda f: f[0] == RST)[0]
     kinds = [(f[0], f[1] & END_STREAM, f[3][:1]) for f in frames if f[2] == 5 and f[0] in (HEADERS, DATA, RST)]
     check("h2: gRPC message over the limit: trailers only, 200", kinds[:1] == [(HEADERS, 1, b"\x88")], kinds)
+
+    h2 = H2(server)
+    for i, (authority, host, good) in enumerate((
+            (b"x", b"x", True), (b"x", b"X", True), (b"x:80", b"x", True), (b"[::1]", b"[::1]:443", True),
+            (b"x:8000", b"x:8000", True), (None, b"x", True), (b"x", None, True), (b"x", b"y", False),
+            (b"x", b"x.y", False), (b"x:8000", b"x:8001", False), (b"x", b"x:8000", False), (b"[::1]", b"[::2]", False),
+            (b"x", b"", False), (b"a@x", None, False), (b"a@x", b"a@x", False), (None, b"x,y", False), (b"x", b"x/y", False))):
+        pairs = [(b":method", b"GET"), (b":scheme", b"http"), (b":path", b"/hello")]
+        pairs += [(b":authority", authority)] if authority is not None else []
+        pairs += [(b"host", host)] if host is not None else []
+        h2.send(frame(HEADERS, END_HEADERS | END_STREAM, 1 + 2 * i, b"".join(literal(n, v) for n, v in pairs)))
+        frames, _ = h2.frames(until=ended(1 + 2 * i))
+        ok = [f[3][:1] == b"\x88" for f in frames if f[0] == HEADERS]
+        refused = ok == [False] or (not ok and any(f[0] == RST for f in frames))   # nghttp2 itself refuses some
+        check(f"h2: :authority {authority}, host {host}: {'taken' if good else 'refused'}", ok == [True] if good else refused,
+              frames)
+    h2.send(frame(HEADERS, END_HEADERS | END_STREAM, 101, head(b"GET", b"/hello", (b"host", b"x"), (b"host", b"x"))))
+    frames, _ = h2.frames(until=ended(101))
+    check("h2: two Hosts: refused", not any(f[0] == HEADERS and f[3][:1] == b"\x88" for f in frames), frames)
+    h2.s.close()
 
     h2 = H2(server)
     h2.send(request(1, b"POST", b"/talk", False))
