@@ -44,7 +44,7 @@ struct wn_text_task {
     struct wn_tokenizer *tokenizer;
     size_t max_length, max_bytes;
     size_t fixed;    /* every row has this many tokens; 0: as many as the longest */
-    size_t multiple; /* rounded up to this; 1: not rounded */
+    size_t multiple; /* rounded up to this; 0: as task_text.c finds best */
     enum wn_text_role role[WN_PIPE_MAX_FILL];
     enum winnow_dtype dtype[WN_PIPE_MAX_FILL];
     enum wn_pooling { WN_POOL_MEAN, WN_POOL_CLS, WN_POOL_NONE } pooling;

@@ -14,6 +14,7 @@
 
 #define MAX_LENGTH     65536
 #define DEFAULT_LENGTH 512
+#define LENGTH_STEP    16
 #define DEFAULT_BYTES  ((size_t)1 << 20)
 
 static const char *const role_key[] = { "input_ids", "attention_mask", "token_type_ids" };
@@ -118,7 +119,7 @@ static enum winnow_status settle_length(struct wn_spec *s)
 {
     struct wn_text_task *t = &s->p->text;
     const struct wn_yaml_node *padding = wn_spec_key(s, "padding"), *multiple = wn_spec_key(s, "pad_to_multiple_of");
-    int64_t fixed = 0, max = 0, round = 1;
+    int64_t fixed = 0, max = 0, round = 0;
     size_t model = 0;
     bool mask = false;
     for (unsigned i = 0; i < s->p->n_fill; i++)
@@ -295,7 +296,7 @@ unsigned wn_pipeline_pad_to(const struct wn_pipeline *p)
     if (t->fixed)
         return (unsigned)t->fixed;
     unsigned n = (unsigned)t->multiple;
-    if (n == 1) /* few different lengths, but none over the model's positions */
+    if (!n) /* few different lengths, but none over the model's positions */
         for (n = 16; t->max_length % n; n--)
             ;
     return n;
@@ -314,6 +315,14 @@ static void fill(const struct wn_pipe_ids *row, size_t n, size_t len, enum wn_te
         }
 }
 
+/* Tokens that a text of `n` gets when it is alone. Beyond 16, lengths go in steps, so that few different ones have to be
+ * planned for and what the linear layers round up to is not lost. */
+static size_t padded(const struct wn_text_task *t, size_t n)
+{
+    const size_t step = t->multiple ? t->multiple : n <= LENGTH_STEP ? 1 : LENGTH_STEP;
+    return t->fixed ? t->fixed : WN_MIN(wn_round_up(n, step), t->max_length);
+}
+
 enum winnow_status wn_pipeline_pack(const struct wn_pipeline *p, const struct wn_pipe_ids *row, size_t n,
                                     struct wn_arena *arena, struct wn_pipe_batch *ret, struct winnow_err *err)
 {
@@ -321,15 +330,17 @@ enum winnow_status wn_pipeline_pack(const struct wn_pipeline *p, const struct wn
     size_t longest = 1, vocab = wn_tokenizer_vocab(t->tokenizer), count, bytes;
     *ret = (struct wn_pipe_batch){ .bad_row = SIZE_MAX };
     ret->used = wn_arena_calloc(arena, n, sizeof *ret->used);
-    for (size_t i = 0; i < n && ret->used; i++) {
+    ret->length = wn_arena_calloc(arena, n, sizeof *ret->length);
+    for (size_t i = 0; i < n && ret->used && ret->length; i++) {
         ret->bad_row = i;
         WN_TRY(check_row(t, &row[i], vocab, err));
         ret->used[i] = (uint32_t)row[i].n;
+        ret->length[i] = (uint32_t)padded(t, row[i].n);
         longest = WN_MAX(longest, row[i].n);
     }
     ret->bad_row = SIZE_MAX;
-    size_t len = t->fixed ? t->fixed : WN_MIN(wn_round_up(longest, t->multiple), t->max_length);
-    if (!ret->used || !wn_mul_size(n, len, &count) || !wn_mul_size(count, sizeof(int64_t), &bytes))
+    size_t len = padded(t, longest);
+    if (!ret->used || !ret->length || !wn_mul_size(n, len, &count) || !wn_mul_size(count, sizeof(int64_t), &bytes))
         return wn_fail(err, WINNOW_E_NOMEM, "%zu texts", n);
     for (unsigned i = 0; i < p->n_fill; i++) {
         struct wn_pipe_tensor *to = &ret->t[ret->n_t++];

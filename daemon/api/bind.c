@@ -142,6 +142,7 @@ static enum winnow_status encode(struct wn_infer *req, const struct wn_gen *gen,
         return wn_fail_at(err, s, "input '%.*s'", NAME(raw->in[0]));
     wn_infer_take_batch(&batch, ret);
     req->used = batch.used;
+    req->length = batch.length;
     return WINNOW_OK;
 }
 

@@ -165,6 +165,7 @@ static enum winnow_status encode_batch(struct embed *st, struct winnow_err *err)
     if (!st->job.inputs)
         return wn_fail(err, WINNOW_E_NOMEM, "request");
     wn_infer_take_batch(&st->batch, st->job.inputs);
+    st->job.length = st->batch.length;
     return WINNOW_OK;
 }
 

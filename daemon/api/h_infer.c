@@ -336,6 +336,7 @@ static enum winnow_status bind_request(struct infer *st, struct winnow_err *err)
     if (!st->job.inputs)
         return wn_fail(err, WINNOW_E_NOMEM, "request");
     WN_TRY(wn_infer_bind(&st->in, st->gen, st->job.inputs, &st->job.rows, err));
+    st->job.length = st->in.length;
     return WINNOW_OK;
 }
 

@@ -2,7 +2,7 @@
  *
  * DESIGN  The CPUs for inference are split into streams; each is an executor thread with a pool of its own, so that
  *         batches run side by side without touching each other. A scratch belongs to one generation and stream
- *         (gen->slot): only that executor uses it, without a lock, and it dies with the generation. A batch of several
+ *         (gen->scratch): only that executor uses it, without a lock, and it dies with the generation. A batch of several
  *         jobs is gathered into one contiguous input per tensor, run once, and its rows are copied into memory of each
  *         job's own. Should a merged batch fail, its jobs run again one by one: nobody fails for another's sake.
  * LOCKS   batch, to take a batch and to close it; runs, copies and callbacks are outside. */
@@ -24,57 +24,13 @@ struct wn_stream {
     bool *dropped;
     void *gather;
     size_t gather_cap;
-    uint64_t clock;
+    uint32_t *length; /* [length_cap] of the rows of a batch of texts */
+    size_t length_cap;
 };
 
 winnow_pool *wn_executor_pool(const struct wn_serve *serve, unsigned stream)
 {
     return serve->stream[stream].pool;
-}
-
-/* ---- scratches ---- */
-
-static void dims_of(const struct wn_gen *gen, const struct winnow_tensor *in, int64_t *dims)
-{
-    for (unsigned i = 0; i < gen->n_in; i++)
-        for (unsigned d = 0; d < in[i].rank; d++)
-            *dims++ = d == 0 && gen->merge ? 0 : in[i].shape[d];
-}
-
-/* This stream's scratch for these shapes: the one planned for them, else a free one, else the one longest unused. */
-static enum winnow_status scratch_for(struct wn_stream *st, struct wn_gen *gen, const struct winnow_tensor *in,
-                                      winnow_scratch **ret, struct winnow_err *err)
-{
-    struct wn_slot *slots = gen->slot[st->index], *best = &slots[0];
-    int64_t dims[64];
-    WN_CLEANUP(wn_freep) int64_t *big = NULL;
-    int64_t *want = dims;
-    if (gen->n_dims > WN_COUNT(dims)) {
-        big = calloc(gen->n_dims, sizeof *big);
-        if (!big)
-            return wn_fail(err, WINNOW_E_NOMEM, "shapes of a request");
-        want = big;
-    }
-    dims_of(gen, in, want);
-    for (unsigned k = 0; k < WN_SCRATCH_SHAPES; k++) {
-        struct wn_slot *s = &slots[k];
-        if (s->scratch && memcmp(s->dims, want, gen->n_dims * sizeof *want) == 0) {
-            best = s;
-            break;
-        }
-        if (best->scratch && (!s->scratch || s->used < best->used))
-            best = s;
-    }
-    if (!best->scratch) {
-        if (!best->dims && !(best->dims = calloc(gen->n_dims + 1u, sizeof *best->dims)))
-            return wn_fail(err, WINNOW_E_NOMEM, "shapes of a request");
-        WN_TRY(winnow_scratch_new(gen->model, st->pool, &best->scratch, err));
-    }
-    if (gen->n_dims)
-        memcpy(best->dims, want, gen->n_dims * sizeof *want);
-    best->used = ++st->clock;
-    *ret = best->scratch;
-    return WINNOW_OK;
 }
 
 /* ---- gathering and scattering ---- */
@@ -113,6 +69,33 @@ static enum winnow_status gather(struct wn_stream *st, struct wn_job **job, unsi
         }
         at += wn_round_up(in[i].bytes, 64);
     }
+    return WINNOW_OK;
+}
+
+/* Lengths of a batch's rows where every job has them, NULL: rows are as long as they are. */
+static enum winnow_status lengths(struct wn_stream *st, struct wn_job **job, unsigned n, const uint32_t **ret,
+                                  struct winnow_err *err)
+{
+    size_t rows = 0, at = 0;
+    *ret = NULL;
+    for (unsigned k = 0; k < n; rows += (size_t)job[k++]->rows)
+        if (!job[k]->length)
+            return WINNOW_OK;
+    if (n == 1) {
+        *ret = job[0]->length;
+        return WINNOW_OK;
+    }
+    if (rows > st->length_cap) {
+        free(st->length);
+        st->length_cap = 0;
+        st->length = calloc(rows, sizeof *st->length);
+        if (!st->length)
+            return wn_fail(err, WINNOW_E_NOMEM, "a batch of %zu rows", rows);
+        st->length_cap = rows;
+    }
+    for (unsigned k = 0; k < n; at += (size_t)job[k++]->rows)
+        memcpy(st->length + at, job[k]->length, (size_t)job[k]->rows * sizeof *st->length);
+    *ret = st->length;
     return WINNOW_OK;
 }
 
@@ -178,10 +161,12 @@ static enum winnow_status run_batch(struct wn_stream *st, struct wn_gen *gen, st
         WN_TRY(gather(st, job, n, in, err));
         inputs = in;
     }
-    winnow_scratch *scratch = NULL;
-    WN_TRY(scratch_for(st, gen, inputs, &scratch, err));
+    const uint32_t *length;
+    winnow_scratch *scratch = gen->scratch[st->index];
+    WN_TRY(lengths(st, job, n, &length, err));
     memset(out, 0, gen->n_out * sizeof *out);
-    return winnow_run(gen->model, scratch, inputs, gen->n_in, out, gen->n_out, err);
+    return length ? winnow_run_ragged(gen->model, scratch, inputs, gen->n_in, length, out, gen->n_out, err)
+                  : winnow_run(gen->model, scratch, inputs, gen->n_in, out, gen->n_out, err);
 }
 
 /* Close the batch: from here on a cancel comes too late. */
@@ -360,8 +345,10 @@ void wn_executor_stop(struct wn_serve *serve)
         free(st->job);
         free(st->dropped);
         free(st->gather);
+        free(st->length);
         st->job = NULL;
         st->dropped = NULL;
         st->gather = NULL;
+        st->length = NULL;
     }
 }

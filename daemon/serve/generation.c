@@ -214,8 +214,8 @@ static enum winnow_status zeros(const struct wn_gen *gen, struct winnow_tensor *
     return WINNOW_OK;
 }
 
-/* Scratches of the streams, planned and with memory for a batch of `rows`. */
-static enum winnow_status reserve(struct wn_serve *serve, struct wn_gen *gen, const struct winnow_tensor *in,
+/* Scratches of the streams: planned and with memory for a batch of `rows`. */
+static enum winnow_status reserve(struct wn_gen *gen, const struct winnow_tensor *in,
                                   int64_t rows, struct winnow_err *err)
 {
     WN_CLEANUP(wn_freep) struct winnow_tensor *many = calloc(gen->n_in + 1u, sizeof *many);
@@ -228,17 +228,8 @@ static enum winnow_status reserve(struct wn_serve *serve, struct wn_gen *gen, co
             many[i].bytes *= (size_t)rows; /* not looked at */
         }
     }
-    for (unsigned s = 0; s < gen->n_streams; s++) {
-        struct wn_slot *slot = &gen->slot[s][0];
-        if (!(slot->dims = calloc(gen->n_dims + 1u, sizeof *slot->dims)))
-            return wn_fail(err, WINNOW_E_NOMEM, "warming up");
-        WN_TRY(winnow_scratch_new(gen->model, wn_executor_pool(serve, s), &slot->scratch, err));
-        WN_TRY(winnow_scratch_reserve(slot->scratch, many, gen->n_in, err));
-        int64_t *dims = slot->dims;
-        for (unsigned i = 0; i < gen->n_in; i++)
-            for (unsigned d = 0; d < many[i].rank; d++)
-                *dims++ = d == 0 && gen->merge ? 0 : many[i].shape[d];
-    }
+    for (unsigned s = 0; s < gen->n_streams; s++)
+        WN_TRY(winnow_scratch_reserve(gen->scratch[s], many, gen->n_in, err));
     return WINNOW_OK;
 }
 
@@ -264,7 +255,7 @@ static enum winnow_status run_once(struct wn_gen *gen, const struct winnow_tenso
     return status;
 }
 
-static enum winnow_status warm(struct wn_serve *serve, struct wn_gen *gen, struct winnow_err *err)
+static enum winnow_status warm(struct wn_gen *gen, struct winnow_err *err)
 {
     bool guessed;
     size_t out_bytes = 0;
@@ -277,7 +268,7 @@ static enum winnow_status warm(struct wn_serve *serve, struct wn_gen *gen, struc
         status = run_once(gen, in, &out_bytes, &ns, err);
     if (status == WINNOW_OK && !guessed) {
         int64_t most = WN_MAX(1, (int64_t)(RESERVE_MAX / WN_MAX(out_bytes, 1u)));
-        status = reserve(serve, gen, in, WN_MIN(wn_gen_max_rows(gen), most), err);
+        status = reserve(gen, in, WN_MIN(wn_gen_max_rows(gen), most), err);
         gen->cost_one = (double)ns;
     }
     for (unsigned i = 0; i < gen->n_in; i++)
@@ -332,13 +323,14 @@ static enum winnow_status load_now(struct load *l, struct winnow_err *err)
     gen->merge = winnow_model_rows_independent(gen->model, NULL) && gen->n_in > 0 && gen->conf.max_batch != 0;
     for (unsigned i = 0; i < gen->n_in; i++) {
         const struct winnow_io *io = winnow_model_input(gen->model, i);
-        gen->n_dims += io->rank;
         for (unsigned d = 0; d < io->rank; d++)
             gen->dynamic |= io->shape[d] < 0 && !(d == 0 && gen->merge);
     }
     WN_TRY(wn_gen_aux(gen->dir, &gen->aux, err));
     WN_TRY(open_pipeline(l->serve, gen, err));
-    WN_TRY(warm(l->serve, gen, err));
+    for (unsigned s = 0; s < gen->n_streams; s++)
+        WN_TRY(winnow_scratch_new(gen->model, wn_executor_pool(l->serve, s), &gen->scratch[s], err));
+    WN_TRY(warm(gen, err));
     gen->weight_bytes = winnow_model_weight_bytes(gen->model); /* packed by the first plan */
     return WINNOW_OK;
 }
@@ -381,10 +373,10 @@ static struct wn_gen *gen_new(struct wn_serve *serve, struct wn_served *m, int64
     gen->queue.gen = gen;
     gen->queues = &gen->queue;
     gen->n_streams = serve->n_streams;
-    gen->slot = calloc(gen->n_streams, sizeof *gen->slot);
+    gen->scratch = calloc(gen->n_streams, sizeof *gen->scratch);
     gen->dir = wn_strdup(dir);
     gen->counters = wn_counters_of(serve, m, version);
-    if (!gen->slot || !gen->dir || !gen->counters) {
+    if (!gen->scratch || !gen->dir || !gen->counters) {
         wn_gen_free(gen);
         return NULL;
     }

@@ -23,7 +23,6 @@
 #define WN_MAX_MODELS     65536
 #define WN_MAX_VERSIONS   4096
 #define WN_MAX_LISTENERS  16
-#define WN_SCRATCH_SHAPES 4    /* shapes kept planned per generation and stream */
 #define WN_BATCH_CAP      4096 /* = the largest batch.max_batch */
 
 /* ---- the catalogue ---- */
@@ -106,13 +105,6 @@ struct wn_table {
 
 /* ---- generations ---- */
 
-/** A planned scratch of one stream; only that stream's executor uses it once the generation is published. */
-struct wn_slot {
-    winnow_scratch *scratch;
-    int64_t *dims; /* [sum of ranks] the inputs' extents, batch axis as 0 where rows are independent */
-    uint64_t used;
-};
-
 /** Jobs of one generation and shape class; under batch. */
 struct wn_queue {
     struct wn_gen *gen;
@@ -139,7 +131,7 @@ struct wn_gen {
     bool made_here;
     winnow_model *model;
     struct wn_pipeline *pipeline;
-    unsigned n_in, n_out, n_dims;              /* n_dims: sum of the inputs' ranks */
+    unsigned n_in, n_out;
     bool merge;                                /* rows are independent: requests may share a batch */
     bool dynamic;                              /* extents besides the batch axis may differ from request to request */
     const atomic_llong *max_batch;             /* the setting */
@@ -150,7 +142,7 @@ struct wn_gen {
     size_t weight_bytes, file_bytes;
     struct wn_counters *counters;
     unsigned n_streams;
-    struct wn_slot (*slot)[WN_SCRATCH_SHAPES]; /* [n_streams] */
+    winnow_scratch **scratch; /* [n_streams] only that stream's executor uses it once the generation is published */
     /* under batch */
     struct wn_queue queue, *queues; /* the first, and all */
     double cost_one, cost_row,

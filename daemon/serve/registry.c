@@ -128,12 +128,9 @@ void wn_gen_free(struct wn_gen *gen)
     if (!gen)
         return;
     WN_CHECK_MAGIC(gen, WN_GEN_MAGIC);
-    for (unsigned s = 0; gen->slot && s < gen->n_streams; s++)
-        for (unsigned k = 0; k < WN_SCRATCH_SHAPES; k++) {
-            winnow_scratch_free(gen->slot[s][k].scratch);
-            free(gen->slot[s][k].dims);
-        }
-    free(gen->slot);
+    for (unsigned s = 0; gen->scratch && s < gen->n_streams; s++)
+        winnow_scratch_free(gen->scratch[s]);
+    free(gen->scratch);
     while (gen->queues) { /* all are empty: jobs hold references */
         struct wn_queue *q = gen->queues;
         gen->queues = q->sibling;

@@ -127,7 +127,4 @@ enum winnow_status wn_plan_lower(struct wn_plan *plan, struct winnow_model *mode
  *  @return E_TOO_LARGE when the total exceeds `limit` */
 enum winnow_status wn_plan_memory(struct wn_plan *plan, size_t limit, struct winnow_err *err);
 
-/** Run every step on `exec`, alone (pool NULL) or with the whole pool. */
-void wn_plan_run(const struct wn_plan *plan, struct wn_exec *exec, winnow_pool *pool);
-
 #endif

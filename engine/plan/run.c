@@ -8,24 +8,7 @@
 #include <stdlib.h>
 #include <stdio.h>
 #include <string.h>
-#include "engine/plan/model.h"
-#include "engine/plan/plans.h"
-
-struct winnow_scratch {
-    unsigned magic;
-#define WN_SCRATCH_MAGIC 0x5c7a7c40u
-    winnow_model *model;
-    winnow_pool *pool;
-    struct wn_plan *plan;
-    struct wn_type *in_type; /* [n_inputs] the plan's */
-    struct wn_exec *exec;    /* [n_exec] */
-    unsigned n_exec;
-    size_t act_bytes; /* of each exec */
-    void **out_mem; /* [n_outputs] for outputs the caller gives no memory for */
-    size_t *out_cap;
-    bool profile;
-    uint64_t *ns; /* [plan->steps] while profiled */
-};
+#include "engine/plan/scratch.h"
 
 /* ---- plans ---- */
 
@@ -99,7 +82,6 @@ void wn_plan_unref(struct wn_plan *plan)
 }
 
 struct team_run {
-    const struct wn_plan *plan;
     struct wn_exec *exec;
     winnow_pool *pool;
     uint64_t *ns; /* NULL: not profiled */
@@ -116,8 +98,9 @@ static void run_images(const struct wn_step *step, const struct wn_exec *exec, u
 static void run_part(void *arg, unsigned part, unsigned n_parts)
 {
     const struct team_run *t = arg;
-    for (size_t i = 0; i < t->plan->steps.n; i++) {
-        const struct wn_step *step = &t->plan->steps.at[i];
+    const struct wn_plan *plan = t->exec->plan;
+    for (size_t i = 0; i < plan->steps.n; i++) {
+        const struct wn_step *step = &plan->steps.at[i];
         uint64_t start = t->ns && part == 0 ? wn_now_ns() : 0;
         if (step->images > 1)
             run_images(step, t->exec, part, n_parts);
@@ -132,9 +115,9 @@ static void run_part(void *arg, unsigned part, unsigned n_parts)
     }
 }
 
-void wn_plan_run(const struct wn_plan *plan, struct wn_exec *exec, winnow_pool *pool)
+void wn_exec_run(struct wn_exec *exec, winnow_pool *pool, uint64_t *ns)
 {
-    struct team_run t = { plan, exec, pool, NULL };
+    struct team_run t = { exec, pool, ns };
     wn_pool_run(pool, run_part, &t);
 }
 
@@ -254,8 +237,8 @@ static enum winnow_status check_input(const struct winnow_io *io, const struct w
 }
 
 /* Rows of the request (1 for models without independent rows) and the types to plan for. */
-static enum winnow_status check_inputs(const winnow_scratch *s, const struct winnow_tensor *inputs, unsigned n,
-                                       bool with_data, int64_t *ret_rows, struct winnow_err *err)
+enum winnow_status wn_scratch_check(const winnow_scratch *s, const struct winnow_tensor *inputs, unsigned n,
+                                    bool with_data, int64_t *ret_rows, struct winnow_err *err)
 {
     const winnow_model *m = s->model;
     if (n != m->n_inputs)
@@ -296,6 +279,32 @@ static enum winnow_status clear_profile(winnow_scratch *s, struct winnow_err *er
     return s->ns ? WINNOW_OK : wn_fail(err, WINNOW_E_NOMEM, "profile");
 }
 
+/* The execs are made anew when their activations are too few. */
+static void make_room(winnow_scratch *s, const struct wn_plan *plan)
+{
+    const size_t need = wn_round_up(plan->act_bytes + WN_OVERREAD, 4096);
+    if (need <= s->act_bytes)
+        return;
+    drop_execs(s);
+    s->act_bytes = need;
+}
+
+static enum winnow_status make_execs(winnow_scratch *s, unsigned n, struct winnow_err *err)
+{
+    for (; s->n_exec < n; s->n_exec++) {
+        WN_TRY(exec_init(&s->exec[s->n_exec], s, err));
+        s->exec[s->n_exec].plan = s->plan;
+    }
+    return WINNOW_OK;
+}
+
+enum winnow_status wn_scratch_fit(winnow_scratch *s, const struct wn_plan *plan, struct winnow_err *err)
+{
+    const unsigned n = s->n_exec;
+    make_room(s, plan);
+    return make_execs(s, n, err);
+}
+
 /* From here on runs are of these shapes. */
 static enum winnow_status take_plan(winnow_scratch *s, const struct winnow_tensor *inputs, struct winnow_err *err)
 {
@@ -308,26 +317,19 @@ static enum winnow_status take_plan(winnow_scratch *s, const struct winnow_tenso
             s->in_type[i].dim[0] = 1;
     }
     WN_TRY(wn_plans_get(s->model->plans, s->model, s->in_type, &s->plan, err));
-    const size_t need = wn_round_up(s->plan->act_bytes + WN_OVERREAD, 4096);
-    if (need > s->act_bytes) {
-        drop_execs(s);
-        s->act_bytes = need;
-    }
+    make_room(s, s->plan);
     for (unsigned i = 0; i < s->n_exec; i++)
         s->exec[i].plan = s->plan;
     return clear_profile(s, err);
 }
 
-static enum winnow_status ready(winnow_scratch *s, const struct winnow_tensor *inputs, int64_t rows,
-                                struct winnow_err *err)
+enum winnow_status wn_scratch_ready(winnow_scratch *s, const struct winnow_tensor *inputs, int64_t rows,
+                                    struct winnow_err *err)
 {
     if (!planned_for(s, inputs))
         WN_TRY(take_plan(s, inputs, err));
     unsigned want = rows >= winnow_pool_threads(s->pool) ? winnow_pool_threads(s->pool) : 1;
-    for (; s->n_exec < want; s->n_exec++) {
-        WN_TRY(exec_init(&s->exec[s->n_exec], s, err));
-        s->exec[s->n_exec].plan = s->plan;
-    }
+    WN_TRY(make_execs(s, want, err));
     for (unsigned i = 0; i < s->model->n_outputs; i++) {
         size_t need;
         if (!wn_mul_size(s->plan->out_row_bytes[i], (size_t)rows, &need))
@@ -353,13 +355,13 @@ enum winnow_status winnow_scratch_reserve(winnow_scratch *scratch, const struct 
 {
     WN_CHECK_MAGIC(scratch, WN_SCRATCH_MAGIC);
     int64_t rows;
-    WN_TRY(check_inputs(scratch, inputs, n_inputs, false, &rows, err));
-    return ready(scratch, inputs, WN_MAX(rows, 1), err);
+    WN_TRY(wn_scratch_check(scratch, inputs, n_inputs, false, &rows, err));
+    return wn_scratch_ready(scratch, inputs, WN_MAX(rows, 1), err);
 }
 
 /* ---- running ---- */
 
-static enum winnow_status set_outputs(const winnow_scratch *s, int64_t rows, struct winnow_tensor *outputs, unsigned n,
+enum winnow_status wn_scratch_outputs(const winnow_scratch *s, int64_t rows, struct winnow_tensor *outputs, unsigned n,
                                       struct winnow_err *err)
 {
     if (n != s->model->n_outputs)
@@ -406,14 +408,27 @@ static void run_rows(void *arg, unsigned part, unsigned n_parts)
     struct row_run *r = arg;
     struct wn_exec *exec = &r->s->exec[part];
     int64_t from = r->rows * part / n_parts, to = r->rows * (part + 1) / n_parts;
-    struct team_run t = { r->s->plan, exec, NULL, part == 0 ? r->s->ns : NULL };
     exec->status = WINNOW_OK;
     for (int64_t row = from; row < to; row++) {
         aim(r->s, exec, r->inputs, r->outputs, row);
-        run_part(&t, 0, 1);
+        wn_exec_run(exec, NULL, part == 0 ? r->s->ns : NULL);
         if (exec->status != WINNOW_OK)
             return;
     }
+}
+
+enum winnow_status wn_scratch_outcome(winnow_scratch *s, unsigned n, struct winnow_err *err)
+{
+    enum winnow_status status = WINNOW_OK;
+    for (unsigned i = 0; i < n; i++) {
+        if (status == WINNOW_OK && s->exec[i].status != WINNOW_OK) {
+            status = s->exec[i].status;
+            if (err)
+                *err = s->exec[i].err;
+        }
+        s->exec[i].status = WINNOW_OK;
+    }
+    return status;
 }
 
 enum winnow_status winnow_run(const winnow_model *model, winnow_scratch *scratch, const struct winnow_tensor *inputs,
@@ -424,9 +439,9 @@ enum winnow_status winnow_run(const winnow_model *model, winnow_scratch *scratch
     if (scratch->model != model)
         return wn_fail(err, WINNOW_E_MALFORMED, "the scratch belongs to another model");
     int64_t rows;
-    WN_TRY(check_inputs(scratch, inputs, n_inputs, true, &rows, err));
-    WN_TRY(ready(scratch, inputs, rows, err));
-    WN_TRY(set_outputs(scratch, rows, outputs, n_outputs, err));
+    WN_TRY(wn_scratch_check(scratch, inputs, n_inputs, true, &rows, err));
+    WN_TRY(wn_scratch_ready(scratch, inputs, rows, err));
+    WN_TRY(wn_scratch_outputs(scratch, rows, outputs, n_outputs, err));
     struct row_run r = { scratch, inputs, outputs, rows };
     unsigned threads = winnow_pool_threads(scratch->pool), used = 1;
     if (threads > 1 && rows >= threads) {
@@ -434,20 +449,11 @@ enum winnow_status winnow_run(const winnow_model *model, winnow_scratch *scratch
         used = threads;
     } else {
         for (int64_t row = 0; row < rows && scratch->exec[0].status == WINNOW_OK; row++) {
-            struct team_run t = { scratch->plan, &scratch->exec[0], scratch->pool, scratch->ns };
             aim(scratch, &scratch->exec[0], inputs, outputs, row);
-            wn_pool_run(scratch->pool, run_part, &t);
+            wn_exec_run(&scratch->exec[0], scratch->pool, scratch->ns);
         }
     }
-    for (unsigned i = 0; i < used; i++)
-        if (scratch->exec[i].status != WINNOW_OK) {
-            enum winnow_status status = scratch->exec[i].status;
-            if (err)
-                *err = scratch->exec[i].err;
-            scratch->exec[i].status = WINNOW_OK;
-            return status;
-        }
-    return WINNOW_OK;
+    return wn_scratch_outcome(scratch, used, err);
 }
 
 /* ---- looking inside ---- */
