@@ -111,6 +111,34 @@ WN_Q8_INLINE void wn_q8_v512_put_quad(const struct wn_q8_v512 *e, size_t o, size
     wn_q8_v512_store_quads(e, o, nrows, c, v512i_shuffle_i8(b, e->transpose));
 }
 
+/** Row o, columns c..c+16*nv-1 (nv of 1..4, a constant) as bytes: lane L of the result holds columns 4 L .. 4 L + 3 of
+ *  every vector of sums in turn. wn_q8_v512_put_rows() takes four of them. */
+WN_Q8_INLINE v512i wn_q8_v512_row_bytes(const struct wn_q8_v512 *e, size_t o, size_t c, const v512i *acc, unsigned nv)
+{
+    v512i i[4];
+    WN_UNROLL
+    for (unsigned v = 0; v < 4; v++)
+        i[v] = v < nv ? wn_q8_v512_round(e, o, c + 16 * v, acc[v]) : v512i_zero();
+    v512i lo = v512i_adds_i16(v512i_packs_i32(i[0], i[1]), e->y_zp);
+    v512i hi = nv > 2 ? v512i_adds_i16(v512i_packs_i32(i[2], i[3]), e->y_zp) : v512i_zero();
+    return wn_q8_v512_clamp(e, v512i_packus_i16(lo, hi));
+}
+
+/** Rows o..o+3 (o a multiple of 4) of the quad form, columns c..c+16*nv-1, from wn_q8_v512_row_bytes(). */
+WN_Q8_INLINE void wn_q8_v512_put_rows(const struct wn_q8_v512 *e, size_t o, size_t nrows, size_t c, const v512i b[4],
+                                      unsigned nv)
+{
+    v512i lo01 = v512i_unpacklo_i8(b[0], b[1]), lo23 = v512i_unpacklo_i8(b[2], b[3]);
+    wn_q8_v512_store_quads(e, o, nrows, c, v512i_unpacklo_i16(lo01, lo23));
+    if (nv > 1)
+        wn_q8_v512_store_quads(e, o, nrows, c + 16, v512i_unpackhi_i16(lo01, lo23));
+    v512i hi01 = v512i_unpackhi_i8(b[0], b[1]), hi23 = v512i_unpackhi_i8(b[2], b[3]);
+    if (nv > 2)
+        wn_q8_v512_store_quads(e, o, nrows, c + 32, v512i_unpacklo_i16(hi01, hi23));
+    if (nv > 3)
+        wn_q8_v512_store_quads(e, o, nrows, c + 48, v512i_unpackhi_i16(hi01, hi23));
+}
+
 /** Row o, columns c..c+15 of the plane form, from wn_q8_v512_round(). */
 WN_Q8_INLINE void wn_q8_v512_put_plane(const struct wn_q8_v512 *e, size_t o, size_t c, v512i i)
 {

@@ -326,7 +326,11 @@ V512_INLINE v512f v512f_load_even(const float *p)
 /** Where m is ~0, x; where it is 0, y. */
 V512_INLINE v512i v512i_select(v512i m, v512i x, v512i y)
 {
+#ifndef WN_SIMDE
+    return _mm512_ternarylogic_epi32(m, x, y, 0xca);
+#else
     return v512i_or(v512i_and(m, x), v512i_andnot(m, y));
+#endif
 }
 /** x with the dwords cleared where m is 0 (a column mask). */
 V512_INLINE v512f v512f_keep(v512i m, v512f x)

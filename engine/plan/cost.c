@@ -1,6 +1,10 @@
 /* cost.c: the cost table, and the counting of zeros that its choice needs. */
 #include "engine/plan/cost.h"
 
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
 static const struct {
     double per_step, per_row;
 } table[WN_FAMILY_COUNT][WN_ISA_COUNT] = {
@@ -9,40 +13,150 @@ static const struct {
 #undef COST
 };
 
-static const char *const names[WN_FAMILY_COUNT] = { "f32_gemm",   "f32_spmm", "f32_gemv", "q8_gemm",
-                                                    "q8_spmm_b4", "q8_spmm",  "to_plane" };
+static const char *const names[WN_FAMILY_COUNT] = {
+    [WN_FAMILY_f32_gemm] = "f32_gemm",         [WN_FAMILY_f32_spmm] = "f32_spmm",
+    [WN_FAMILY_f32_spmm_2x1] = "f32_spmm_2x1", [WN_FAMILY_f32_spmm_4x1] = "f32_spmm_4x1",
+    [WN_FAMILY_f32_gemv] = "f32_gemv",         [WN_FAMILY_q8_gemm] = "q8_gemm",
+    [WN_FAMILY_q8_gemv] = "q8_gemv",           [WN_FAMILY_q8_spmm_b4] = "q8_spmm_b4",
+    [WN_FAMILY_q8_spmm] = "q8_spmm",           [WN_FAMILY_q8_spmm_2x1] = "q8_spmm_2x1",
+    [WN_FAMILY_q8_spmm_4x1] = "q8_spmm_4x1",   [WN_FAMILY_to_plane] = "to_plane",
+};
 
 const char *wn_family_name(enum wn_family family)
 {
     return names[family];
 }
 
-double wn_cost_cycles(enum wn_family family, double steps, double rows, double cols)
+unsigned wn_family_block(enum wn_family family)
 {
-    enum wn_isa isa = wn_cpu_isa();
-    return (steps * table[family][isa].per_step + rows * table[family][isa].per_row) * cols / 64;
+    switch (family) {
+    case WN_FAMILY_f32_spmm_2x1:
+    case WN_FAMILY_q8_spmm_2x1:
+        return 2;
+    case WN_FAMILY_f32_spmm_4x1:
+    case WN_FAMILY_q8_spmm_4x1:
+        return 4;
+    default:
+        return 1;
+    }
 }
+
+/* ---- zeros ---- */
 
 static bool is_zero(const void *w, size_t elem, size_t i)
 {
     return elem == 4 ? ((const float *)w)[i] == 0 : ((const int8_t *)w)[i] == 0;
 }
 
-struct wn_sparsity wn_sparsity_of(const void *w, size_t elem, size_t O, size_t I, size_t taps)
+/* 1x4 blocks of input channels at one tap. */
+static void count_quads(struct wn_sparsity *s, const void *w, size_t elem, size_t O, size_t I, size_t taps)
 {
-    struct wn_sparsity s = { .count = O * I * taps, .pattern = "dense" };
     for (size_t o = 0; o < O; o++)
         for (size_t i = 0; i < I; i += 4)
             for (size_t t = 0; t < taps; t++) {
                 size_t full = 0;
                 for (size_t k = i; k < I && k < i + 4; k++)
                     full += !is_zero(w, elem, (o * I + k) * taps + t);
-                s.nonzeros += full;
-                s.full_blocks += full > 0;
-                s.blocks++;
+                s->nonzeros += full;
+                s->full_blocks += full > 0;
+                s->blocks++;
             }
+}
+
+/* Blocks of output channels at one of the k inputs and taps. */
+static void count_rows(struct wn_sparsity *s, const void *w, size_t elem, size_t O, size_t k)
+{
+    for (size_t o = 0; o < O; o += 4)
+        for (size_t i = 0; i < k; i++) {
+            bool full[2] = { false, false };
+            for (size_t r = o; r < O && r < o + 4; r++)
+                full[(r - o) / 2] |= !is_zero(w, elem, r * k + i);
+            s->pairs += (size_t)full[0] + full[1];
+            s->fours += full[0] || full[1];
+        }
+}
+
+/* Do blocks of that size hold hardly more zeros than they must? */
+static bool fits(const struct wn_sparsity *s, size_t blocks, size_t size)
+{
+    return blocks * size <= s->nonzeros + s->nonzeros / 3;
+}
+
+struct wn_sparsity wn_sparsity_of(const void *w, size_t elem, size_t O, size_t I, size_t taps)
+{
+    struct wn_sparsity s = { .count = O * I * taps, .pattern = "dense" };
+    count_quads(&s, w, elem, O, I, taps);
+    count_rows(&s, w, elem, O, I * taps);
     s.share = s.count ? 1 - (double)s.nonzeros / (double)s.count : 0;
-    if (s.share >= 0.05)
-        s.pattern = s.full_blocks * 4 <= s.nonzeros + s.nonzeros / 3 ? "1x4" : "unstructured";
+    if (s.share < 0.05)
+        return s;
+    s.pattern = fits(&s, s.full_blocks, 4) ? "1x4"
+                : fits(&s, s.fours, 4)     ? "4x1"
+                : fits(&s, s.pairs, 2)     ? "2x1"
+                                           : "unstructured";
     return s;
+}
+
+/* ---- costs ---- */
+
+static double cycles(enum wn_family family, double steps, double rows, double cols)
+{
+    enum wn_isa isa = wn_cpu_isa();
+    if (table[family][isa].per_step == 0)
+        return INFINITY;
+    return (steps * table[family][isa].per_step + rows * table[family][isa].per_row) * cols / 64;
+}
+
+static size_t steps_of(enum wn_family family, const struct wn_sparsity *s)
+{
+    switch (family) {
+    case WN_FAMILY_f32_spmm:
+    case WN_FAMILY_q8_spmm:
+        return s->nonzeros;
+    case WN_FAMILY_f32_spmm_2x1:
+    case WN_FAMILY_q8_spmm_2x1:
+        return s->pairs;
+    case WN_FAMILY_f32_spmm_4x1:
+    case WN_FAMILY_q8_spmm_4x1:
+        return s->fours;
+    case WN_FAMILY_q8_spmm_b4:
+        return s->full_blocks;
+    case WN_FAMILY_q8_gemm: /* counts the channels that fill up a quad */
+        return s->blocks * 4;
+    default:
+        return s->count;
+    }
+}
+
+double wn_cost_of(enum wn_family family, const struct wn_sparsity *s, double rows, double cols)
+{
+    return cycles(family, (double)steps_of(family, s), rows, cols);
+}
+
+double wn_cost_to_plane(double channels, double cols)
+{
+    return cycles(WN_FAMILY_to_plane, channels, 0, cols);
+}
+
+enum wn_family wn_cost_cheapest(const struct wn_candidate *c, size_t n)
+{
+    size_t best = 0;
+    for (size_t i = 1; i < n; i++)
+        best = c[i].cycles < c[best].cycles ? i : best;
+    return c[best].family;
+}
+
+const char *wn_cost_line(struct wn_arena *arena, const struct wn_candidate *c, size_t n)
+{
+    char line[256] = "predicted kcycles:";
+    size_t at = strlen(line);
+    const char *comma = "";
+    for (size_t i = 0; i < n && at < sizeof line; i++) {
+        if (isinf(c[i].cycles))
+            continue;
+        at += (size_t)snprintf(line + at, sizeof line - at, "%s %s %.0f", comma, names[c[i].family], c[i].cycles / 1e3);
+        comma = ",";
+    }
+    const char *copy = wn_arena_printf(arena, "%s", line);
+    return copy ? copy : "";
 }

@@ -15,8 +15,8 @@ static enum winnow_status pack_group(struct wn_f32_pack *p, const float *w, size
                                      struct winnow_err *err)
 {
     const float *from = w + g * a->rows * a->k;
-    if (a->family == WN_FAMILY_f32_spmm)
-        return wn_f32_spmm_pack(&p->arena, from, a->rows, a->k, a->taps, &p->spmm[g], err);
+    if (a->family != WN_FAMILY_f32_gemm)
+        return wn_f32_spmm_pack(&p->arena, from, a->rows, a->k, a->taps, wn_family_block(a->family), &p->spmm[g], err);
     return wn_f32_gemm_pack(&p->arena, from, a->rows, a->k, &p->gemm[g], err);
 }
 
@@ -67,9 +67,9 @@ enum winnow_status wn_f32_pack_link(struct wn_lower *lo, const struct wn_f32_pac
                                     const int32_t **ret_off)
 {
     *ret_off = koff;
-    if (pack->family != WN_FAMILY_f32_spmm)
+    if (pack->family == WN_FAMILY_f32_gemm)
         return WINNOW_OK;
-    int32_t *off = wn_arena_calloc(&lo->plan->arena, pack->spmm[g].nnz + 16, sizeof *off);
+    int32_t *off = wn_arena_calloc(&lo->plan->arena, pack->spmm[g].stored + 16, sizeof *off);
     if (!off)
         return wn_fail(lo->err, WINNOW_E_NOMEM, "plan");
     wn_f32_spmm_link(&pack->spmm[g], koff, off);

@@ -7,10 +7,13 @@
 #include "engine/plan/cost.h"
 #include "engine/plan/lower.h"
 
+/** Rows are shared out in multiples of this: whole panels of f32_gemm (6) and whole blocks of f32_spmm (4). */
+#define WN_F32_PACK_ROWS ((size_t)12)
+
 /** One packed matrix per group. */
 struct wn_f32_pack {
     struct wn_arena arena;
-    enum wn_family family;  /* f32_gemm or f32_spmm */
+    enum wn_family family;  /* f32_gemm, f32_spmm, f32_spmm_2x1 or f32_spmm_4x1 */
     size_t groups, rows, k; /* of one group */
     struct wn_f32_gemm *gemm;
     struct wn_f32_spmm *spmm;
@@ -31,11 +34,11 @@ enum winnow_status wn_f32_pack_link(struct wn_lower *lo, const struct wn_f32_pac
 /** "f32_gemm__avx2" and the like, in the plan's arena; never NULL. */
 const char *wn_f32_kernel_name(struct wn_lower *lo, enum wn_family family);
 
-/** Rows row0 .. row1 - 1 of group g. */
+/** Rows row0 .. row1 - 1 of group g, both multiples of WN_F32_PACK_ROWS or the last row's end. */
 static inline void wn_f32_pack_run(const struct wn_f32_pack *pack, size_t g, const int32_t *off,
                                    const struct wn_f32_args *args, size_t row0, size_t row1)
 {
-    if (pack->family == WN_FAMILY_f32_spmm)
+    if (pack->family != WN_FAMILY_f32_gemm)
         wn_f32_spmm_run(&pack->spmm[g], off, args, row0, row1);
     else
         wn_f32_gemm_run(&pack->gemm[g], off, args, row0, row1);

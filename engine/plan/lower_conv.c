@@ -1,4 +1,5 @@
-/* lower_conv.c: f32 convolutions on planes: depthwise, unstructured sparse or dense, whichever the cost table says. */
+/* lower_conv.c: f32 convolutions on planes: depthwise, sparse (unstructured or in blocks of rows) or dense, whichever
+ * the cost table says. */
 #include <math.h>
 #include <string.h>
 #include "engine/kernels/f32_dw/f32_dw.h"
@@ -26,7 +27,7 @@ static void run_conv(const struct wn_step *step, struct wn_exec *exec, unsigned 
     const struct conv_arg *a = step->arg;
     size_t c0 = 0, c1 = a->y.layout.plane.cols, r0 = 0, r1 = a->rows;
     if (a->by_rows)
-        wn_share(a->rows, a->depthwise ? 1 : WN_F32_GEMM_MR, part, n_parts, &r0, &r1);
+        wn_share(a->rows, a->depthwise ? 1 : WN_F32_PACK_ROWS, part, n_parts, &r0, &r1);
     else
         wn_share(c1, WN_COLS, part, n_parts, &c0, &c1);
     char *x = (char *)wn_at(exec, a->x.loc) + a->x.base, *y = (char *)wn_at(exec, a->y.loc) + a->y.base;
@@ -76,16 +77,16 @@ static enum winnow_status link_groups(struct wn_lower *lo, struct conv_arg *a, c
 }
 
 /* Dense or sparse, and the line that says why. */
-static enum wn_family choose(struct wn_lower *lo, const struct wn_sparsity *s, double rows, double cols, double groups,
+static enum wn_family choose(struct wn_lower *lo, const struct wn_sparsity *s, double rows, double cols,
                              const char **ret_why)
 {
-    double dense = wn_cost_cycles(WN_FAMILY_f32_gemm, (double)s->count, rows, cols);
-    double sparse = wn_cost_cycles(WN_FAMILY_f32_spmm, (double)s->nonzeros, rows, cols);
-    enum wn_family best = sparse < dense ? WN_FAMILY_f32_spmm : WN_FAMILY_f32_gemm;
-    const char *why =
-        wn_arena_printf(&lo->plan->arena, "predicted kcycles: f32_gemm %.0f, f32_spmm %.0f", dense / 1e3, sparse / 1e3);
-    *ret_why = why ? why : "";
-    return best;
+    static const enum wn_family all[] = { WN_FAMILY_f32_gemm, WN_FAMILY_f32_spmm, WN_FAMILY_f32_spmm_2x1,
+                                          WN_FAMILY_f32_spmm_4x1 };
+    struct wn_candidate c[WN_COUNT(all)];
+    for (size_t i = 0; i < WN_COUNT(all); i++)
+        c[i] = (struct wn_candidate){ all[i], wn_cost_of(all[i], s, rows, cols) };
+    *ret_why = wn_cost_line(&lo->plan->arena, c, WN_COUNT(all));
+    return wn_cost_cheapest(c, WN_COUNT(all));
 }
 
 static enum winnow_status set_weights(struct wn_lower *lo, const struct wn_node *node, struct conv_arg *a,
@@ -108,11 +109,11 @@ static enum winnow_status set_weights(struct wn_lower *lo, const struct wn_node 
         return WINNOW_OK;
     }
     struct wn_f32_pack_arg pa = { .groups = groups, .rows = O / groups, .k = I * taps, .taps = taps };
-    pa.family = choose(lo, &s, (double)O, (double)a->y.layout.plane.cols, (double)groups, &info->why);
+    pa.family = choose(lo, &s, (double)O, (double)a->y.layout.plane.cols, &info->why);
     WN_TRY(wn_f32_pack_get(lo, w, &pa, &a->pack, &info->weight_bytes));
     info->kernel = wn_f32_kernel_name(lo, pa.family);
     a->group_bytes = I * src->channel_bytes;
-    a->by_rows = groups == 1 && a->y.layout.plane.cols < 16 * WN_COLS && O >= 4 * WN_F32_GEMM_MR;
+    a->by_rows = groups == 1 && a->y.layout.plane.cols < 16 * WN_COLS && O >= 2 * WN_F32_PACK_ROWS;
     int32_t *koff = make_koff(lo, src, I, taps);
     return koff ? link_groups(lo, a, koff) : wn_fail(lo->err, WINNOW_E_NOMEM, "plan");
 }

@@ -15,7 +15,7 @@ static const enum wn_elt_f32_unary acts[WN_ACT_COUNT] = { [WN_ACT_NONE] = WN_ELT
                                                           [WN_ACT_SIGMOID] = WN_ELT_SIGMOID };
 
 /* Output features that are multiplied before their activation is computed: they stay in L1 in between. */
-#define ACT_ROWS ((size_t)8 * WN_F32_GEMM_MR)
+#define ACT_ROWS ((size_t)4 * WN_F32_PACK_ROWS)
 
 struct linear_arg {
     struct wn_f32_gemv_args gemv; /* without x, y, r */
@@ -55,7 +55,7 @@ static void run_cols(const struct wn_step *step, struct wn_exec *exec, unsigned 
 {
     const struct linear_arg *a = step->arg;
     size_t r0, r1;
-    wn_share(a->rows, WN_F32_GEMM_MR, part, n_parts, &r0, &r1);
+    wn_share(a->rows, WN_F32_PACK_ROWS, part, n_parts, &r0, &r1);
     struct wn_f32_args args = { .x = wn_cols_at(exec, &a->cx, 0),
                                 .n = a->cx.cols,
                                 .y = wn_cols_at(exec, &a->cy, 0),
@@ -80,23 +80,15 @@ static void run_cols(const struct wn_step *step, struct wn_exec *exec, unsigned 
 /* The family for m rows, and the line that says why. */
 static enum wn_family choose(struct wn_lower *lo, const struct wn_sparsity *s, size_t rows, size_t m, const char **why)
 {
-    static const enum wn_family all[] = { WN_FAMILY_f32_gemv, WN_FAMILY_f32_gemm, WN_FAMILY_f32_spmm };
-    double best = INFINITY, cols = (double)wn_round_up(m, WN_COLS), cost[3];
-    enum wn_family family = WN_FAMILY_f32_gemv;
-    for (size_t i = 0; i < WN_COUNT(all); i++) {
-        bool sparse = all[i] == WN_FAMILY_f32_spmm;
-        cost[i] = wn_cost_cycles(all[i], (double)(sparse ? s->nonzeros : s->count), (double)rows,
-                                 all[i] == WN_FAMILY_f32_gemv ? (double)m : cols);
-        if (cost[i] < best) {
-            best = cost[i];
-            family = all[i];
-        }
-    }
-    const char *line =
-        wn_arena_printf(&lo->plan->arena, "predicted kcycles: f32_gemv %.0f, f32_gemm %.0f, f32_spmm %.0f",
-                        cost[0] / 1e3, cost[1] / 1e3, cost[2] / 1e3);
-    *why = line ? line : "";
-    return family;
+    static const enum wn_family all[] = { WN_FAMILY_f32_gemv, WN_FAMILY_f32_gemm, WN_FAMILY_f32_spmm,
+                                          WN_FAMILY_f32_spmm_2x1, WN_FAMILY_f32_spmm_4x1 };
+    struct wn_candidate c[WN_COUNT(all)];
+    double cols = (double)wn_round_up(m, WN_COLS);
+    for (size_t i = 0; i < WN_COUNT(all); i++)
+        c[i] = (struct wn_candidate){ all[i], wn_cost_of(all[i], s, (double)rows,
+                                                         all[i] == WN_FAMILY_f32_gemv ? (double)m : cols) };
+    *why = wn_cost_line(&lo->plan->arena, c, WN_COUNT(all));
+    return wn_cost_cheapest(c, WN_COUNT(all));
 }
 
 static enum winnow_status lower_cols(struct wn_lower *lo, const struct wn_node *node, const struct wn_tensor *w,

@@ -1,5 +1,5 @@
 /* lower_linear_q8.c: int8 linear layers, QLinear and DLinear: on few tokens as they lie (q8_gemv), on more with the
- * tokens as columns (cols_q8.h), dense, sparse in 1x4 blocks or unstructured, by the cost table.
+ * tokens as columns (cols_q8.h), dense, sparse in blocks or unstructured, by the cost table.
  *
  * A DLinear learns the scale and zero point of its activations when it runs: what a QLinear's plan holds for them (a
  * factor and an integer bias per row) each part computes for its own rows first. */
@@ -27,7 +27,9 @@ static const int32_t *weight_zps(const struct wn_node *node)
 
 enum winnow_status wn_q8_choose_linear(struct wn_lower *lo, const struct wn_node *node, struct wn_q8_choice *ret)
 {
-    static const enum wn_q8_kind kinds[] = { WN_Q8_GEMV, WN_Q8_GEMM, WN_Q8_B4, WN_Q8_SPMM };
+    static const enum wn_family all[] = { WN_FAMILY_q8_gemv, WN_FAMILY_q8_gemm,     WN_FAMILY_q8_spmm_b4,
+                                          WN_FAMILY_q8_spmm, WN_FAMILY_q8_spmm_2x1, WN_FAMILY_q8_spmm_4x1 };
+    struct wn_candidate found[WN_COUNT(all)];
     const struct wn_tensor *w = lo->plan->g.values.at[node->in[1]].constant;
     struct wn_q8_choice c = { .why = "" };
     *ret = c;
@@ -35,23 +37,14 @@ enum winnow_status wn_q8_choose_linear(struct wn_lower *lo, const struct wn_node
         (wn_fused_is(node, "QLinear") && node->n_in == 4) || !wn_lower_bytes(lo, node->in[0]))
         return WINNOW_OK;
     size_t N = (size_t)w->dim[0], K = (size_t)w->dim[1], m = wn_lower_bytes(lo, node->in[0]) / K;
-    double rows = (double)N, cols = (double)wn_round_up(m, WN_COLS);
+    double cols = (double)wn_round_up(m, WN_COLS);
     c.sparsity = wn_facts_sparsity(lo->model->facts, w, N, K, 1);
-    double cost[] = {
-        wn_cost_cycles(WN_FAMILY_q8_gemv, (double)c.sparsity.count, rows, (double)m),
-        wn_cost_cycles(WN_FAMILY_q8_gemm, (double)c.sparsity.blocks * 4, rows, cols),
-        wn_cost_cycles(WN_FAMILY_q8_spmm_b4, (double)c.sparsity.full_blocks, rows, cols),
-        wn_cost_cycles(WN_FAMILY_q8_spmm, (double)c.sparsity.nonzeros, rows, cols),
-    };
-    size_t best = 0, n = weight_zps(node) ? 3 : 4; /* sums of columns are made from quads */
-    for (size_t i = 1; i < n; i++)
-        best = cost[i] < cost[best] ? i : best;
-    const char *why = wn_arena_printf(&lo->plan->arena,
-                                      "predicted kcycles: q8_gemv %.0f, q8_gemm %.0f, q8_spmm_b4 %.0f, q8_spmm %.0f",
-                                      cost[0] / 1e3, cost[1] / 1e3, cost[2] / 1e3, cost[3] / 1e3);
+    size_t n = weight_zps(node) ? 3 : WN_COUNT(all); /* sums of columns are made from quads */
+    for (size_t i = 0; i < n; i++)
+        found[i] = (struct wn_candidate){ all[i], wn_cost_of(all[i], &c.sparsity, (double)N,
+                                                             all[i] == WN_FAMILY_q8_gemv ? (double)m : cols) };
     c.fits = true;
-    c.kind = kinds[best];
-    c.why = why ? why : "";
+    wn_q8_settle(&lo->plan->arena, found, n, &c);
     *ret = c;
     return WINNOW_OK;
 }
@@ -330,10 +323,12 @@ enum winnow_status wn_lower_linear_q8(struct wn_lower *lo, const struct wn_node 
     WN_TRY(dynamic ? set_dynamic(lo, node, a) : set_static(lo, node, a));
     a->y_bytes = a->rows * (a->args.out == WN_OUT_F32 ? 4 : 1);
     size_t bytes;
-    struct wn_q8_pack_arg pa = { .kind = c.kind, .groups = 1, .rows = a->rows, .channels = a->k, .taps = 1 };
+    struct wn_q8_pack_arg pa = {
+        .kind = c.kind, .block = c.block, .groups = 1, .rows = a->rows, .channels = a->k, .taps = 1
+    };
     WN_TRY(wn_q8_pack_get(lo, w, &pa, &a->pack, &bytes));
     WN_TRY(gemv ? lower_gemv(lo, node, a) : lower_cols(lo, node, c.kind, a));
-    const char *kernel = wn_q8_kernel_name(lo, c.kind);
+    const char *kernel = wn_q8_kernel_name(lo, a->pack);
     struct wn_step *step = kernel ? wn_lower_step(lo, node, kernel, gemv ? run_gemv : run_cols, a) : NULL;
     if (!step)
         return wn_fail(lo->err, WINNOW_E_NOMEM, "node '%s'", node->name);

@@ -1,17 +1,34 @@
-/* lower_q8.c: int8 convolutions on planes: depthwise, dense, sparse in 1x4 blocks or unstructured, by the cost table.
- */
+/* lower_q8.c: int8 convolutions on planes: depthwise, dense, sparse in blocks or unstructured, by the cost table. */
 #include <math.h>
 #include <string.h>
 #include "engine/plan/q8_pack.h"
 
 /* ---- choice ---- */
 
-static void predict(const struct wn_sparsity *s, double rows, double cols, double channels, double cost[3])
+void wn_q8_settle(struct wn_arena *arena, const struct wn_candidate *c, size_t n, struct wn_q8_choice *choice)
 {
-    cost[WN_Q8_GEMM] = wn_cost_cycles(WN_FAMILY_q8_gemm, (double)s->blocks * 4, rows, cols);
-    cost[WN_Q8_B4] = wn_cost_cycles(WN_FAMILY_q8_spmm_b4, (double)s->full_blocks, rows, cols);
-    cost[WN_Q8_SPMM] = wn_cost_cycles(WN_FAMILY_q8_spmm, (double)s->nonzeros, rows, cols) +
-                       wn_cost_cycles(WN_FAMILY_to_plane, channels, 0, cols);
+    enum wn_family family = wn_cost_cheapest(c, n);
+    choice->kind = family == WN_FAMILY_q8_gemm      ? WN_Q8_GEMM
+                   : family == WN_FAMILY_q8_gemv    ? WN_Q8_GEMV
+                   : family == WN_FAMILY_q8_spmm_b4 ? WN_Q8_B4
+                                                    : WN_Q8_SPMM;
+    choice->block = wn_family_block(family);
+    choice->why = wn_cost_line(arena, c, n);
+}
+
+/* quads: weights and groups that kernels on quads take. planes: those on planes. Returns the number of candidates. */
+static size_t candidates(const struct wn_sparsity *s, double rows, double cols, double channels, bool quads,
+                         bool planes, struct wn_candidate *c)
+{
+    static const enum wn_family on_quads[] = { WN_FAMILY_q8_gemm, WN_FAMILY_q8_spmm_b4 };
+    static const enum wn_family on_planes[] = { WN_FAMILY_q8_spmm, WN_FAMILY_q8_spmm_2x1, WN_FAMILY_q8_spmm_4x1 };
+    size_t n = 0;
+    for (size_t i = 0; quads && i < WN_COUNT(on_quads); i++)
+        c[n++] = (struct wn_candidate){ on_quads[i], wn_cost_of(on_quads[i], s, rows, cols) };
+    for (size_t i = 0; planes && i < WN_COUNT(on_planes); i++)
+        c[n++] = (struct wn_candidate){ on_planes[i],
+                                        wn_cost_of(on_planes[i], s, rows, cols) + wn_cost_to_plane(channels, cols) };
+    return n;
 }
 
 static enum winnow_status choose(struct wn_lower *lo, const struct wn_node *node, struct wn_q8_choice *ret)
@@ -42,21 +59,12 @@ static enum winnow_status choose(struct wn_lower *lo, const struct wn_node *node
         *ret = c;
         return WINNOW_OK;
     }
-    double cost[3];
-    predict(&c.sparsity, (double)O, (double)cols, (double)x->dim[1], cost);
+    struct wn_candidate all[5];
     bool quads = groups == 1 || (I % 4 == 0 && O / groups % 4 == 0);
-    c.fits = groups == 1 || O / groups % 4 == 0;
-    c.kind = quads ? WN_Q8_GEMM : WN_Q8_SPMM;
-    if (quads && cost[WN_Q8_B4] < cost[c.kind])
-        c.kind = WN_Q8_B4;
-    if (!f->w_zp && cost[WN_Q8_SPMM] < cost[c.kind])
-        c.kind = WN_Q8_SPMM;
-    if (f->w_zp && !quads)
-        c.fits = false;
-    const char *why =
-        wn_arena_printf(&lo->plan->arena, "predicted kcycles: q8_gemm %.0f, q8_spmm_b4 %.0f, q8_spmm %.0f",
-                        cost[0] / 1e3, cost[1] / 1e3, cost[2] / 1e3);
-    c.why = why ? why : "";
+    size_t n = candidates(&c.sparsity, (double)O, (double)cols, (double)x->dim[1], quads, !f->w_zp, all);
+    c.fits = n && (groups == 1 || O / groups % 4 == 0);
+    if (c.fits)
+        wn_q8_settle(&lo->plan->arena, all, n, &c);
     *ret = c;
     return WINNOW_OK;
 }
@@ -275,7 +283,7 @@ static enum winnow_status get_pack(struct wn_lower *lo, const struct wn_node *no
 {
     const struct wn_fused_q8 *f = node->fused;
     const struct wn_tensor *w = lo->plan->g.values.at[node->in[1]].constant;
-    struct wn_q8_pack_arg pa = { c->kind, a->groups, a->group_rows, a->channels, a->taps, f->w_zp };
+    struct wn_q8_pack_arg pa = { c->kind, c->block, a->groups, a->group_rows, a->channels, a->taps, f->w_zp };
     if (c->kind == WN_Q8_DW)
         pa.groups = (size_t)f->geom.groups;
     return wn_q8_pack_get(lo, w, &pa, &a->pack, ret_bytes);
@@ -339,7 +347,7 @@ enum winnow_status wn_lower_conv_q8(struct wn_lower *lo, const struct wn_node *n
     WN_TRY(set_epilogue(lo, node, a, out_form));
     if (a->args.w_zp && c.kind != WN_Q8_STEM) /* the stem sums on its way */
         WN_TRY(add_colsum(lo, node, a));
-    const char *kernel = wn_q8_kernel_name(lo, c.kind);
+    const char *kernel = wn_q8_kernel_name(lo, a->pack);
     struct wn_step *step = kernel ? wn_lower_step(lo, node, kernel, run_conv, a) : NULL;
     if (!step)
         return wn_fail(lo->err, WINNOW_E_NOMEM, "node '%s'", node->name);

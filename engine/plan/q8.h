@@ -12,10 +12,13 @@ enum wn_q8_kind { WN_Q8_GEMM, WN_Q8_B4, WN_Q8_SPMM, WN_Q8_DW, WN_Q8_STEM, WN_Q8_
 struct wn_q8_choice {
     bool fits; /* false: the reference operator */
     enum wn_q8_kind kind;
+    unsigned block; /* SPMM: rows of a block */
     struct wn_sparsity sparsity;
     const char *why;
 };
 
+/** Take the cheapest of n candidates (GEMM, B4, SPMM, GEMV) and say why; `arena` holds the text. */
+void wn_q8_settle(struct wn_arena *arena, const struct wn_candidate *c, size_t n, struct wn_q8_choice *choice);
 /** Deterministic: weights, shapes and instruction set decide. */
 enum winnow_status wn_q8_choose(struct wn_lower *lo, const struct wn_node *node, struct wn_q8_choice *ret);
 /** The part of wn_q8_choose() for linear layers (lower_linear_q8.c). */

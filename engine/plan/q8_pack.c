@@ -40,8 +40,8 @@ static enum winnow_status pack_group(struct wn_q8_pack *p, const int8_t *w, size
         return wn_q8_stem_pack(wn_q8_gemm_stream_of(isa), w, a->rows, a->channels * a->taps, 255, &p->arena, &p->stem,
                                err);
     default:
-        return wn_q8_spmm_pack(wn_q8_spmm_stream_of(isa), w, a->rows, a->channels * a->taps, &p->arena, &p->spmm[g],
-                               err);
+        return wn_q8_spmm_pack(wn_q8_spmm_stream_of(isa), a->block, w, a->rows, a->channels * a->taps, &p->arena,
+                               &p->spmm[g], err);
     }
 }
 
@@ -54,6 +54,7 @@ static enum winnow_status pack_make(const struct wn_tensor *w, const void *arg, 
         return wn_fail(err, WINNOW_E_NOMEM, "packing weights");
     wn_arena_init(&p->arena, 0);
     p->kind = a->kind;
+    p->block = a->block;
     p->groups = a->kind == WN_Q8_DW ? 1 : a->groups;
     p->gemm = wn_arena_calloc(&p->arena, p->groups, sizeof *p->gemm);
     p->b4 = wn_arena_calloc(&p->arena, p->groups, sizeof *p->b4);
@@ -77,14 +78,18 @@ static enum winnow_status pack_make(const struct wn_tensor *w, const void *arg, 
 
 static const char *const kind_names[] = { "q8_gemm", "q8_spmm_b4", "q8_spmm", "q8_dw", "q8_stem", "q8_gemv" };
 
-const char *wn_q8_kind_name(enum wn_q8_kind kind)
+/* The kind and, where rows come in blocks, their size. */
+static const char *form_name(struct wn_lower *lo, enum wn_q8_kind kind, unsigned block)
 {
-    return kind_names[kind];
+    if (kind != WN_Q8_SPMM || block == 1)
+        return kind_names[kind];
+    return wn_arena_printf(&lo->plan->arena, "%s_%ux1", kind_names[kind], block);
 }
 
-const char *wn_q8_kernel_name(struct wn_lower *lo, enum wn_q8_kind kind)
+const char *wn_q8_kernel_name(struct wn_lower *lo, const struct wn_q8_pack *pack)
 {
-    return wn_arena_printf(&lo->plan->arena, "%s__%s", kind_names[kind], wn_isa_name(wn_cpu_isa()));
+    const char *form = form_name(lo, pack->kind, pack->block);
+    return form ? wn_arena_printf(&lo->plan->arena, "%s__%s", form, wn_isa_name(wn_cpu_isa())) : NULL;
 }
 
 enum winnow_status wn_q8_pack_get(struct wn_lower *lo, const struct wn_tensor *w, const struct wn_q8_pack_arg *arg,
@@ -93,8 +98,10 @@ enum winnow_status wn_q8_pack_get(struct wn_lower *lo, const struct wn_tensor *w
     uint32_t zp_hash = 0; /* depthwise packs hold their zero points */
     for (size_t o = 0; arg->kind == WN_Q8_DW && arg->w_zp && o < arg->groups; o++)
         zp_hash = zp_hash * 31 + (uint32_t)arg->w_zp[o] + 1;
-    const char *kind = wn_arena_printf(&lo->plan->arena, "q8 %s %s g%zu t%zu z%u", kind_names[arg->kind],
-                                       wn_isa_name(wn_cpu_isa()), arg->groups, arg->taps, zp_hash);
+    const char *form = form_name(lo, arg->kind, arg->block);
+    const char *kind = form ? wn_arena_printf(&lo->plan->arena, "q8 %s %s g%zu t%zu z%u", form,
+                                              wn_isa_name(wn_cpu_isa()), arg->groups, arg->taps, zp_hash)
+                            : NULL;
     struct wn_pack_maker maker = { kind, pack_make, pack_free, arg };
     if (!kind)
         return wn_fail(lo->err, WINNOW_E_NOMEM, "plan");

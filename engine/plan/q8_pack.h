@@ -14,6 +14,7 @@
 struct wn_q8_pack {
     struct wn_arena arena;
     enum wn_q8_kind kind;
+    unsigned block;
     size_t groups;
     struct wn_q8_gemm *gemm;
     struct wn_q8_spmm_b4 *b4;
@@ -25,6 +26,7 @@ struct wn_q8_pack {
 
 struct wn_q8_pack_arg {
     enum wn_q8_kind kind;
+    unsigned block;                      /* SPMM: rows of a block */
     size_t groups, rows, channels, taps; /* rows, channels: of one group; linear layers: 1 group, 1 tap */
     const int32_t *w_zp;                 /* depthwise: subtracted when packing */
 };
@@ -36,9 +38,7 @@ enum winnow_status wn_q8_pack_get(struct wn_lower *lo, const struct wn_tensor *w
  *  or per tap (DW). Not for GEMV. */
 enum winnow_status wn_q8_pack_link(struct wn_lower *lo, const struct wn_q8_pack *pack, size_t g, const int32_t *koff,
                                    const int32_t **ret_off);
-/** "q8_gemm" and the like. */
-const char *wn_q8_kind_name(enum wn_q8_kind kind);
-/** "q8_gemm__avx2" and the like, in the plan's arena; NULL: out of memory. */
-const char *wn_q8_kernel_name(struct wn_lower *lo, enum wn_q8_kind kind);
+/** "q8_gemm__avx2", "q8_spmm_4x1__avx512vnni" and the like, in the plan's arena; NULL: out of memory. */
+const char *wn_q8_kernel_name(struct wn_lower *lo, const struct wn_q8_pack *pack);
 
 #endif

@@ -67,9 +67,11 @@ def make_nets(folder):
 
     net("ResNet-50 f32 dense", folder / "f32.onnx", ["winnow", "ort"], int8=False)
     net("ResNet-50 f32 95 %", folder / "f32s.onnx", ["winnow"], sparsity=0.95)
+    net("ResNet-50 f32 95 % 4x1", folder / "f32_4x1.onnx", ["winnow"], sparsity=0.95, block="4x1")
     net("ResNet-50 int8 dense", folder / "q8.onnx", ["winnow", "ort"], int8=True)
     net("ResNet-50 int8 95 %", folder / "q8s.onnx", ["winnow"], int8=True, sparsity=0.95)
-    net("ResNet-50 int8 95 % 1x4", folder / "q8b.onnx", ["winnow"], int8=True, sparsity=0.95, block=True)
+    for block in nets.BLOCKS:
+        net(f"ResNet-50 int8 95 % {block}", folder / f"q8_{block}.onnx", ["winnow"], int8=True, sparsity=0.95, block=block)
     mobile = [DATA / "mobilenetv2_1.0_224_fp32.onnx", DATA / "mobilenetv2_1.0_224_qdq.onnx"]
     if all(path.is_file() for path in mobile):
         net("MobileNetV2 f32", mobile[0], ["winnow", "ort"])

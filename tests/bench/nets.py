@@ -2,7 +2,7 @@
 
 resnet50() is version 1.5 (the stride is in the 3x3 convolution) with batch normalization folded. Weights follow a Laplace
 distribution, as trained ones roughly do, scaled so that activations stay near 1; zeros are the smallest weights, one by
-one or in blocks of four input channels (1x4). int8: u8 activations, s8 weights per output channel in -127 ... 127,
+one or in blocks: 1x4 (four input channels), 4x1 or 2x1 (output channels). int8: u8 activations, s8 weights per output channel in -127 ... 127,
 Q and DQ around every layer, as quantizing tools export it."""
 import numpy as np
 
@@ -123,7 +123,7 @@ class Bert:
         return self.norm(self.net.op("Add", [y, x]))
 
 
-def bert(path, layers=12, width=768, heads=12, hidden=3072, vocabulary=1000, labels=2, sparsity=0.0, block=False, seed=1):
+def bert(path, layers=12, width=768, heads=12, hidden=3072, vocabulary=1000, labels=2, sparsity=0.0, block=None, seed=1):
     """Inputs input_ids and attention_mask (N, S); output (N, labels). Embeddings and classifier stay dense."""
     b = Bert(width, heads, hidden, seed, sparsity, block)
     net, one = b.net, b.f32(1)
@@ -138,14 +138,18 @@ def bert(path, layers=12, width=768, heads=12, hidden=3072, vocabulary=1000, lab
     net.save(path, ["input_ids", "attention_mask"], ["N", "S"], b.linear(x, width, labels), ["N", labels], INT64)
 
 
+BLOCKS = {"1x4": (1, 4), "4x1": (4, 1), "2x1": (2, 1)}  # output x input channels
+
+
 def thin(w, sparsity, block):
-    """Zeros where the weights (or blocks of 4 input channels) are smallest, the same share in every layer."""
+    """Zeros where the weights (or blocks of them: a key of BLOCKS) are smallest, the same share in every layer."""
     if not sparsity:
         return w
     size = np.abs(w)
-    if block and w.shape[1] % 4 == 0:
-        size = np.abs(w).reshape(w.shape[0], -1, 4, *w.shape[2:]).sum(2, keepdims=True)
-        size = np.broadcast_to(size, (size.shape[0], size.shape[1], 4, *w.shape[2:])).reshape(w.shape)
+    rows, inputs = BLOCKS.get(block, (1, 1))
+    if w.shape[0] % rows == 0 and w.shape[1] % inputs == 0:
+        parts = size.reshape(w.shape[0] // rows, rows, w.shape[1] // inputs, inputs, *w.shape[2:])
+        size = np.broadcast_to(parts.sum((1, 3), keepdims=True), parts.shape).reshape(w.shape)
     return np.where(size > np.quantile(size, sparsity), w, 0).astype(np.float32)
 
 
@@ -194,7 +198,7 @@ class Layers:
         return self.quantize(self.net.op("Relu", [self.net.op("Add", [a, b])]), 8 / 255, 0)
 
 
-def resnet50(path, int8=False, sparsity=0.0, block=False, seed=1):
+def resnet50(path, int8=False, sparsity=0.0, block=None, seed=1):
     """The stem (3 input channels) and the classifier stay dense, as pruning recipes leave them."""
     l = Layers(seed, int8, sparsity, block)
     x = l.quantize("input", 0.02, 128)

@@ -36,6 +36,26 @@ static void make_args(struct ck *ck, struct ck_f32 *p, bool fixed)
         a->hi = 0.75f;
 }
 
+/* Is the weight a term, which it is when some row of its block has a weight there? (0 * infinity is NaN.) */
+static bool stored(const struct ck_f32 *p, size_t o, size_t k)
+{
+    const size_t block = WN_MAX(p->block, (size_t)1), first = o / block * block;
+    for (size_t i = first; i < WN_MIN(first + block, p->rows); i++)
+        if (p->w[i * p->k + k] != 0.0f)
+            return true;
+    return false;
+}
+
+/* Zeros, and mostly non-zeros, where the first row of a block has them. */
+static void align_blocks(struct ck *ck, const struct ck_f32 *p)
+{
+    for (size_t i = 0; i < p->rows * p->k; i++) {
+        const size_t o = i / p->k, first = o / p->block * p->block;
+        if (o != first)
+            p->w[i] = p->w[first * p->k + i % p->k] != 0.0f && ck_rand(ck, 8) ? ck_float(ck) : 0.0f;
+    }
+}
+
 static void solve(struct ck_f32 *p)
 {
     const struct wn_f32_args *a = &p->args;
@@ -45,7 +65,7 @@ static void solve(struct ck_f32 *p)
             double acc = (a->bias ? (double)a->bias[o] : 0) + (a->r ? (double)a->r[at] : 0), size = fabs(acc);
             for (size_t k = 0; k < p->k; k++) {
                 const float *x = (const float *)(const void *)((const char *)a->x + p->koff[k]);
-                if (p->w[o * p->k + k] == 0.0f)
+                if (!stored(p, o, k))
                     continue;
                 double term = (double)p->w[o * p->k + k] * (double)x[c];
                 acc += term;
@@ -80,6 +100,8 @@ void ck_f32_make(struct ck *ck, struct ck_f32 *p, double density, bool fixed)
         bool keep = density < 0 ? own : (double)(ck_rand64(ck) >> 11) * 0x1p-53 < density;
         p->w[i] = keep ? ck_float(ck) : 0.0f;
     }
+    if (p->block > 1 && (fixed || ck_rand(ck, 2)))
+        align_blocks(ck, p);
     p->koff = ck_buf(ck, p->k * sizeof(int32_t));
     for (size_t k = 0; k < p->k; k++) {
         const int32_t tap = p->taps > 1 ? (int32_t)ck_rand(ck, 2 * MARGIN + 1) - MARGIN : 0;

@@ -8,6 +8,7 @@
 
 struct ck_f32 {
     size_t rows, k, taps, n;
+    size_t block;             /* rows that have their non-zeros, at least some of them, at the same k; 0: 1 */
     size_t x_stride;          /* bytes from plane to plane of x */
     float *w;                 /* (rows, k) */
     int32_t *koff;            /* [k] */

@@ -1,4 +1,5 @@
-/* q8_spmm.c: the unstructured int8 product in all output forms: every row and column tail, every epilogue part. */
+/* q8_spmm.c: the int8 product of unstructured and R x 1 block sparse weights in all output forms: every row and column
+ * tail, every epilogue part. */
 #include <math.h>
 #include <string.h>
 #include "engine/kernels/q8_spmm/q8_spmm.h"
@@ -14,7 +15,17 @@ static int32_t *make_koff(struct ck *ck, size_t k, size_t plane)
     return koff;
 }
 
-static void check(struct ck *ck, const struct ck_kernel *kernel)
+/* Zeros in whole columns of the blocks: wherever the first row of a block has one. */
+static void thin_blocks(struct ck *ck, int8_t *w, size_t rows, size_t k, unsigned block)
+{
+    for (size_t o = 0; o < rows; o++)
+        for (size_t i = 0; o % block && i < k; i++) {
+            int8_t *at = &w[o * k + i];
+            *at = !w[o / block * block * k + i] ? 0 : *at ? *at : (int8_t)(1 + ck_rand(ck, 127));
+        }
+}
+
+static void check(struct ck *ck, const struct ck_kernel *kernel, unsigned block)
 {
     static const double densities[] = { 0, 0.02, 0.05, 0.1, 0.3, 1 };
     wn_q8_spmm_fn *fn = (wn_q8_spmm_fn *)kernel->fn;
@@ -25,11 +36,14 @@ static void check(struct ck *ck, const struct ck_kernel *kernel)
     struct ckq_out out = ckq_out(ck, rows, n);
     size_t row0 = 4 * ck_rand(ck, rows4 / 4), span = 4 * (1 + ck_rand(ck, rows4 / 4));
     size_t row1 = WN_MIN(rows, row0 + span);
-    ck_shape(ck, "rows=%zu (%zu..%zu) n=%zu k=%zu density=%g extremes=%d out=%d", rows, row0, row1, n, k, density,
-             extremes, (int)out.form);
+    bool aligned = ck_rand(ck, 2); /* with the kernel's blocks */
+    ck_shape(ck, "rows=%zu (%zu..%zu) n=%zu k=%zu density=%g extremes=%d aligned=%d out=%d", rows, row0, row1, n, k,
+             density, extremes, aligned, (int)out.form);
 
     int8_t *w = ck_buf(ck, rows * k);
     ck_fill_s8(ck, w, rows * k, density, extremes);
+    if (aligned)
+        thin_blocks(ck, w, rows, k, block);
     ck_freeze(ck, w);
     uint8_t *x = ck_buf(ck, 64 + (k - 1) * plane + n + 8);
     ck_fill_u8(ck, x, 64 + (k - 1) * plane + n + 8, extremes);
@@ -39,8 +53,8 @@ static void check(struct ck *ck, const struct ck_kernel *kernel)
     a.x = x + 64;
 
     struct wn_q8_spmm plain, mat;
-    if (wn_q8_spmm_pack(WN_Q8_SPMM_PLAIN, w, rows, k, ck_arena(ck), &plain, NULL) != WINNOW_OK ||
-        wn_q8_spmm_pack(wn_q8_spmm_stream_of(kernel->isa), w, rows, k, ck_arena(ck), &mat, NULL) != WINNOW_OK) {
+    if (wn_q8_spmm_pack(WN_Q8_SPMM_PLAIN, 1, w, rows, k, ck_arena(ck), &plain, NULL) != WINNOW_OK ||
+        wn_q8_spmm_pack(wn_q8_spmm_stream_of(kernel->isa), block, w, rows, k, ck_arena(ck), &mat, NULL) != WINNOW_OK) {
         ck_fail(ck, "packing failed");
         return;
     }
@@ -50,8 +64,9 @@ static void check(struct ck *ck, const struct ck_kernel *kernel)
     CKQ_COMPARE(ck, a, out, wn_q8_spmm_1x1__scalar(&plain, off_plain, &a, row0, row1), fn(&mat, off, &a, row0, row1));
 }
 
-/* Magnitude-pruned Laplace weights, the largest of a row at +-127, as a trained network's are. */
-static void fill_laplace(struct ck *ck, int8_t *w, size_t rows, size_t k, double density)
+/* Magnitude-pruned Laplace weights, the largest of a row at +-127, as a trained network's are; blocks of rows get the
+ * zeros of their first row. */
+static void fill_laplace(struct ck *ck, int8_t *w, size_t rows, size_t k, double density, unsigned block)
 {
     float *v = ck_buf(ck, k * sizeof *v);
     for (size_t o = 0; o < rows; o++) {
@@ -65,17 +80,18 @@ static void fill_laplace(struct ck *ck, int8_t *w, size_t rows, size_t k, double
             w[o * k + i] = (int8_t)(ck_rand(ck, 2) ? q : -q);
         }
     }
+    thin_blocks(ck, w, rows, k, block);
 }
 
 static void bench_one(struct ck *ck, const struct ck_kernel *kernel, size_t rows, size_t cin, size_t taps, size_t edge,
-                      double density, enum wn_q8_out out)
+                      double density, enum wn_q8_out out, unsigned block)
 {
     wn_q8_spmm_fn *fn = (wn_q8_spmm_fn *)kernel->fn;
     size_t k = cin * taps, pitch = edge ? edge + 1 : 0, n = edge ? wn_round_up(edge * pitch, WN_COLS) : 128;
     size_t margin = edge ? 128 : 0, plane = wn_round_up(n + 2 * margin, 64);
     plane += plane / 64 % 2 ? 0 : 64; /* an odd number of lines: channels do not fall into the same sets */
     int8_t *w = ck_buf(ck, rows * k);
-    fill_laplace(ck, w, rows, k, density);
+    fill_laplace(ck, w, rows, k, density, block);
     uint8_t *x = ck_buf(ck, cin * plane), *y = ck_buf(ck, rows * plane * 4);
     ck_fill_u8(ck, x, cin * plane, false);
     int32_t *koff = ck_buf(ck, k * sizeof *koff), *bias = ck_buf(ck, rows * sizeof *bias);
@@ -88,7 +104,7 @@ static void bench_one(struct ck *ck, const struct ck_kernel *kernel, size_t rows
         mul[i] = 1e-3f;
     }
     struct wn_q8_spmm mat;
-    if (wn_q8_spmm_pack(wn_q8_spmm_stream_of(kernel->isa), w, rows, k, ck_arena(ck), &mat, NULL) != WINNOW_OK) {
+    if (wn_q8_spmm_pack(wn_q8_spmm_stream_of(kernel->isa), block, w, rows, k, ck_arena(ck), &mat, NULL) != WINNOW_OK) {
         ck_fail(ck, "packing failed");
         return;
     }
@@ -110,7 +126,7 @@ static void bench_one(struct ck *ck, const struct ck_kernel *kernel, size_t rows
     CK_BENCH(ck, (double)mat.nnz * (double)n, fn(&mat, off, &a, 0, rows));
 }
 
-static void bench(struct ck *ck, const struct ck_kernel *kernel)
+static void bench(struct ck *ck, const struct ck_kernel *kernel, unsigned block)
 {
     static const struct {
         size_t rows, cin, taps, edge;
@@ -122,10 +138,23 @@ static void bench(struct ck *ck, const struct ck_kernel *kernel)
         for (size_t j = 0; j < WN_COUNT(densities); j++)
             if (kernel->isa != WN_ISA_scalar || i == 0)
                 bench_one(ck, kernel, shapes[i].rows, shapes[i].cin, shapes[i].taps, shapes[i].edge, densities[j],
-                          WN_OUT_PLANE);
-    bench_one(ck, kernel, 768, 768, 1, 0, 0.05, WN_OUT_QUAD);
-    bench_one(ck, kernel, 768, 768, 1, 0, 0.05, WN_OUT_F32);
+                          WN_OUT_PLANE, block);
+    bench_one(ck, kernel, 768, 768, 1, 0, 0.05, WN_OUT_QUAD, block);
+    bench_one(ck, kernel, 768, 768, 1, 0, 0.05, WN_OUT_F32, block);
 }
+
+#define BLOCK(R)                                                                                                       \
+    static void check_##R(struct ck *ck, const struct ck_kernel *kernel)                                               \
+    {                                                                                                                  \
+        check(ck, kernel, R);                                                                                          \
+    }                                                                                                                  \
+    static void bench_##R(struct ck *ck, const struct ck_kernel *kernel)                                               \
+    {                                                                                                                  \
+        bench(ck, kernel, R);                                                                                          \
+    }
+BLOCK(1)
+BLOCK(2)
+BLOCK(4)
 
 static void check_colsum(struct ck *ck, const struct ck_kernel *kernel)
 {
@@ -141,7 +170,7 @@ static void check_colsum(struct ck *ck, const struct ck_kernel *kernel)
 }
 
 static const struct ck_kernel kernels[] = {
-#define KERNEL(isa, stream, MR, NR) CK_KERNEL(wn_q8_spmm_##MR##x##NR##__##isa, isa, check, bench)
+#define KERNEL(isa, stream, MR, NR) CK_KERNEL(wn_q8_spmm_##MR##x##NR##__##isa, isa, check_##MR, bench_##MR)
 #include "engine/kernels/q8_spmm/q8_spmm.def"
 #undef KERNEL
     CK_KERNEL(wn_q8_spmm_colsum__scalar, scalar, check_colsum, NULL)

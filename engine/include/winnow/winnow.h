@@ -145,11 +145,12 @@ WINNOW_API WINNOW_MUST_USE enum winnow_status winnow_run_ragged(const winnow_mod
 
 /** One step of the plan for the shapes the scratch was last used with. Strings live until its next plan. */
 struct winnow_step {
-    const char *name;    /* node name in the file (of the last fused node) */
-    const char *op;      /* "Conv", "QConv+Add+Relu", … */
-    const char *kernel;  /* "q8_spmm_b4_4x64__avx2", "ref:Softmax" */
-    const char *why;     /* why this kernel: predicted costs of the candidates, one line; "" when there was no choice */
-    const char *pattern; /* "dense", "unstructured", "1x4"; "" for steps without weights */
+    const char *name;   /* node name in the file (of the last fused node) */
+    const char *op;     /* "Conv", "QConv+Add+Relu", … */
+    const char *kernel; /* "q8_spmm_b4_4x64__avx2", "ref:Softmax" */
+    const char *why;    /* why this kernel: predicted costs of the candidates, one line; "" when there was no choice */
+    const char
+        *pattern; /* "dense", "unstructured", "1x4", "4x1", "2x1" (outputs x inputs); "" for steps without weights */
     unsigned rank;
     int64_t shape[WINNOW_MAX_RANK]; /* of its first output */
     double sparsity;                /* share of zero weights, 0 … 1; 0 for steps without weights */

@@ -20,49 +20,89 @@ static size_t count_nonzeros(const float *w, size_t n)
     return nnz;
 }
 
-/* ks per chunk: whole planes. */
-static size_t choose_chunk(size_t rows, size_t k, size_t taps, size_t nnz)
+/* ks per chunk: whole planes. `stored` positions of all blocks. */
+static size_t choose_chunk(size_t blocks, size_t k, size_t taps, size_t stored)
 {
-    const double per_k = rows && k ? (double)nnz / (double)rows / (double)k : 0;
+    const double per_k = blocks && k ? (double)stored / (double)blocks / (double)k : 0;
     size_t planes = taps > 1 ? CHUNK_PLANES * 3 / 8 : CHUNK_PLANES;
     while (planes * taps < k && per_k * (double)(planes * taps) < CHUNK_NNZ)
         planes += planes / 2;
     return WN_MAX(WN_MIN(planes * taps, k), (size_t)1);
 }
 
+struct packer {
+    const float *w;
+    size_t rows, k;
+    unsigned block;
+    float *val; /* NULL: only count */
+    uint32_t *idx;
+};
+
+/* The positions k0 .. k1 - 1 of the block that begins with row o, from position n on; returns their end. */
+static uint32_t put_block(const struct packer *p, size_t o, size_t k0, size_t k1, uint32_t n)
+{
+    const size_t nrows = WN_MIN(p->rows - o, p->block);
+    for (size_t j = k0; j < k1; j++) {
+        const float *w = p->w + o * p->k + j;
+        bool any = false;
+        for (size_t r = 0; r < nrows; r++)
+            any |= w[r * p->k] != 0.0f; /* NaN counts */
+        if (!any)
+            continue;
+        for (size_t r = 0; p->val && r < nrows; r++)
+            p->val[(size_t)n * p->block + r] = w[r * p->k];
+        if (p->idx)
+            p->idx[n] = (uint32_t)j;
+        n++;
+    }
+    return n;
+}
+
+static size_t count_positions(const struct packer *p)
+{
+    size_t n = 0;
+    for (size_t o = 0; o < p->rows; o += p->block)
+        n += put_block(p, o, 0, p->k, 0);
+    return n;
+}
+
 enum winnow_status wn_f32_spmm_pack(struct wn_arena *arena, const float *w, size_t rows, size_t k, size_t taps,
-                                    struct wn_f32_spmm *ret_mat, struct winnow_err *err)
+                                    unsigned block, struct wn_f32_spmm *ret_mat, struct winnow_err *err)
 {
     size_t total;
+    struct packer p = { .w = w, .rows = rows, .k = k, .block = block };
     if (!wn_mul_size(rows, k, &total) || total > UINT32_MAX - 1)
         return wn_fail(err, WINNOW_E_TOO_LARGE, "sparse weights (%zu, %zu): 2^32 or more", rows, k);
-    const size_t nnz = count_nonzeros(w, total), kc = choose_chunk(rows, k, taps, nnz);
+    const size_t nnz = count_nonzeros(w, total), stored = count_positions(&p);
+    const size_t blocks = (rows + block - 1) / block, kc = choose_chunk(blocks, k, taps, stored);
     const size_t chunks = k ? (k + kc - 1) / kc : 1;
-    uint32_t *at = wn_arena_calloc(arena, chunks * (rows + 1), sizeof *at);
-    float *val = wn_arena_calloc(arena, nnz, sizeof *val);
-    uint32_t *idx = wn_arena_calloc(arena, nnz, sizeof *idx);
-    if (!at || !val || !idx)
+    uint32_t *at = wn_arena_calloc(arena, chunks * (blocks + 1), sizeof *at), n = 0;
+    p.val = wn_arena_calloc(arena, stored, block * sizeof *p.val);
+    p.idx = wn_arena_calloc(arena, stored, sizeof *p.idx);
+    if (!at || !p.val || !p.idx)
         return wn_fail(err, WINNOW_E_NOMEM, "sparse weights (%zu, %zu), %zu non-zeros", rows, k, nnz);
-    uint32_t n = 0;
     for (size_t c = 0; c < chunks; c++) {
-        const size_t end = WN_MIN((c + 1) * kc, k);
-        for (size_t o = 0; o < rows; o++) {
-            at[c * (rows + 1) + o] = n;
-            for (size_t j = c * kc; j < end; j++)
-                if (w[o * k + j] != 0.0f) {
-                    val[n] = w[o * k + j];
-                    idx[n++] = (uint32_t)j;
-                }
+        uint32_t *to = at + c * (blocks + 1);
+        for (size_t b = 0; b < blocks; b++) {
+            to[b] = n;
+            n = put_block(&p, b * block, c * kc, WN_MIN((c + 1) * kc, k), n);
         }
-        at[c * (rows + 1) + rows] = n;
+        to[blocks] = n;
     }
-    *ret_mat =
-        (struct wn_f32_spmm){ .rows = rows, .k = k, .chunks = chunks, .nnz = nnz, .at = at, .val = val, .idx = idx };
+    *ret_mat = (struct wn_f32_spmm){ .block = block,
+                                     .rows = rows,
+                                     .k = k,
+                                     .chunks = chunks,
+                                     .nnz = nnz,
+                                     .stored = stored,
+                                     .at = at,
+                                     .val = p.val,
+                                     .idx = p.idx };
     return WINNOW_OK;
 }
 
 void wn_f32_spmm_link(const struct wn_f32_spmm *mat, const int32_t *koff, int32_t *off)
 {
-    for (size_t i = 0; i < mat->nnz; i++)
+    for (size_t i = 0; i < mat->stored; i++)
         off[i] = koff[mat->idx[i]];
 }

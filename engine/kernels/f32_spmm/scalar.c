@@ -1,4 +1,4 @@
-/* scalar.c: the reference: plain C, reading the packed streams. */
+/* scalar.c: the reference: plain C, reading the packed stream of single rows. */
 #include "engine/kernels/f32_spmm/f32_spmm.h"
 
 #include "engine/kernels/f32_scalar.h"

@@ -44,24 +44,45 @@ static void halve_4(const uint32_t *src, size_t n, uint32_t *a, uint32_t *b)
         a[i / 2] = src[i];
 }
 
-static void halve_1(const uint8_t *src, size_t n, uint8_t *a, uint8_t *b)
+static void halve_1x32(const uint8_t *src, uint8_t *a, uint8_t *b)
 {
     const __m128i low = _mm_set1_epi16(0x00ff);
+    const __m128i lo = _mm_loadu_si128((const __m128i *)(const void *)src);
+    const __m128i hi = _mm_loadu_si128((const __m128i *)(const void *)(src + 16));
+    _mm_storeu_si128((__m128i *)(void *)a, _mm_packus_epi16(_mm_and_si128(lo, low), _mm_and_si128(hi, low)));
+    _mm_storeu_si128((__m128i *)(void *)b, _mm_packus_epi16(_mm_srli_epi16(lo, 8), _mm_srli_epi16(hi, 8)));
+}
+
+static void halve_1x8(const uint8_t *src, uint8_t *a, uint8_t *b)
+{
+    const __m128i v = _mm_loadl_epi64((const __m128i *)(const void *)src), zero = _mm_setzero_si128();
+    const int even = _mm_cvtsi128_si32(_mm_packus_epi16(_mm_and_si128(v, _mm_set1_epi16(0x00ff)), zero));
+    const int odd = _mm_cvtsi128_si32(_mm_packus_epi16(_mm_srli_epi16(v, 8), zero));
+    memcpy(a, &even, 4);
+    memcpy(b, &odd, 4);
+}
+
+/* What is left at the end is done once more together with what stands before it, where that is enough. */
+static void halve_1(const uint8_t *src, size_t n, uint8_t *a, uint8_t *b)
+{
+    const size_t even = n & ~(size_t)1;
     size_t i = 0;
-    for (; i + 32 <= n; i += 32) {
-        const __m128i lo = _mm_loadu_si128((const __m128i *)(const void *)(src + i));
-        const __m128i hi = _mm_loadu_si128((const __m128i *)(const void *)(src + i + 16));
-        _mm_storeu_si128((__m128i *)(void *)(a + i / 2),
-                         _mm_packus_epi16(_mm_and_si128(lo, low), _mm_and_si128(hi, low)));
-        _mm_storeu_si128((__m128i *)(void *)(b + i / 2),
-                         _mm_packus_epi16(_mm_srli_epi16(lo, 8), _mm_srli_epi16(hi, 8)));
+    for (; i + 32 <= n; i += 32)
+        halve_1x32(src + i, a + i / 2, b + i / 2);
+    if (i < even && n >= 32) {
+        i = even - 32;
+        halve_1x32(src + i, a + i / 2, b + i / 2);
+        i = even;
     }
-    for (; i + 2 <= n; i += 2) {
-        a[i / 2] = src[i];
-        b[i / 2] = src[i + 1];
+    for (; i + 8 <= n; i += 8)
+        halve_1x8(src + i, a + i / 2, b + i / 2);
+    if (i < even && n >= 8) {
+        i = even - 8;
+        halve_1x8(src + i, a + i / 2, b + i / 2);
+        i = even;
     }
-    if (i < n)
-        a[i / 2] = src[i];
+    for (; i < n; i++)
+        (i % 2 ? b : a)[i / 2] = src[i];
 }
 
 /* The most phases there are: strides of 8 (a larger stride has no window in a plan). */

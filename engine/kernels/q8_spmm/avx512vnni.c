@@ -1,5 +1,7 @@
 /* avx512vnni.c: quad stream: four arbitrary non-zeros per vpdpbusd, which adds to 32 bits and never saturates.
  *
+ * The R rows of a block (1, 2 or 4) share the loads and the interleaving: with four rows these are a third of the work,
+ * with one they are two thirds. Sixteen sums fill half of the registers: 128 columns of one or two rows, 64 of four.
  * 64 columns of four planes are interleaved by bytes, then by words, so that a dword holds one column of all four. That
  * leaves the sums of 64 columns in "step order": a[i] has columns 16 L + 4 i .. + 3 in its 128-bit lane L. packs and
  * packus bring the bytes of a row back into column order within lanes; four rows of bytes become quads.
@@ -9,13 +11,17 @@
 #include <assert.h>
 #include "engine/kernels/q8_epilogue_avx512.h"
 
-#define TILE 128u
-#define WIDE 64u /* columns of one step */
+#define TILE     128u
+#define WIDE     64u /* columns of one step */
+#define MAX_SUMS 16u /* vectors of sums: R * nv * 4 */
+
+struct kernel;
 
 /* One column tile of one call. */
 struct job {
     struct wn_q8_v512 e;
     const struct wn_q8_spmm *mat;
+    const struct kernel *kernel;
     const int32_t *off;
     const uint8_t *x;        /* column 0 of the tile */
     v512i colsum[TILE / 16]; /* step order; with w_zp */
@@ -27,7 +33,7 @@ struct rows {
     size_t o, end;
     uint8_t *y;       /* bytes of row o, TILE or WIDE of each row */
     const uint8_t *r; /* residual bytes of row o, or NULL */
-    size_t stride;    /* of y and r */
+    size_t y_stride, r_stride;
 };
 
 /* Lane i of v[j] <-> lane j of v[i]: step order <-> column order. */
@@ -50,34 +56,43 @@ WN_Q8_INLINE void load_columns(const void *p, size_t n, v512i *v)
 }
 
 /* ---- sums ---- */
-WN_Q8_INLINE void step(v512i *acc, const uint8_t *x, const uint32_t *w, const int32_t *off, unsigned nv)
+/* acc[R][nv][4] += four stored positions of a block; R and nv are constants after inlining. */
+WN_Q8_INLINE void step(v512i *acc, const uint8_t *x, const uint32_t *w, const int32_t *off, unsigned R, unsigned nv)
 {
-    v512i quad = v512i_bcast32(w);
     WN_UNROLL
     for (unsigned v = 0; v < nv; v++) {
-        v512i *a = acc + 4 * v;
         v512i p0 = v512i_load(x + WIDE * v + off[0]), p1 = v512i_load(x + WIDE * v + off[1]);
         v512i p2 = v512i_load(x + WIDE * v + off[2]), p3 = v512i_load(x + WIDE * v + off[3]);
         v512i lo01 = v512i_unpacklo_i8(p0, p1), hi01 = v512i_unpackhi_i8(p0, p1);
         v512i lo23 = v512i_unpacklo_i8(p2, p3), hi23 = v512i_unpackhi_i8(p2, p3);
-        a[0] = v512i_dpbusd(a[0], v512i_unpacklo_i16(lo01, lo23), quad);
-        a[1] = v512i_dpbusd(a[1], v512i_unpackhi_i16(lo01, lo23), quad);
-        a[2] = v512i_dpbusd(a[2], v512i_unpacklo_i16(hi01, hi23), quad);
-        a[3] = v512i_dpbusd(a[3], v512i_unpackhi_i16(hi01, hi23), quad);
+        const v512i q[4] = { v512i_unpacklo_i16(lo01, lo23), v512i_unpackhi_i16(lo01, lo23),
+                             v512i_unpacklo_i16(hi01, hi23), v512i_unpackhi_i16(hi01, hi23) };
+        WN_UNROLL
+        for (unsigned r = 0; r < R; r++) {
+            v512i *a = acc + (r * nv + v) * 4, quad = v512i_bcast32(w + r);
+            WN_UNROLL
+            for (unsigned i = 0; i < 4; i++)
+                a[i] = v512i_dpbusd(a[i], q[i], quad);
+        }
     }
 }
 
-WN_Q8_INLINE void row_sums(const struct job *j, size_t o, unsigned nv, v512i *acc)
+/* Sums of the block that begins with row o. Rows past the last have no bias, and weights of 0. */
+WN_Q8_INLINE void block_sums(const struct job *j, size_t o, unsigned R, unsigned nv, v512i *acc)
 {
-    const struct wn_q8_spmm_row *row = &j->mat->row[o];
-    const uint32_t *w = j->mat->w + row->at;
+    const struct wn_q8_spmm_row *row = &j->mat->row[o / R];
+    const uint32_t *w = j->mat->w + (size_t)row->at * R;
     const int32_t *off = j->off + 4 * (size_t)row->at;
     const uint8_t *x = j->x;
     WN_UNROLL
-    for (unsigned i = 0; i < 4 * nv; i++)
-        acc[i] = v512i_set1_i32(j->e.a->bias[o]);
-    for (unsigned i = row->steps[0]; i; i--, w++, off += 4)
-        step(acc, x, w, off, nv);
+    for (unsigned r = 0; r < R; r++) {
+        v512i bias = o + r < j->mat->rows ? v512i_set1_i32(j->e.a->bias[o + r]) : v512i_zero();
+        WN_UNROLL
+        for (unsigned i = 0; i < 4 * nv; i++)
+            acc[4 * nv * r + i] = bias;
+    }
+    for (unsigned i = row->steps[0]; i; i--, w += R, off += 4)
+        step(acc, x, w, off, R, nv);
 }
 
 /* ---- finishing ---- */
@@ -115,43 +130,61 @@ WN_Q8_INLINE v512i finish(const struct job *j, size_t o, const uint8_t *res, con
     return e->mask ? v512i_select(j->keep[v], y, e->pad) : y;
 }
 
-/* ---- rows of nv * 64 columns as bytes, a row's sums in column order ---- */
-WN_Q8_INLINE void rows_u8(const struct job *j, const struct rows *rows, unsigned nv)
+/* ---- rows of nv * 64 columns as bytes, a block's sums in column order ---- */
+WN_Q8_INLINE void rows_u8(const struct job *j, const struct rows *rows, unsigned R, unsigned nv)
 {
     uint8_t *y = rows->y;
     const uint8_t *r = rows->r;
-    for (size_t o = rows->o; o < rows->end; o++, y += rows->stride) {
-        v512i acc[8];
-        row_sums(j, o, nv, acc);
+    for (size_t o = rows->o; o < rows->end; o += R) {
+        v512i acc[MAX_SUMS];
+        block_sums(j, o, R, nv, acc);
         WN_UNROLL
-        for (unsigned v = 0; v < nv; v++)
-            v512i_store(y + WIDE * v, finish(j, o, r, acc + 4 * v, v));
-        r = r ? r + rows->stride : NULL;
+        for (unsigned i = 0; i < R; i++) {
+            if (o + i < rows->end) {
+                WN_UNROLL
+                for (unsigned v = 0; v < nv; v++)
+                    v512i_store(y + WIDE * v, finish(j, o + i, r, acc + (i * nv + v) * 4, v));
+                y += rows->y_stride;
+                r = r ? r + rows->r_stride : NULL;
+            }
+        }
     }
 }
 
-__attribute__((noinline)) static void rows128_u8(const struct job *j, const struct rows *rows)
+WN_Q8_INLINE void block_i32(const struct job *j, size_t o, unsigned R, unsigned nv, v512i *sums)
 {
-    rows_u8(j, rows, 2);
+    block_sums(j, o, R, nv, sums);
+    WN_UNROLL
+    for (unsigned i = 0; i < R * nv; i++)
+        transpose_lanes(sums + 4 * i);
 }
 
-__attribute__((noinline)) static void rows64_u8(const struct job *j, const struct rows *rows)
-{
-    rows_u8(j, rows, 1);
-}
+/* Each of these needs all the registers there are, so it is a function of its own. */
+#define BLOCKS(R, NV)                                                                                                  \
+    __attribute__((noinline)) static void rows_u8_##R##_##NV(const struct job *j, const struct rows *rows)             \
+    {                                                                                                                  \
+        rows_u8(j, rows, R, NV);                                                                                       \
+    }                                                                                                                  \
+    __attribute__((noinline)) static void block_i32_##R##_##NV(const struct job *j, size_t o, v512i *sums)             \
+    {                                                                                                                  \
+        block_i32(j, o, R, NV, sums);                                                                                  \
+    }
+BLOCKS(1, 1)
+BLOCKS(1, 2)
+BLOCKS(2, 1)
+BLOCKS(2, 2)
+BLOCKS(4, 1)
 
-__attribute__((noinline)) static void row128_i32(const struct job *j, size_t o, v512i *sums)
-{
-    row_sums(j, o, 2, sums);
-    transpose_lanes(sums);
-    transpose_lanes(sums + 4);
-}
-
-__attribute__((noinline)) static void row64_i32(const struct job *j, size_t o, v512i *sums)
-{
-    row_sums(j, o, 1, sums);
-    transpose_lanes(sums);
-}
+/* What a block of R rows is computed by: [0] 64 columns, [1] 128. */
+struct kernel {
+    void (*rows_u8[TILE / WIDE])(const struct job *j, const struct rows *rows);
+    void (*block_i32[TILE / WIDE])(const struct job *j, size_t o, v512i *sums);
+};
+static const struct kernel kernels[] = {
+    [1] = { { rows_u8_1_1, rows_u8_1_2 }, { block_i32_1_1, block_i32_1_2 } },
+    [2] = { { rows_u8_2_1, rows_u8_2_2 }, { block_i32_2_1, block_i32_2_2 } },
+    [4] = { { rows_u8_4_1 }, { block_i32_4_1 } },
+};
 
 /* ---- four rows of bytes <-> 64 columns of quads, of which n are touched ---- */
 WN_Q8_INLINE void bytes_to_quads(const uint8_t *b, uint8_t *y, size_t n)
@@ -193,8 +226,10 @@ WN_Q8_INLINE void four_rows_quad(const struct job *j, size_t o, size_t end, size
         quads_to_bytes(&j->e, (const uint8_t *)a->r + at + 4 * i, &r[0][i], n - i);
     if (nrows < 4)
         memset(y[nrows], a->y_zp, (4 - nrows) * TILE);
-    struct rows rows = { .o = o, .end = o + nrows, .y = y[0], .r = a->r ? r[0] : NULL, .stride = TILE };
-    (nv == 2 ? rows128_u8 : rows64_u8)(j, &rows);
+    struct rows rows = {
+        .o = o, .end = o + nrows, .y = y[0], .r = a->r ? r[0] : NULL, .y_stride = TILE, .r_stride = TILE
+    };
+    j->kernel->rows_u8[nv - 1](j, &rows);
     for (size_t i = 0; i < n; i += WIDE)
         bytes_to_quads(&y[0][i], (uint8_t *)a->y + at + 4 * i, n - i);
 }
@@ -204,30 +239,36 @@ WN_Q8_INLINE void rows_plane(const struct job *j, size_t o, size_t end, size_t c
     const struct wn_q8_args *a = j->e.a;
     size_t at = o * a->y_stride + c;
     uint8_t *y = (uint8_t *)a->y + at;
-    struct rows rows = {
-        .o = o, .end = end, .y = y, .r = a->r ? (const uint8_t *)a->r + at : NULL, .stride = a->y_stride
-    };
+    struct rows rows = { .o = o,
+                         .end = end,
+                         .y = y,
+                         .r = a->r ? (const uint8_t *)a->r + at : NULL,
+                         .y_stride = a->y_stride,
+                         .r_stride = a->y_stride };
     if (n == WIDE * nv) {
-        (nv == 2 ? rows128_u8 : rows64_u8)(j, &rows);
+        j->kernel->rows_u8[nv - 1](j, &rows);
         return;
     }
-    for (; rows.o < end; rows.o++, y += a->y_stride) { /* the tile is wider than what may be written */
-        uint8_t part[TILE];
-        struct rows row = rows;
-        row.end = rows.o + 1;
-        row.y = part;
-        (nv == 2 ? rows128_u8 : rows64_u8)(j, &row);
-        memcpy(y, part, n);
-        rows.r = rows.r ? rows.r + a->y_stride : NULL;
+    for (; rows.o < end; rows.o += 4) { /* the tile is wider than what may be written */
+        uint8_t part[4][TILE];
+        struct rows four = rows;
+        four.end = WN_MIN(rows.o + 4, end);
+        four.y = part[0];
+        four.y_stride = TILE;
+        j->kernel->rows_u8[nv - 1](j, &four);
+        for (size_t i = 0; i < four.end - rows.o; i++, y += a->y_stride)
+            memcpy(y, part[i], n);
+        rows.r = rows.r ? rows.r + 4 * a->y_stride : NULL;
     }
 }
 
-WN_Q8_INLINE void row_f32(const struct job *j, size_t o, size_t c, unsigned nv, size_t n)
+WN_Q8_INLINE void block_f32(const struct job *j, size_t o, size_t end, size_t c, unsigned nv, size_t n)
 {
-    v512i sums[TILE / 16];
-    (nv == 2 ? row128_i32 : row64_i32)(j, o, sums);
-    for (size_t i = 0; i < n; i += 16)
-        wn_q8_v512_put_f32(&j->e, o, c + i, sums[i / 16]);
+    v512i sums[MAX_SUMS];
+    j->kernel->block_i32[nv - 1](j, o, sums);
+    for (size_t r = 0; r < j->mat->block && o + r < end; r++)
+        for (size_t i = 0; i < n; i += 16)
+            wn_q8_v512_put_f32(&j->e, o + r, c + i, sums[4 * nv * r + i / 16]);
 }
 
 static void tile(struct job *j, size_t row0, size_t row1, size_t c, size_t n)
@@ -250,18 +291,36 @@ static void tile(struct job *j, size_t row0, size_t row1, size_t c, size_t n)
     if (a->out == WN_OUT_PLANE)
         rows_plane(j, row0, row1, c, nv, n);
     else if (a->out == WN_OUT_F32)
-        for (size_t o = row0; o < row1; o++)
-            row_f32(j, o, c, nv, n);
+        for (size_t o = row0; o < row1; o += j->mat->block)
+            block_f32(j, o, row1, c, nv, n);
     else
         for (size_t o = row0; o < row1; o += 4)
             four_rows_quad(j, o, row1, c, nv, n);
 }
 
+WN_Q8_INLINE void run(const struct wn_q8_spmm *mat, const int32_t *off, const struct wn_q8_args *args, size_t row0,
+                      size_t row1, unsigned R, size_t width)
+{
+    assert(mat->stream == WN_Q8_SPMM_QUAD && mat->block == R && row0 % 4 == 0 && args->n % WN_COLS == 0);
+    struct job j = { .e = wn_q8_v512_begin(args), .mat = mat, .off = off, .kernel = &kernels[R] };
+    for (size_t c = 0; c < args->n; c += width)
+        tile(&j, row0, row1, c, WN_MIN(args->n - c, width));
+}
+
 void wn_q8_spmm_1x128__avx512vnni(const struct wn_q8_spmm *mat, const int32_t *off, const struct wn_q8_args *args,
                                   size_t row0, size_t row1)
 {
-    assert(mat->stream == WN_Q8_SPMM_QUAD && row0 % 4 == 0 && args->n % WN_COLS == 0);
-    struct job j = { .e = wn_q8_v512_begin(args), .mat = mat, .off = off };
-    for (size_t c = 0; c < args->n; c += TILE)
-        tile(&j, row0, row1, c, WN_MIN(args->n - c, (size_t)TILE));
+    run(mat, off, args, row0, row1, 1, TILE);
+}
+
+void wn_q8_spmm_2x128__avx512vnni(const struct wn_q8_spmm *mat, const int32_t *off, const struct wn_q8_args *args,
+                                  size_t row0, size_t row1)
+{
+    run(mat, off, args, row0, row1, 2, TILE);
+}
+
+void wn_q8_spmm_4x64__avx512vnni(const struct wn_q8_spmm *mat, const int32_t *off, const struct wn_q8_args *args,
+                                 size_t row0, size_t row1)
+{
+    run(mat, off, args, row0, row1, 4, WIDE);
 }

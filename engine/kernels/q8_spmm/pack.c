@@ -7,7 +7,7 @@
  *        row of any length linear, dense ones included.
  *        Which chain length pays depends on the weights; each row takes the cheapest of 1..WN_Q8_SPMM_MAX_S by what
  *        the steps cost (measured, see step_cost).
- * QUAD   sums in 32 bits: any order will do. */
+ * QUAD   sums in 32 bits: any order will do; positions ascend, so that memory is walked forwards. */
 #include "engine/kernels/q8_spmm/q8_spmm.h"
 
 #include <assert.h>
@@ -201,32 +201,39 @@ static bool put_pair_row(struct packer *p, const int8_t *w, size_t k, struct wn_
 }
 
 /* ---- quad ---- */
-static bool put_quad_row(struct packer *p, const int8_t *w, size_t k, struct wn_q8_spmm_row *row)
+/* One block of nrows rows, of which fewer than mat->block may be left. */
+static bool put_quad_block(struct packer *p, const struct wn_q8_spmm *mat, const int8_t *w, size_t nrows,
+                           struct wn_q8_spmm_row *row)
 {
-    *row = (struct wn_q8_spmm_row){ .at = (uint32_t)p->w.n };
-    uint32_t quad = 0, last = 0;
+    uint32_t quad[WN_Q8_SPMM_MAX_BLOCK] = { 0 }, last = 0;
     unsigned have = 0;
-    for (size_t i = 0; i < k; i++) {
-        if (!w[i])
+    *row = (struct wn_q8_spmm_row){ .at = (uint32_t)(p->w.n / mat->block) };
+    for (size_t i = 0; i <= mat->k; i++) {
+        bool end = i == mat->k;
+        uint32_t at[WN_Q8_SPMM_MAX_BLOCK] = { 0 }, any = 0;
+        for (size_t r = 0; !end && r < nrows; r++)
+            any |= at[r] = (uint8_t)w[r * mat->k + i];
+        if (any) {
+            for (unsigned r = 0; r < mat->block; r++)
+                quad[r] |= at[r] << 8 * have;
+            have++;
+            last = (uint32_t)i;
+            if (!wn_vec_push(&p->idx, last))
+                return false;
+        }
+        if (have < 4 && !(end && have))
             continue;
-        quad |= (uint32_t)(uint8_t)w[i] << 8 * have;
-        last = (uint32_t)i;
-        if (!wn_vec_push(&p->idx, last))
-            return false;
-        if (++have < 4)
-            continue;
-        if (!wn_vec_push(&p->w, quad))
-            return false;
+        for (; have < 4; have++)
+            if (!wn_vec_push(&p->idx, last))
+                return false;
+        for (unsigned r = 0; r < mat->block; r++)
+            if (!wn_vec_push(&p->w, quad[r]))
+                return false;
         row->steps[0]++;
-        quad = have = 0;
+        memset(quad, 0, sizeof quad);
+        have = 0;
     }
-    if (!have)
-        return true;
-    for (; have < 4; have++)
-        if (!wn_vec_push(&p->idx, last))
-            return false;
-    row->steps[0]++;
-    return wn_vec_push(&p->w, quad);
+    return true;
 }
 
 /* ---- all streams ---- */
@@ -253,14 +260,16 @@ static enum winnow_status pack_stream(const int8_t *w, struct wn_arena *arena, s
                                       struct winnow_err *err)
 {
     WN_CLEANUP(packer_done) struct packer p = { 0 };
-    struct wn_q8_spmm_row *row = wn_arena_calloc(arena, mat->rows, sizeof *row);
+    size_t blocks = (mat->rows + mat->block - 1) / mat->block;
+    struct wn_q8_spmm_row *row = wn_arena_calloc(arena, blocks, sizeof *row);
     p.bins.next = calloc(mat->k + 1, sizeof *p.bins.next);
     p.chain = calloc(mat->k + 1, sizeof *p.chain);
     if (!row || !p.bins.next || !p.chain)
         return no_memory(err, mat->rows, mat->k);
-    for (size_t o = 0; o < mat->rows; o++) {
-        bool ok = mat->stream == WN_Q8_SPMM_PAIR ? put_pair_row(&p, w + o * mat->k, mat->k, &row[o])
-                                                 : put_quad_row(&p, w + o * mat->k, mat->k, &row[o]);
+    for (size_t b = 0, o = 0; b < blocks; b++, o += mat->block) {
+        size_t nrows = WN_MIN(mat->rows - o, mat->block);
+        bool ok = mat->stream == WN_Q8_SPMM_PAIR ? put_pair_row(&p, w + o * mat->k, mat->k, &row[b])
+                                                 : put_quad_block(&p, mat, w + o * mat->k, nrows, &row[b]);
         if (!ok)
             return no_memory(err, mat->rows, mat->k);
         if (p.w.n > STREAM_MAX)
@@ -274,14 +283,15 @@ static enum winnow_status pack_stream(const int8_t *w, struct wn_arena *arena, s
     return mat->w && mat->idx ? WINNOW_OK : no_memory(err, mat->rows, mat->k);
 }
 
-enum winnow_status wn_q8_spmm_pack(enum wn_q8_spmm_stream stream, const int8_t *w, size_t rows, size_t k,
-                                   struct wn_arena *arena, struct wn_q8_spmm *ret_mat, struct winnow_err *err)
+enum winnow_status wn_q8_spmm_pack(enum wn_q8_spmm_stream stream, unsigned block, const int8_t *w, size_t rows,
+                                   size_t k, struct wn_arena *arena, struct wn_q8_spmm *ret_mat, struct winnow_err *err)
 {
     size_t size;
+    assert(wn_q8_spmm_takes(stream, block));
     if (k > WN_Q8_MAX_K || !wn_mul_size(rows, k, &size))
         return wn_fail(err, WINNOW_E_TOO_LARGE, "%zu x %zu sparse int8 weights: at most %u inputs", rows, k,
                        WN_Q8_MAX_K);
-    struct wn_q8_spmm mat = { .stream = stream, .rows = rows, .k = k };
+    struct wn_q8_spmm mat = { .stream = stream, .block = block, .rows = rows, .k = k };
     for (size_t i = 0; i < size; i++)
         mat.nnz += w[i] != 0;
     WN_TRY((stream == WN_Q8_SPMM_PLAIN ? pack_plain : pack_stream)(w, arena, &mat, err));

@@ -41,7 +41,8 @@ static struct weights weights(struct maker *m, int64_t K, int64_t N, bool by_row
 {
     static const int densities[] = { 100, 100, 30, 8, 0 };
     struct net *n = &m->n;
-    bool u8 = chance(m, 50), per_column = chance(m, 50), blocks = chance(m, 50);
+    bool u8 = chance(m, 50), per_column = chance(m, 50);
+    int64_t rows = (int64_t)1 << pick(m, 0, 2), inputs = rows == 1 && chance(m, 50) ? 4 : 1; /* of a block */
     int density = densities[pick(m, 0, 4)], zero = u8 ? 128 : 0;
     int64_t count = per_column ? N : 1, dim[] = { by_rows ? N : K, by_rows ? K : N };
     enum winnow_dtype t = u8 ? WINNOW_U8 : WINNOW_I8;
@@ -59,7 +60,10 @@ static struct weights weights(struct maker *m, int64_t K, int64_t N, bool by_row
     uint8_t *p = net_data(n, w.w);
     for (int64_t o = 0; o < N; o++)
         for (int64_t k = 0, keep = 1; k < K; k++) {
-            if (!blocks || k % 4 == 0)
+            int64_t first = o / rows * rows;
+            if (o != first)
+                keep = p[by_rows ? first * K + k : k * N + first] != zero;
+            else if (k % inputs == 0)
                 keep = chance(m, density);
             uint8_t v = (uint8_t)(keep ? pick(m, 0, 255) : zero);
             p[by_rows ? o * K + k : k * N + o] = chance(m, 1) ? (u8 ? 255 : 0x80) : v;

@@ -105,19 +105,28 @@ static struct map quantize(struct maker *m, struct map x)
 
 /* ---- weights ---- */
 
+static bool is_zero(const void *w, enum winnow_dtype dtype, int64_t at, int zero)
+{
+    return dtype == WINNOW_F32 ? ((const float *)w)[at] == 0 : ((const uint8_t *)w)[at] == (uint8_t)zero;
+}
+
+/* Zeros one by one, in 1x4 blocks, or in blocks of two or four output channels. */
 static void thin_out(struct maker *m, int64_t o, int64_t i, int64_t taps, void *w, enum winnow_dtype dtype, int zero)
 {
     static const int densities[] = { 100, 100, 100, 30, 8, 3, 0 };
+    static const int shapes[][2] = { { 1, 1 }, { 1, 4 }, { 2, 1 }, { 4, 1 } };
     int density = densities[pick(m, 0, 6)];
-    bool blocks = chance(m, 50);
+    const int *block = shapes[pick(m, 0, 3)];
     for (int64_t a = 0; a < o; a++)
         for (int64_t t = 0; t < taps; t++)
             for (int64_t b = 0, keep = 1; b < i; b++) {
-                if (!blocks || b % 4 == 0)
+                int64_t at = (a * i + b) * taps + t;
+                if (a % block[0])
+                    keep = !is_zero(w, dtype, (a / block[0] * block[0] * i + b) * taps + t, zero);
+                else if (b % block[1] == 0)
                     keep = chance(m, density);
                 if (keep)
                     continue;
-                int64_t at = (a * i + b) * taps + t;
                 if (dtype == WINNOW_F32)
                     ((float *)w)[at] = 0;
                 else

@@ -63,7 +63,7 @@ Test(q8_spmm_pack, pair_keeps_its_budgets)
     struct wn_q8_spmm mat;
     state = 7;
     fill(w, ROWS, K);
-    cr_assert_eq(wn_q8_spmm_pack(WN_Q8_SPMM_PAIR, w, ROWS, K, &arena, &mat, NULL), WINNOW_OK);
+    cr_assert_eq(wn_q8_spmm_pack(WN_Q8_SPMM_PAIR, 1, w, ROWS, K, &arena, &mat, NULL), WINNOW_OK);
     for (size_t o = 0; o < ROWS; o++) {
         int seen[K] = { 0 };
         const uint32_t *at = mat.w + mat.row[o].at, *idx = mat.idx + 2 * (size_t)mat.row[o].at;
@@ -84,29 +84,52 @@ Test(q8_spmm_pack, pair_is_tight)
     struct wn_q8_spmm mat;
     for (size_t i = 0; i < K; i++)
         w[i] = i % 2 ? -60 : 60; /* two of each sign fit a half-chain: eight to a step of kind 2 */
-    cr_assert_eq(wn_q8_spmm_pack(WN_Q8_SPMM_PAIR, w, 1, K, &arena, &mat, NULL), WINNOW_OK);
+    cr_assert_eq(wn_q8_spmm_pack(WN_Q8_SPMM_PAIR, 1, w, 1, K, &arena, &mat, NULL), WINNOW_OK);
     cr_assert_eq(mat.noffs, K);
     cr_assert_eq(mat.row[0].steps[1], K / 8);
     wn_arena_done(&arena);
 }
 
-Test(q8_spmm_pack, quad_has_every_weight_once)
+/* The last block is short of rows. */
+static void check_quads(unsigned block)
 {
-    enum { ROWS = 12, K = 67 };
+    enum { ROWS = 13, K = 67 };
     static int8_t w[ROWS * K];
     struct wn_arena arena = { 0 };
     struct wn_q8_spmm mat;
     state = 9;
     fill(w, ROWS, K);
-    cr_assert_eq(wn_q8_spmm_pack(WN_Q8_SPMM_QUAD, w, ROWS, K, &arena, &mat, NULL), WINNOW_OK);
-    for (size_t o = 0; o < ROWS; o++) {
+    cr_assert_eq(wn_q8_spmm_pack(WN_Q8_SPMM_QUAD, block, w, ROWS, K, &arena, &mat, NULL), WINNOW_OK);
+    for (size_t o = 0; o < wn_round_up(ROWS, block); o++) {
         int seen[K] = { 0 };
-        const struct wn_q8_spmm_row *row = &mat.row[o];
+        const struct wn_q8_spmm_row *row = &mat.row[o / block];
         for (size_t i = 0; i < 4 * (size_t)row->steps[0]; i++)
-            seen[mat.idx[4 * (size_t)row->at + i]] += (int8_t)(mat.w[row->at + i / 4] >> 8 * (i % 4));
+            seen[mat.idx[4 * (size_t)row->at + i]] +=
+                (int8_t)(mat.w[(row->at + i / 4) * block + o % block] >> 8 * (i % 4));
         for (size_t i = 0; i < K; i++)
-            cr_assert_eq(seen[i], w[o * K + i], "row %zu, weight %zu", o, i);
+            cr_assert_eq(seen[i], o < ROWS ? w[o * K + i] : 0, "block %u, row %zu, weight %zu", block, o, i);
     }
+    wn_arena_done(&arena);
+}
+
+Test(q8_spmm_pack, quads_have_every_weight_once)
+{
+    check_quads(1);
+    check_quads(2);
+    check_quads(4);
+}
+
+/* Positions are stored once for all rows of a block. */
+Test(q8_spmm_pack, quads_of_blocks_share_positions)
+{
+    static const int8_t w[4][8] = {
+        { 0, 1, 0, 0, 2, 0, 0, 3 }, { 0, 4, 0, 0, 5, 0, 0, 6 }, { 0, 7, 0, 0, 0, 0, 0, 8 }, { 0, 9, 0, 0, 9, 0, 0, 9 }
+    };
+    struct wn_arena arena = { 0 };
+    struct wn_q8_spmm mat;
+    cr_assert_eq(wn_q8_spmm_pack(WN_Q8_SPMM_QUAD, 4, w[0], 4, 8, &arena, &mat, NULL), WINNOW_OK);
+    cr_assert_eq(mat.noffs, 4); /* three, and one that pads */
+    cr_assert_eq(mat.row[0].steps[0], 1);
     wn_arena_done(&arena);
 }
 
@@ -116,11 +139,11 @@ Test(q8_spmm_pack, refuses)
     struct wn_q8_spmm mat = { .rows = 77 };
     struct winnow_err err = { 0 };
     int8_t w[8] = { 1, 2, 3, 4, 5, 6, 7, 8 };
-    cr_assert_eq(wn_q8_spmm_pack(WN_Q8_SPMM_PAIR, w, 1, 40000, &none, &mat, &err), WINNOW_E_TOO_LARGE);
+    cr_assert_eq(wn_q8_spmm_pack(WN_Q8_SPMM_PAIR, 1, w, 1, 40000, &none, &mat, &err), WINNOW_E_TOO_LARGE);
     cr_assert(strstr(err.msg, "40000"));
     for (unsigned stream = 0; stream < WN_Q8_SPMM_STREAMS; stream++) {
         wn_arena_init(&arena, 1);
-        cr_assert_eq(wn_q8_spmm_pack((enum wn_q8_spmm_stream)stream, w, 2, 4, &arena, &mat, &err), WINNOW_E_NOMEM);
+        cr_assert_eq(wn_q8_spmm_pack((enum wn_q8_spmm_stream)stream, 1, w, 2, 4, &arena, &mat, &err), WINNOW_E_NOMEM);
         wn_arena_done(&arena);
     }
     cr_assert_eq(mat.rows, 77, "untouched on failure");
@@ -132,7 +155,7 @@ Test(q8_spmm_pack, link_follows_the_geometry)
     int32_t koff[6] = { 0, -10, 20, 30, 40, 50 }, off[8];
     struct wn_arena arena = { 0 };
     struct wn_q8_spmm mat;
-    cr_assert_eq(wn_q8_spmm_pack(WN_Q8_SPMM_QUAD, w, 1, 6, &arena, &mat, NULL), WINNOW_OK);
+    cr_assert_eq(wn_q8_spmm_pack(WN_Q8_SPMM_QUAD, 1, w, 1, 6, &arena, &mat, NULL), WINNOW_OK);
     cr_assert_eq(mat.nnz, 3);
     cr_assert_eq(mat.noffs, 4);
     wn_q8_spmm_link(&mat, koff, off);
