@@ -246,10 +246,23 @@ static enum winnow_status news(struct wn_remote *r, const char *id, struct wn_pr
     return WINNOW_OK;
 }
 
+/* What keeps the job: told when it has lasted from one look to the next. */
+static void tell_waits(struct wn_progress *p, const json_t *job, char seen[200], bool *told)
+{
+    const char *what = wn_json_str(json_object_get(job, "waiting_for"), "message");
+    bool again = strcmp(what, seen) == 0;
+    if (*what && again && !*told)
+        wn_progress_say(p, "waiting for %s", what);
+    *told = again && (*told || *what);
+    snprintf(seen, 200, "%s", what);
+}
+
 static enum winnow_status watch(struct wn_remote *r, const char *id, bool quiet, json_t **ret, struct winnow_err *err)
 {
     struct wn_progress p;
     WN_CLEANUP(wn_freep) char *last = NULL;
+    char waits[200] = "";
+    bool told = false;
     enum winnow_status status;
     wn_progress_init(&p, quiet);
     for (;;) {
@@ -257,8 +270,10 @@ static enum winnow_status watch(struct wn_remote *r, const char *id, bool quiet,
         status = call(r, "GET", "/v1/fine_tuning/jobs/%s", id, &job, err);
         if (status == WINNOW_OK)
             status = news(r, id, &p, &last, err);
-        if (status == WINNOW_OK)
+        if (status == WINNOW_OK) {
+            tell_waits(&p, job, waits, &told);
             now_at(&p, job);
+        }
         if (status != WINNOW_OK || is_final(wn_json_str(job, "status"))) {
             *ret = job;
             break;
@@ -331,9 +346,15 @@ static void print_list(const json_t *reply, bool events)
             continue;
         }
         const char *made = wn_json_str(e, "fine_tuned_model"),
-                   *why = wn_json_str(json_object_get(e, "error"), "message");
+                   *why = wn_json_str(json_object_get(e, "error"), "message"),
+                   *waits = wn_json_str(json_object_get(e, "waiting_for"), "message");
         printf("  %-32s %-16s %-16s %s%s\n", wn_json_str(e, "id"), wn_json_str(e, "status"), wn_json_str(e, "model"),
-               *made ? "-> " : "", *made ? made : why);
+               *made    ? "-> "
+               : *waits ? "waits for "
+                        : "",
+               *made    ? made
+               : *waits ? waits
+                        : why);
     }
 }
 

@@ -3,7 +3,8 @@
  * THREADS  main waits for signals and feeds systemd's watchdog; loops (daemon/net), workers (daemon/api), loaders and
  *   executors (daemon/serve) do the rest. All signals are blocked everywhere and taken here by sigtimedwait().
  * END      SIGTERM or SIGINT: not ready -> server.drain_lag -> listeners closed, GOAWAY, requests in flight finish
- * within server.drain_timeout -> exit 0. A second signal exits at once. SIGHUP reloads. */
+ * within server.drain_timeout -> the worker ends, its job at a checkpoint -> exit 0. A second signal exits at once.
+ * SIGHUP reloads. */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <getopt.h>
@@ -33,6 +34,7 @@
 #define LOOP_STUCK_US ((uint64_t)10000000)
 /** How long requests whose client has gone may still run when everybody else is done (milliseconds). */
 #define ORPHANS_MS 5000u
+#define WORKER_MS  12000u /* it is killed after 10 s */
 
 struct daemon {
     const char *config_path; /* NULL: defaults */
@@ -508,7 +510,8 @@ static void sleep_watching(struct daemon *d, const sigset_t *set, uint64_t us)
     }
 }
 
-static int drain(struct daemon *d, const sigset_t *set, int sig)
+/** Returns the number of requests that are still under way. */
+static unsigned drain(struct daemon *d, const sigset_t *set, int sig)
 {
     wn_notice("draining", "signal=%s inflight=%u", strsignal(sig), wn_api_inflight(d->api));
     sd_notify(0, "STOPPING=1\nSTATUS=finishing requests");
@@ -521,9 +524,11 @@ static int drain(struct daemon *d, const sigset_t *set, int sig)
     sleep_watching(d, set, grace + 5000000);
     for (unsigned ms = 0; wn_api_inflight(d->api) && ms < ORPHANS_MS; ms += 10)
         wait_signal(set, 10000, true);
-    unsigned left = wn_api_inflight(d->api);
-    wn_notice("stopped", "unfinished=%u", left);
-    return left ? -1 : 0;
+    for (unsigned ms = 0; d->jobs && !wn_jobs_drained(d->jobs) && ms < WORKER_MS; ms += 50) {
+        wait_signal(set, 50000, true);
+        sd_notify(0, "WATCHDOG=1");
+    }
+    return wn_api_inflight(d->api);
 }
 
 /** Outermost first: nobody may post to a loop once it is freed, or use a generation once the registry is. */
@@ -573,7 +578,9 @@ static int run(struct daemon *d)
         return settings_wrong ? 2 : 1;
     }
     int sig = serve_until_stopped(d, &set);
-    if (drain(d, &set, sig) != 0)
+    unsigned left = drain(d, &set, sig), jobs = d->jobs ? wn_jobs_stop(d->jobs) : 0;
+    wn_notice("stopped", "unfinished=%u jobs=%u", left, jobs);
+    if (left)
         _exit(0); /* a run that nobody waits for is still computing: the kernel frees what it uses */
     stop(d);
     return 0;

@@ -480,7 +480,7 @@ static enum winnow_status commit(struct create *c, struct winnow_err *err)
     wn_ft_note(jobs, ft->row.id, "info", "message", NULL, "Created fine-tuning job: %s from %s@%lld, data %s",
                ft->row.target, ft->row.model, (long long)wn_gen_version(c->gen), c->train.filename);
     wn_ft_enter(jobs, ft, WN_STAGE_WORK);
-    c->call.out = wn_job_json(&ft->row, ft);
+    c->call.out = wn_job_json(&c->call, &ft->row, ft);
     return WINNOW_OK;
 }
 

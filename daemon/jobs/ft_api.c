@@ -12,8 +12,7 @@
 #include "base/log.h"
 
 /* ---- looking ---- */
-/* A job is its caller's to see when both its models are; to others there is no such job. */
-static bool visible(const struct wn_call *call, const struct wn_job_row *row)
+bool wn_call_may_see(const struct wn_call *call, const struct wn_job_row *row)
 {
     return wn_req_may_use(call->req, row->model) && wn_req_may_use(call->req, row->target);
 }
@@ -22,7 +21,7 @@ static bool get_row(struct wn_call *call, struct wn_job_row *row)
 {
     if (wn_db_job_get(call->jobs->db, call->req->param[0], row, &call->err) != WINNOW_OK)
         return false;
-    if (visible(call, row))
+    if (wn_call_may_see(call, row))
         return true;
     wn_fail(&call->err, WINNOW_E_NOT_FOUND, "Could not find fine tune: %.80s", call->req->param[0]);
     return false;
@@ -32,7 +31,7 @@ static bool get_row(struct wn_call *call, struct wn_job_row *row)
 static struct wn_ft *get_active(struct wn_call *call)
 {
     struct wn_ft *ft = wn_ft_find(call->jobs, call->req->param[0]);
-    return ft && visible(call, &ft->row) ? ft : NULL;
+    return ft && wn_call_may_see(call, &ft->row) ? ft : NULL;
 }
 
 static void get(struct wn_call *call)
@@ -40,9 +39,9 @@ static void get(struct wn_call *call)
     struct wn_ft *ft = get_active(call);
     struct wn_job_row row = { 0 };
     if (ft)
-        call->out = wn_job_json(&ft->row, ft);
+        call->out = wn_job_json(call, &ft->row, ft);
     else if (get_row(call, &row))
-        call->out = wn_job_json(&row, NULL);
+        call->out = wn_job_json(call, &row, NULL);
     wn_job_row_done(&row);
     wn_call_done(call);
 }
@@ -63,10 +62,10 @@ static bool list_one(void *arg, struct wn_job_row *row)
 {
     struct listing *l = arg;
     struct wn_ft *ft = wn_ft_find(l->call->jobs, row->id);
-    if (!visible(l->call, row))
+    if (!wn_call_may_see(l->call, row))
         return true;
     l->more = json_array_size(l->data) == l->limit;
-    return !l->more && json_array_append_new(l->data, wn_job_json(ft ? &ft->row : row, ft)) == 0;
+    return !l->more && json_array_append_new(l->data, wn_job_json(l->call, ft ? &ft->row : row, ft)) == 0;
 }
 
 static void list(struct wn_call *call)
@@ -285,7 +284,7 @@ static void cancel_active(struct wn_call *call, struct wn_ft *ft)
         wn_ft_end(call->jobs, ft, WN_JOB_CANCELLED, NULL, NULL, NULL);
     else
         ft->row.status = WN_JOB_CANCELLED; /* ends when the gate comes back */
-    call->out = wn_job_json(&ft->row, ft);
+    call->out = wn_job_json(call, &ft->row, ft);
 }
 
 static void cancel(struct wn_call *call)
@@ -297,7 +296,7 @@ static void cancel(struct wn_call *call)
     } else if (ft || get_row(call, &row)) {
         const struct wn_job_row *r = ft ? &ft->row : &row;
         if (r->status == WN_JOB_CANCELLED) {
-            call->out = wn_job_json(r, NULL);
+            call->out = wn_job_json(call, r, NULL);
         } else {
             call->code = "already_finished";
             wn_fail(&call->err, WINNOW_E_CONFLICT, "job %s has %s already", r->id, wn_job_status_name(r->status));
@@ -335,7 +334,7 @@ static void promote(struct wn_call *call)
         ft->row.promotion = WN_PROMOTION_NONE;
         wn_ft_note(call->jobs, ft->row.id, "info", "message", NULL, "A person promotes the candidate");
         wn_ft_enter(call->jobs, ft, WN_STAGE_PUBLISH);
-        call->out = wn_job_json(&ft->row, ft);
+        call->out = wn_job_json(call, &ft->row, ft);
     }
     wn_job_row_done(&row);
     wn_call_done(call);

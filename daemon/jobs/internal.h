@@ -34,6 +34,7 @@ struct wn_ft {
     unsigned hangs, failures;
     int64_t shown_step; /* of the last step event */
     bool taken;         /* a worker holds work/lock */
+    char waits[12];     /* what its process waits for, as the worker says; "": nothing */
     bool unsaved;       /* the database could not be written: nothing goes on before it is */
 };
 
@@ -63,6 +64,7 @@ struct wn_jobs {
 
     struct wn_tasks main, disk, chores, gate;
     atomic_bool draining, stopping;
+    atomic_bool worker_gone; /* on the way down: it has ended, or there was none */
     struct wn_jobs_counters count;
 
     /* on the jobs thread */
@@ -71,8 +73,9 @@ struct wn_jobs {
     struct wn_watched *watched;
     WN_VEC(struct wn_pinned { char id[WN_ID_ROOM]; }) pins; /* files of jobs being made */
     unsigned being_made;
-    bool looked;      /* for waiting jobs whose version was made live before the start */
-    pid_t worker_pid; /* 0: none */
+    bool looked;       /* for waiting jobs whose version was made live before the start */
+    pid_t worker_pid;  /* 0: none */
+    bool others_watch; /* the folder of jobs is watched by a process that is not ours */
     uint64_t worker_start_ns, worker_again_ns, worker_backoff_us, sweep_ns, worker_term_ns;
 };
 
@@ -105,13 +108,15 @@ void wn_call_start(struct wn_req *req, size_t size, void (*work)(struct wn_call 
 WINNOW_MUST_USE bool wn_call_limit(struct wn_call *call, size_t fallback, size_t max, size_t *ret);
 /** Answer `out` or `err`. Any thread; the call may be gone afterwards. */
 void wn_call_done(struct wn_call *call);
+/** A job is its caller's to see when both its models are; to others there is no such job. */
+bool wn_call_may_see(const struct wn_call *call, const struct wn_job_row *row);
 /** The room's state, or NULL: answered 503. With `taking`: also while draining. */
 struct wn_jobs *wn_req_jobs(struct wn_req *req, bool taking);
 
 /* ---- JSON (shape.c) ---- */
 json_t *wn_file_json(const struct wn_file_row *row);
-/** `ft` (may be NULL): adds live figures. */
-json_t *wn_job_json(const struct wn_job_row *row, const struct wn_ft *ft);
+/** `ft` (may be NULL): adds live figures, and what it waits for as far as the caller may know. */
+json_t *wn_job_json(const struct wn_call *call, const struct wn_job_row *row, const struct wn_ft *ft);
 /** A JSON file written by others: regular, no link, at most 4 MiB, an object; NULL: why is in err. */
 json_t *wn_json_file(const char *path, struct winnow_err *err);
 /** Write durably. */
@@ -139,6 +144,11 @@ void wn_ft_progress(struct wn_jobs *jobs, struct wn_ft *ft);
 int wn_supervise(struct wn_jobs *jobs); /* milliseconds until it wants to look again */
 void wn_supervisor_stop(struct wn_jobs *jobs);
 void wn_ft_check_hang(struct wn_jobs *jobs, struct wn_ft *ft, const struct wn_jobs_settings *s);
+/** Jobs that are not done, each noted with where it goes on after a restart. Threads and worker have ended. */
+unsigned wn_note_unfinished(struct wn_jobs *jobs);
+/* waits.c */
+/** What a job waits for: a new {reason, message, job}; NULL: nothing, or not known. On the jobs thread. */
+json_t *wn_ft_waits(const struct wn_call *call, const struct wn_ft *ft);
 /* promotion.c */
 void wn_ft_advance(struct wn_jobs *jobs, struct wn_ft *ft);
 /** The registry made a version live: it may be one that waited. Any thread. */

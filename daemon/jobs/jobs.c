@@ -357,7 +357,7 @@ enum winnow_status wn_jobs_new(const struct wn_config *cfg, struct wn_serve *ser
     wn_jobs_reconfigure(jobs, cfg);
     enum winnow_status status = set_up(jobs, cfg, err);
     if (status != WINNOW_OK) {
-        wn_jobs_stop(jobs);
+        (void)wn_jobs_stop(jobs);
         wn_jobs_free(jobs);
         return status;
     }
@@ -383,14 +383,22 @@ void wn_jobs_drain(struct wn_jobs *jobs)
     }
 }
 
-void wn_jobs_stop(struct wn_jobs *jobs)
+bool wn_jobs_drained(struct wn_jobs *jobs)
 {
+    WN_CHECK_MAGIC(jobs, WN_JOBS_MAGIC);
+    return atomic_load(&jobs->worker_gone);
+}
+
+unsigned wn_jobs_stop(struct wn_jobs *jobs)
+{
+    bool ran = jobs->main.started && !jobs->main.stop;
     wn_jobs_drain(jobs);
     wn_tasks_stop(&jobs->disk);
     wn_tasks_stop(&jobs->chores);
     wn_tasks_stop(&jobs->gate);
     wn_tasks_stop(&jobs->main);
     wn_supervisor_stop(jobs);
+    return ran ? wn_note_unfinished(jobs) : 0;
 }
 
 void wn_jobs_free(struct wn_jobs *jobs)

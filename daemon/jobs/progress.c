@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
@@ -60,7 +61,9 @@ static void on_line(struct wn_jobs *jobs, struct wn_ft *ft, const char *line, si
     if (phase && (strcmp(phase, "ingest") == 0 || strcmp(phase, "train") == 0 || strcmp(phase, "export") == 0))
         json_object_set(ft->live, "phase", json_object_get(o, "phase"));
     keep_numbers(ft, o);
-    if (strcmp(event, "phase") == 0 && phase) {
+    if (strcmp(event, "waits") == 0)
+        snprintf(ft->waits, sizeof ft->waits, "%s", text_of(o, "for") ? text_of(o, "for") : "");
+    else if (strcmp(event, "phase") == 0 && phase) {
         ft->row.status = strcmp(phase, "ingest") == 0 ? WN_JOB_VALIDATING : WN_JOB_RUNNING;
         wn_ft_note(jobs, ft->row.id, "info", "state", NULL, "Phase: %.20s", phase);
     } else if (strcmp(event, "step") == 0) {
@@ -228,6 +231,8 @@ void wn_ft_progress(struct wn_jobs *jobs, struct wn_ft *ft)
             json_object_set_new(ft->row.doc, "started_at", json_integer(wn_wall_ms() / 1000));
     }
     ft->taken = taken;
+    if (!taken)
+        ft->waits[0] = '\0';
     WN_CLEANUP(wn_closep) int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
     for (int i = 0; i < 16 && fd >= 0 && read_news(jobs, ft, fd, buf); i++)
         ;

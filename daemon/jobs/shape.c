@@ -73,7 +73,7 @@ static void add_progress(json_t *o, const struct wn_ft *ft)
                 json_is_number(eta) ? json_integer(wn_wall_ms() / 1000 + (json_int_t)json_number_value(eta)) : NULL);
 }
 
-json_t *wn_job_json(const struct wn_job_row *row, const struct wn_ft *ft)
+json_t *wn_job_json(const struct wn_call *call, const struct wn_job_row *row, const struct wn_ft *ft)
 {
     json_t *n_epochs = json_object_get(row->doc, "n_epochs");
     json_t *o = json_pack("{s:s,s:s,s:I,s:s,s:s,s:s,s:s,s:[],s:[],s:n,s:s,s:{s:O}}", "id", row->id, "object",
@@ -90,6 +90,7 @@ json_t *wn_job_json(const struct wn_job_row *row, const struct wn_ft *ft)
                         json_pack("{s:s,s:{s:O}}", "type", "supervised", "supervised", "hyperparameters",
                                   json_object_get(o, "hyperparameters")));
     json_object_set_new(o, "phase", json_string(phase(row, ft)));
+    set_or_null(o, "waiting_for", ft ? wn_ft_waits(call, ft) : NULL);
     static const char *const copied[] = { "error",       "seed",       "metadata",   "suffix",
                                           "optim_level", "recipe",     "metrics",    "gate",
                                           "digest",      "base",       "generation", "min_accuracy",

@@ -5,6 +5,7 @@
  *         The test for it is taking the lock for a moment; the worker takes it itself and ends when it cannot. */
 #include "daemon/jobs/internal.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -22,7 +23,8 @@
 #define SECOND        UINT64_C(1000000000)
 #define FIRST_BACKOFF ((uint64_t)200000) /* us */
 #define MAX_BACKOFF   ((uint64_t)30000000)
-#define GRACE_NS      (10 * SECOND)
+#define GRACE_NS      (10 * SECOND) /* after SIGTERM; the worker itself gives its child 8 s */
+#define MAX_ENTRIES   1000          /* looked at in a folder that the worker writes */
 #define GRACE_HANG_NS (30 * SECOND)
 
 static bool watched(const struct wn_jobs *jobs)
@@ -84,12 +86,16 @@ int wn_supervise(struct wn_jobs *jobs)
     if (atomic_load(&jobs->stopping)) {
         if (jobs->worker_pid && !jobs->worker_term_ns) {
             jobs->worker_term_ns = now;
-            kill(jobs->worker_pid, SIGTERM); /* it tells its children, after a checkpoint */
+            kill(jobs->worker_pid, SIGTERM); /* it passes it on; a child leaves after a checkpoint */
+        } else if (jobs->worker_pid && now - jobs->worker_term_ns > GRACE_NS) {
+            wn_proc_signal(jobs->worker_pid, SIGKILL);
         }
+        atomic_store(&jobs->worker_gone, !jobs->worker_pid);
         return 50;
     }
     if (!jobs->worker_pid && jobs->worker && jobs->start_worker && now >= jobs->worker_again_ns) {
-        if (!watched(jobs))
+        jobs->others_watch = watched(jobs);
+        if (!jobs->others_watch)
             start(jobs);
         else
             jobs->worker_again_ns = now + 2 * SECOND;
@@ -99,18 +105,68 @@ int wn_supervise(struct wn_jobs *jobs)
 
 void wn_supervisor_stop(struct wn_jobs *jobs)
 {
-    int status;
-    uint64_t start_ns = wn_now_ns();
-    if (!jobs->worker_pid)
-        return;
-    if (!jobs->worker_term_ns)
-        kill(jobs->worker_pid, SIGTERM);
-    while (!wn_proc_ended(jobs->worker_pid, &status)) {
-        if (wn_now_ns() - start_ns > GRACE_NS)
-            wn_proc_signal(jobs->worker_pid, SIGKILL);
+    while (wn_supervise(jobs), jobs->worker_pid)
         usleep(20000);
+}
+
+/* ---- what is left on the way down ---- */
+
+/* Step of the newest checkpoint, -1: none. */
+static int64_t checkpoint_of(const struct wn_jobs *jobs, const char *id)
+{
+    WN_CLEANUP(wn_freep) char *path = wn_ft_path(jobs, id, "work/checkpoint");
+    DIR *d = path ? opendir(path) : NULL;
+    int64_t newest = -1;
+    struct dirent *e;
+    for (unsigned i = 0; d && i < MAX_ENTRIES && (e = readdir(d)); i++) {
+        char *end;
+        long long step = strtoll(e->d_name, &end, 10);
+        if (end != e->d_name && strcmp(end, ".wnck") == 0)
+            newest = WN_MAX(newest, (int64_t)step);
     }
-    ended(jobs, status);
+    if (d)
+        closedir(d);
+    return newest;
+}
+
+static bool has(const struct wn_jobs *jobs, const char *id, const char *name)
+{
+    WN_CLEANUP(wn_freep) char *path = wn_ft_path(jobs, id, name);
+    return path && access(path, F_OK) == 0;
+}
+
+/* `others`: a worker that is not ours watches the folder. */
+static void note_work(struct wn_jobs *jobs, const char *id, bool others)
+{
+    int64_t step = checkpoint_of(jobs, id);
+    if (has(jobs, id, "work/result.json"))
+        wn_ft_note(jobs, id, "info", "message", NULL, "The server stops; the gate is next when it starts again");
+    else if (others)
+        wn_ft_note(jobs, id, "info", "message", NULL, "The server stops; the worker, which is not its own, goes on");
+    else if (step >= 0)
+        wn_ft_note(jobs, id, "info", "message", NULL,
+                   "The server stops; training goes on after step %" PRId64 " when it starts again", step);
+    else if (has(jobs, id, "data/ingest.json"))
+        wn_ft_note(jobs, id, "info", "message", NULL, "The server stops; training begins when it starts again");
+    else
+        wn_ft_note(jobs, id, "info", "message", NULL, "The server stops; the job begins when it starts again");
+}
+
+unsigned wn_note_unfinished(struct wn_jobs *jobs)
+{
+    unsigned n = 0;
+    bool others = watched(jobs);
+    for (const struct wn_ft *ft = jobs->active; ft; ft = ft->next) {
+        if (ft->row.stage == WN_STAGE_DONE)
+            continue;
+        n++;
+        if (ft->row.stage <= WN_STAGE_WORK)
+            note_work(jobs, ft->row.id, others);
+        else
+            wn_ft_note(jobs, ft->row.id, "info", "message", NULL,
+                       "The server stops; the job goes on where it was when it starts again");
+    }
+    return n;
 }
 
 /* A job whose worker is alive and says nothing. The worker itself looks for hangs of its children and tries again, so

@@ -31,8 +31,8 @@ void wn_progress_close(struct wn_progress *p)
     p->fd = -1;
 }
 
-/* Takes the reference. */
-static void emit(struct wn_progress *p, json_t *o)
+/* Takes the reference. Returns the bytes written. */
+static size_t emit(struct wn_progress *p, json_t *o)
 {
     struct timespec now;
     clock_gettime(CLOCK_REALTIME, &now);
@@ -42,10 +42,12 @@ static void emit(struct wn_progress *p, json_t *o)
     size_t n = text ? strlen(text) : 0;
     if (text)
         text[n++] = '\n'; /* in place of the NUL */
-    if (text && p->fd >= 0 && write(p->fd, text, n) != (ssize_t)n)
+    ssize_t put = text && p->fd >= 0 ? write(p->fd, text, n) : 0;
+    if (put != (ssize_t)n)
         wn_debug("progress", "progress_lost", "bytes=%zu", n);
     free(text);
     json_decref(o);
+    return put > 0 ? (size_t)put : 0;
 }
 
 static bool due(struct wn_progress *p)
@@ -106,6 +108,11 @@ void wn_progress_eval(struct wn_progress *p, double epoch, const struct wn_train
     emit(p, json_pack("{s:s, s:o, s:o, s:o, s:I, s:o}", "event", "eval", "epoch", real(epoch), "accuracy",
                       real(score->accuracy), "loss", real(score->loss), "rows", (json_int_t)score->n, "cpu_s",
                       real(wn_progress_cpu_s())));
+}
+
+size_t wn_progress_waits(struct wn_progress *p, const char *what)
+{
+    return emit(p, json_pack("{s:s, s:s?}", "event", "waits", "for", what));
 }
 
 void wn_progress_message(struct wn_progress *p, const char *level, const char *fmt, ...)

@@ -23,6 +23,8 @@ void wn_progress_step(struct wn_progress *p, const struct wn_train_progress *ste
 /** CPU seconds of this process so far, all threads. */
 double wn_progress_cpu_s(void);
 void wn_progress_eval(struct wn_progress *p, double epoch, const struct wn_train_score *score);
+/** What the phase's process waits for ("cpu", "continue"; NULL: it runs). Returns how many bytes were written. */
+size_t wn_progress_waits(struct wn_progress *p, const char *what);
 /** `level`: "info" or "warning". */
 __attribute__((format(printf, 3, 4))) void wn_progress_message(struct wn_progress *p, const char *level,
                                                                const char *fmt, ...);

@@ -3,9 +3,11 @@
  * DESIGN  Children are forked, not executed: what they need is loaded before the sandbox closes. The supervisor is
  *         single-threaded and uses no library that starts threads, so that forking is safe. Tries are counted in
  *         work/tries, so that a restart of the supervisor does not forget them; a stop on request is not a try. */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <jansson.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,7 +24,9 @@
 #define POLL_MS        200
 #define MAX_BACK_OFF_S 64
 #define NS             UINT64_C(1000000000)
-#define CANCEL_NS      (10 * NS) /* a child that does not heed `cancel` or a signal is killed after this */
+#define CANCEL_NS      (10 * NS) /* a child that does not heed `cancel` is killed after this */
+#define STOP_NS        (8 * NS)  /* and a stop; whoever stops us waits longer (winnowd 10 s, systemd 30 s) */
+#define WAITS_S        5u        /* how often it is looked at whether the child gets to run */
 #define LOCK_POLL_NS   20000000
 #define LOCK_NS        (3 * NS) /* the child of a killed worker keeps the lock until it has died, fsync and all */
 
@@ -121,24 +125,98 @@ static unsigned long cpu_of(pid_t pid, char *ret_state)
     return user + sys;
 }
 
-/* A child that wants to run and hardly gets to is not hung: idle priority beside a busy server. */
-static bool starved(pid_t pid, unsigned long cpu_before, unsigned wall_s)
+/* What a child waits for: "cpu" when it wants to run and hardly gets to, which is not a hang (idle priority beside a
+ * busy server); "continue" when somebody stopped it; NULL: nothing. */
+static const char *waits_for(pid_t pid, unsigned long cpu_before, unsigned wall_s)
 {
     char state;
     unsigned long used = cpu_of(pid, &state) - cpu_before;
-    return state == 'R' && used < (unsigned long)sysconf(_SC_CLK_TCK) * wall_s / 10;
+    bool starved = state == 'R' && used < (unsigned long)sysconf(_SC_CLK_TCK) * wall_s / 10;
+    return state == 'T' ? "continue" : starved ? "cpu" : NULL;
+}
+
+/* Out of SCHED_IDLE, every thread: beside a busy server the last step of a child that is told to stop could otherwise
+ * take minutes. Wants RLIMIT_NICE or privilege; without, STOP_NS decides. */
+static void hurry(pid_t pid)
+{
+    const struct sched_param zero = { 0 };
+    char path[48];
+    snprintf(path, sizeof path, "/proc/%ld/task", (long)pid);
+    DIR *d = opendir(path);
+    for (struct dirent *e; d && (e = readdir(d));) {
+        pid_t thread = (pid_t)strtol(e->d_name, NULL, 10);
+        if (thread > 0 && sched_getscheduler(thread) == SCHED_IDLE && sched_setscheduler(thread, SCHED_OTHER, &zero))
+            wn_debug("worker", "no_hurry", "pid=%ld reason=%s", (long)pid, strerror(errno));
+    }
+    if (d)
+        closedir(d);
+}
+
+/* A child under the eye of tend(). */
+struct watched {
+    pid_t pid;
+    off_t size; /* of progress.jsonl, our own lines counted */
+    uint64_t grown_ns, looked_ns, told_ns;
+    unsigned long cpu, looked_cpu; /* at those times */
+    const char *waits;
+};
+
+/* Tell what it waits for, when that changes and for as long as it lasts. */
+static void look_whether_it_runs(struct watched *w, struct wn_progress *pg, uint64_t now)
+{
+    char state;
+    if (now - w->looked_ns < WAITS_S * NS)
+        return;
+    const char *waits = waits_for(w->pid, w->looked_cpu, WAITS_S);
+    if (waits || w->waits)
+        w->size += (off_t)wn_progress_waits(pg, waits);
+    w->waits = waits;
+    w->looked_ns = now;
+    w->looked_cpu = cpu_of(w->pid, &state);
+}
+
+/* Progress, or none for too long: returns true when the child hangs. */
+static bool look_whether_it_hangs(struct watched *w, const struct wn_job *job, const struct wn_progress *pg,
+                                  unsigned hang_s, uint64_t now)
+{
+    char state;
+    off_t size = progress_size(pg);
+    bool grown = size != w->size;
+    if (!grown && now - w->grown_ns <= hang_s * NS)
+        return false;
+    const char *waits = grown ? NULL : waits_for(w->pid, w->cpu, hang_s);
+    if (!grown && !(waits && strcmp(waits, "cpu") == 0))
+        return true;
+    if (!grown)
+        wn_warning("child_starved", "job=%s pid=%ld", job->id, (long)w->pid);
+    w->size = size;
+    w->grown_ns = now;
+    w->cpu = cpu_of(w->pid, &state);
+    return false;
+}
+
+/* A stop is passed on once; who does not heed it is killed, and goes on from the last checkpoint another time. */
+static void pass_stop_on(struct watched *w, const struct wn_job *job, uint64_t now)
+{
+    if (!w->told_ns) {
+        w->told_ns = now;
+        kill(w->pid, SIGTERM);
+        hurry(getpid()); /* under systemd the supervisor is idle too */
+        hurry(w->pid);
+    } else if (now - w->told_ns > STOP_NS) {
+        wn_warning("child_killed", "job=%s pid=%ld reason=%s", job->id, (long)w->pid, "it did not stop when told");
+        w->told_ns = now;
+        kill(w->pid, SIGKILL);
+    }
 }
 
 /* Look after a child until it ends. Returns its wait status; `ret_hung`: we killed it for standing still. */
-static int tend(pid_t pid, const struct wn_job *job, const struct wn_progress *pg, const struct wn_worker_opts *opts,
+static int tend(pid_t pid, const struct wn_job *job, struct wn_progress *pg, const struct wn_worker_opts *opts,
                 bool stops_by_itself, bool *ret_hung, bool *ret_cancelled)
 {
     const struct timespec poll = { .tv_nsec = POLL_MS * 1000000L };
-    uint64_t grown_ns = wn_now_ns(), asked_ns = 0;
-    off_t size = progress_size(pg);
-    unsigned long cpu = 0;
-    char state;
-    bool told = false;
+    uint64_t start = wn_now_ns(), cancel_ns = 0;
+    struct watched w = { .pid = pid, .size = progress_size(pg), .grown_ns = start, .looked_ns = start };
     sigset_t set;
     int how;
     sigemptyset(&set);
@@ -155,22 +233,13 @@ static int tend(pid_t pid, const struct wn_job *job, const struct wn_progress *p
         uint64_t now = wn_now_ns();
         bool cancel = wn_job_has(job, "cancel"), want = wn_worker_stop || cancel || wn_job_has(job, "pause");
         *ret_cancelled = cancel;
-        asked_ns = want ? (asked_ns ? asked_ns : now) : 0;
-        if (want && !stops_by_itself)
+        cancel_ns = cancel ? (cancel_ns ? cancel_ns : now) : 0;
+        if ((want && !stops_by_itself) || (cancel && now - cancel_ns > CANCEL_NS))
             kill(pid, SIGKILL);
-        else if (wn_worker_stop && !told)
-            told = kill(pid, SIGTERM) == 0;
-        if (cancel && now - asked_ns > CANCEL_NS)
-            kill(pid, SIGKILL);
-        if (progress_size(pg) != size) {
-            size = progress_size(pg);
-            grown_ns = now;
-            cpu = cpu_of(pid, &state);
-        } else if (now - grown_ns > opts->hang_s * NS && starved(pid, cpu, opts->hang_s)) {
-            grown_ns = now;
-            cpu = cpu_of(pid, &state);
-            wn_warning("child_starved", "job=%s pid=%ld", job->id, (long)pid);
-        } else if (now - grown_ns > opts->hang_s * NS && !*ret_hung) {
+        else if (wn_worker_stop)
+            pass_stop_on(&w, job, now);
+        look_whether_it_runs(&w, pg, now);
+        if (!*ret_hung && look_whether_it_hangs(&w, job, pg, opts->hang_s, now)) {
             *ret_hung = true;
             kill(pid, SIGKILL);
         }

@@ -18,6 +18,12 @@
 #define BLOCK          64
 #define MAX_TOKENIZER  ((size_t)64 << 20)
 
+/* Between two pieces of work. */
+static enum winnow_status go_on(struct wn_train_run *r)
+{
+    return wn_train_leaves(r) ? wn_fail(r->err, WINNOW_E_CANCELLED, "stopped during export") : WINNOW_OK;
+}
+
 /* ---- running an exported model ---- */
 
 struct run {
@@ -116,7 +122,7 @@ static enum winnow_status predict_block(const struct wn_train_run *r, struct run
 }
 
 /* Best class of every row of `data`, which starts at row `base`, by the model in `bytes`. */
-static enum winnow_status predict(const struct wn_train_run *r, const void *bytes, size_t n_bytes, const char *name,
+static enum winnow_status predict(struct wn_train_run *r, const void *bytes, size_t n_bytes, const char *name,
                                   const struct wn_train_data *data, size_t base, uint32_t *ret_pred)
 {
     WN_CLEANUP(run_done) struct run run = { 0 };
@@ -127,6 +133,7 @@ static enum winnow_status predict(const struct wn_train_run *r, const void *byte
     size_t block = fixed ? (size_t)io->shape[0] : BLOCK;
     for (size_t from = 0; from < data->n; from += block) {
         size_t n = WN_MIN(block, data->n - from);
+        WN_TRY(go_on(r));
         WN_TRY(predict_block(r, &run, name, data, base, from, n, fixed ? block : n, ret_pred));
     }
     return WINNOW_OK;
@@ -144,6 +151,7 @@ static enum winnow_status compare(struct wn_train_run *r, const void *bytes, siz
     WN_CLEANUP(wn_freep) uint32_t *want = calloc(rows + 1, sizeof *want), *got = calloc(rows + 1, sizeof *got);
     if (!want || !got)
         return wn_fail(r->err, WINNOW_E_NOMEM, "%s", name);
+    WN_TRY(go_on(r));
     WN_TRY(wn_trainer_evaluate(r->tr, &data, &score, want, r->err));
     WN_TRY(predict(r, bytes, n, name, &data, all - rows, got));
     size_t same = 0;
@@ -307,6 +315,7 @@ enum winnow_status wn_train_export(struct wn_train_run *r)
     size_t n = 0;
     if (!wn_sha256(r->recipe_text, r->recipe_bytes, &d))
         return wn_fail(r->err, WINNOW_E_NOMEM, "recipe");
+    WN_TRY(go_on(r));
     WN_TRY(wn_trainer_evaluate(r->tr, &r->val, &r->score, NULL, r->err));
     WN_TRY(wn_export_model(r->tr, wn_digest_text(&d, recipe), &bytes, &n, r->err));
     WN_TRY(compare(r, bytes, n, "model.onnx", &r->agreement));

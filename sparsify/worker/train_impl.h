@@ -39,7 +39,11 @@ WINNOW_MUST_USE enum winnow_status wn_train_resume(struct wn_train_run *r, bool 
 /** Write one for `step` and remove all but the last two. */
 WINNOW_MUST_USE enum winnow_status wn_train_save(struct wn_train_run *r, uint64_t step);
 
-/** work/candidate/: model.onnx, master.onnx, labels.txt, pipeline.yaml; checked by the serving engine against r->tr. */
+/** Whether the job is to be left now: a stop, `pause`, `cancel`; r->end says which. */
+bool wn_train_leaves(struct wn_train_run *r);
+
+/** work/candidate/: model.onnx, master.onnx, labels.txt, pipeline.yaml; checked by the serving engine against r->tr.
+ *  @return E_CANCELLED: left half way (r->end); the checkpoint of the last step is there, and the next start exports */
 WINNOW_MUST_USE enum winnow_status wn_train_export(struct wn_train_run *r);
 
 /** report.json, then result.json. */

@@ -197,23 +197,32 @@ static bool fail_step(struct wn_train_run *r, enum winnow_status status)
     return false;
 }
 
+bool wn_train_leaves(struct wn_train_run *r)
+{
+    if (wn_job_has(r->job, "cancel"))
+        r->end = WN_END_CANCELLED;
+    else if (wn_worker_stop || wn_job_has(r->job, "pause"))
+        r->end = WN_END_LEFT;
+    else
+        return false;
+    return true;
+}
+
 static bool on_step(void *arg, struct wn_trainer *tr, const struct wn_train_progress *p)
 {
     struct wn_train_run *r = arg;
     uint64_t done = p->time.step + 1;
     bool whole = done % p->time.steps_per_epoch == 0;
+    bool last = done >= (uint64_t)llround(p->time.epochs * (double)p->time.steps_per_epoch);
     wn_progress_step(r->pg, p);
-    if (wn_job_has(r->job, "cancel")) {
-        r->end = WN_END_CANCELLED;
+    bool leave = wn_train_leaves(r);
+    if (r->end == WN_END_CANCELLED)
         return false;
-    }
-    bool leave = wn_worker_stop || wn_job_has(r->job, "pause");
-    if ((leave || whole || wn_now_ns() - r->checkpoint_ns > CHECKPOINT_NS) && !fail_step(r, wn_train_save(r, done)))
+    bool save = leave || whole || last || wn_now_ns() - r->checkpoint_ns > CHECKPOINT_NS;
+    if (save && !fail_step(r, wn_train_save(r, done)))
         return false;
-    if (leave) {
-        r->end = WN_END_LEFT;
+    if (leave)
         return false;
-    }
     if (whole) {
         struct wn_train_score score;
         if (!fail_step(r, wn_trainer_evaluate(tr, &r->val, &score, NULL, r->err)))
@@ -292,6 +301,8 @@ static enum winnow_status train(struct wn_train_run *r, const char **code)
     *code = "training_failed";
     r->checkpoint_ns = wn_now_ns();
     WN_TRY(wn_trainer_fit(r->tr, &r->train, &fit, r->err));
+    if (r->end == WN_END_LEFT || r->end == WN_END_CANCELLED)
+        return wn_fail(r->err, WINNOW_E_CANCELLED, "stopped after the last step");
     if (wn_trainer_n_bn(r->tr))
         WN_TRY(
             wn_trainer_reestimate_bn(r->tr, (unsigned)WN_MIN(r->train.n / r->opts.batch, (size_t)BN_BATCHES), r->err));

@@ -164,6 +164,7 @@ SHORT = """modifiers:
   - !EpochRangeModifier {start_epoch: 0, end_epoch: 1}
   - !SetLearningRateModifier {start_epoch: 0, learning_rate: 0.05}
 """
+HALF = SHORT.replace("end_epoch: 1", "end_epoch: 2.5")
 
 
 def run(*args, timeout=120, env=None):
@@ -322,6 +323,34 @@ def held(name, data, base, step, *options):
     raise RuntimeError(f"job {name} ended each time before it could be stopped")
 
 
+def stop_in_export(data, base):
+    """Training ends within an epoch: its last step has a checkpoint all the same, and export is left at once."""
+    job = make_job("half", data, base, HALF)
+    run("run", job)
+    want, steps = candidate(job), max(e["step"] for e in events(job) if e["event"] == "step")
+    left = False
+    for i in range(20):
+        job = make_job(f"exports{i}", data, base, HALF)
+        p = start(job)
+        child = wait_for(lambda: any(e.get("phase") == "export" for e in events(job)) and child_of(p.pid))
+        try:
+            os.kill(child, signal.SIGSTOP)
+            p.terminate()
+            time.sleep(0.3)  # until it was passed on: the worker looks a few times a second
+            os.kill(child, signal.SIGCONT)
+        except (ProcessLookupError, TypeError):  # it had ended
+            pass
+        code = p.wait(30)
+        left = code == 0 and not result(job)
+        if left:
+            break
+    kept = max(int(f.stem) for f in (job / "work/checkpoint").glob("*.wnck"))
+    check("SIGTERM during export: left at the last step", left and kept == steps, (i, code, kept, steps, result(job)))
+    run("run", job)
+    check("and exported by the next run: the same bytes", candidate(job) == want and
+          any(e.get("text") == f"resumed after step {steps}" for e in events(job)), result(job))
+
+
 def test_kills(good, data, base):
     want, rng = candidate(good), random.Random()
     job = make_job("killed", data, base)
@@ -355,6 +384,8 @@ def test_kills(good, data, base):
         again[0].wait(60)
     check("the training child dies: another try", any("try 1" in e.get("text", "") for e in events(job)))
     check("stopped, killed and resumed: the same bytes", candidate(job) == want, result(job))
+
+    stop_in_export(data, base)
 
     job, p, child = held("torn", data, base, 90)
     p.terminate()
