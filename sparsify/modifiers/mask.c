@@ -4,23 +4,48 @@
 #include <string.h>
 #include "sparsify/modifiers/modifiers.h"
 
+/* Weights in a group: output channels x input channels at one tap; what SparseML calls it, and we do. */
+static const struct {
+    unsigned rows, inputs;
+    const char *names[6];
+} shapes[] = {
+    [WN_MASK_UNSTRUCTURED] = { 1, 1, { "unstructured", "0:0", "1x1" } },
+    [WN_MASK_1X4] = { 1, 4, { "block4", "block", "4-block", "1x4", "[1, 4]", "[1,4]" } },
+    [WN_MASK_2X1] = { 2, 1, { "2x1", "[2, 1]", "[2,1]" } },
+    [WN_MASK_4X1] = { 4, 1, { "4x1", "[4, 1]", "[4,1]" } },
+};
+
 bool wn_mask_type_of(const char *name, enum wn_mask_type *ret)
 {
-    static const char *const blocks[] = { "block4", "block", "[1, 4]", "[1,4]", "1x4", "4-block" };
-    *ret = WN_MASK_UNSTRUCTURED;
-    if (strcmp(name, "unstructured") == 0 || strcmp(name, "0:0") == 0)
-        return true;
-    *ret = WN_MASK_1X4;
-    for (size_t i = 0; i < WN_COUNT(blocks); i++)
-        if (strcmp(name, blocks[i]) == 0)
-            return true;
+    for (size_t t = 0; t < WN_COUNT(shapes); t++)
+        for (size_t i = 0; i < WN_COUNT(shapes[t].names) && shapes[t].names[i]; i++)
+            if (strcmp(name, shapes[t].names[i]) == 0) {
+                *ret = (enum wn_mask_type)t;
+                return true;
+            }
     return false;
 }
 
-/* A tensor seen as groups: (O, I, taps), four input channels at one tap side by side for 1x4. */
+bool wn_mask_type_of_shape(int64_t rows, int64_t inputs, enum wn_mask_type *ret)
+{
+    for (size_t t = 0; t < WN_COUNT(shapes); t++)
+        if (shapes[t].rows == rows && shapes[t].inputs == inputs) {
+            *ret = (enum wn_mask_type)t;
+            return true;
+        }
+    return false;
+}
+
+/* A tensor (O, I, taps) seen as groups of rows x inputs weights at one tap; those at the ends may be smaller. */
 struct view {
-    size_t O, I, taps, per; /* per: groups per output channel */
-    unsigned width;         /* weights per group */
+    size_t O, I, taps;
+    size_t rows, inputs;
+    size_t groups;
+};
+
+/* One group: its weights are at + (r * I + i) * taps for r < rows, i < inputs. */
+struct group {
+    size_t at, rows, inputs;
 };
 
 static struct view view_of(const struct wn_param *p, enum wn_mask_type type)
@@ -28,28 +53,43 @@ static struct view view_of(const struct wn_param *p, enum wn_mask_type type)
     struct view v = { .O = (size_t)p->dim[0],
                       .I = p->rank > 1 ? (size_t)p->dim[1] : 1,
                       .taps = 1,
-                      .width = type == WN_MASK_1X4 ? 4 : 1 };
+                      .rows = shapes[type].rows,
+                      .inputs = shapes[type].inputs };
     for (unsigned d = 2; d < p->rank; d++)
         v.taps *= (size_t)p->dim[d];
-    v.per = (v.I + v.width - 1) / v.width * v.taps;
+    v.groups = (v.O + v.rows - 1) / v.rows * ((v.I + v.inputs - 1) / v.inputs) * v.taps;
     return v;
 }
 
-/* Weights of group g: index of the first, their number, and the distance between them. */
-static size_t group_at(const struct view *v, size_t g, size_t *n)
+/* The group that begins with output channel o and input i. */
+static struct group group_from(const struct view *v, size_t o, size_t i, size_t tap)
 {
-    size_t o = g / v->per, rest = g % v->per, block = rest / v->taps, tap = rest % v->taps, i = block * v->width;
-    *n = WN_MIN(v->width, v->I - i);
-    return (o * v->I + i) * v->taps + tap;
+    return (struct group){ .at = (o * v->I + i) * v->taps + tap,
+                           .rows = WN_MIN(v->rows, v->O - o),
+                           .inputs = WN_MIN(v->inputs, v->I - i) };
+}
+
+static struct group group_at(const struct view *v, size_t g)
+{
+    size_t across = (v->I + v->inputs - 1) / v->inputs;
+    return group_from(v, g / v->taps / across * v->rows, g / v->taps % across * v->inputs, g % v->taps);
+}
+
+static void set_group(const struct view *v, struct group group, uint8_t *mask, uint8_t value)
+{
+    for (size_t r = 0; r < group.rows; r++)
+        for (size_t i = 0; i < group.inputs; i++)
+            mask[group.at + (r * v->I + i) * v->taps] = value;
 }
 
 static float score(const struct wn_param *p, const struct view *v, size_t g)
 {
-    size_t n, at = group_at(v, g, &n);
+    struct group group = group_at(v, g);
     float sum = 0;
-    for (size_t k = 0; k < n; k++)
-        sum += fabsf(p->w[at + k * v->taps]);
-    return sum / (float)n;
+    for (size_t r = 0; r < group.rows; r++)
+        for (size_t i = 0; i < group.inputs; i++)
+            sum += fabsf(p->w[group.at + (r * v->I + i) * v->taps]);
+    return sum / (float)(group.rows * group.inputs);
 }
 
 /* Non-negative floats order like their bits; position breaks ties. */
@@ -88,30 +128,28 @@ static void select_smallest(uint64_t *key, size_t n, size_t k)
     }
 }
 
-/* An output channel that lost everything gets its largest weight back: an empty channel wastes its batch norm. */
+/* An output channel that lost everything gets the group of its largest weight back: an empty channel wastes its batch
+ * norm. */
 static void keep_channels(const struct wn_param *p, const struct view *v, uint8_t *mask)
 {
     for (size_t o = 0; o < v->O; o++) {
         size_t per = v->I * v->taps, best = 0;
         const float *w = p->w + o * per;
-        uint8_t *m = mask + o * per;
-        if (memchr(m, 1, per))
+        if (memchr(mask + o * per, 1, per))
             continue;
         for (size_t i = 1; i < per; i++)
             if (fabsf(w[i]) > fabsf(w[best]))
                 best = i;
+        size_t input = best / v->taps;
         if (w[best] != 0)
-            m[best] = 1;
+            set_group(v, group_from(v, o - o % v->rows, input - input % v->inputs, best % v->taps), mask, 1);
     }
 }
 
 static void apply(const struct wn_param *p, const struct view *v, const uint8_t *pruned, uint8_t *mask)
 {
-    for (size_t g = 0; g < v->O * v->per; g++) {
-        size_t n, at = group_at(v, g, &n);
-        for (size_t k = 0; k < n; k++)
-            mask[at + k * v->taps] = !pruned[g];
-    }
+    for (size_t g = 0; g < v->groups; g++)
+        set_group(v, group_at(v, g), mask, !pruned[g]);
     keep_channels(p, v, mask);
 }
 
@@ -121,7 +159,7 @@ static enum winnow_status rank(struct wn_param *const *params, size_t n, double 
     size_t total = 0, base = 0;
     for (size_t i = 0; i < n; i++) {
         struct view v = view_of(params[i], type);
-        total += v.O * v.per;
+        total += v.groups;
     }
     if (total > UINT32_MAX)
         return wn_fail(err, WINNOW_E_TOO_LARGE, "more than 2^32 weights to rank");
@@ -131,9 +169,9 @@ static enum winnow_status rank(struct wn_param *const *params, size_t n, double 
         return wn_fail(err, WINNOW_E_NOMEM, "ranking %zu weights", total);
     for (size_t i = 0; i < n; i++) {
         struct view v = view_of(params[i], type);
-        for (size_t g = 0; g < v.O * v.per; g++)
+        for (size_t g = 0; g < v.groups; g++)
             key[base + g] = key_of(score(params[i], &v, g), (uint32_t)(base + g));
-        base += v.O * v.per;
+        base += v.groups;
     }
     size_t k = (size_t)llround(sparsity * (double)total);
     select_smallest(key, total, k);
@@ -143,7 +181,7 @@ static enum winnow_status rank(struct wn_param *const *params, size_t n, double 
     for (size_t i = 0; i < n; i++) {
         struct view v = view_of(params[i], type);
         apply(params[i], &v, pruned + base, masks[i]);
-        base += v.O * v.per;
+        base += v.groups;
     }
     return WINNOW_OK;
 }

@@ -78,9 +78,11 @@ struct wn_mod_common {
 enum winnow_status wn_select(struct wn_trainer *tr, const struct wn_names *names, const char *modifier,
                              struct wn_param ***ret, size_t *ret_n, struct winnow_err *err);
 
-/** How weights are grouped when they are pruned. */
-enum wn_mask_type { WN_MASK_UNSTRUCTURED, WN_MASK_1X4 };
+/** How weights are grouped when they are pruned: output channels x input channels at one tap. */
+enum wn_mask_type { WN_MASK_UNSTRUCTURED, WN_MASK_1X4, WN_MASK_2X1, WN_MASK_4X1 };
+/** false: no such type. */
 bool wn_mask_type_of(const char *name, enum wn_mask_type *ret);
+bool wn_mask_type_of_shape(int64_t rows, int64_t inputs, enum wn_mask_type *ret);
 
 /** Choose masks: exactly round(sparsity * groups) groups of lowest mean |w| are pruned, ties by position, pruned ones
  *  stay pruned, every output channel keeps a weight. `together`: one ranking over all tensors, else one each.

@@ -77,19 +77,20 @@ static enum winnow_status read_targets(struct wn_mod_read *read, const struct wn
     return WINNOW_OK;
 }
 
-/* "unstructured", "block4" or [1, 4]. */
+/* A name, or a list of two numbers: output channels, input channels. */
 static enum winnow_status read_mask(struct wn_mod_read *read, struct prune *p)
 {
     const struct wn_yaml_node *m = p->mask_node;
     if (!m)
         return WINNOW_OK;
-    bool block = m->kind == WN_YAML_SEQ && m->n == 2 && m->item[0]->kind == WN_YAML_INT && m->item[0]->as.i == 1 &&
-                 m->item[1]->kind == WN_YAML_INT && m->item[1]->as.i == 4;
-    if (block)
-        p->mask = WN_MASK_1X4;
-    else if (m->kind == WN_YAML_SEQ || m->kind == WN_YAML_MAP || !wn_mask_type_of(m->text, &p->mask))
-        return wn_yaml_fail(read->doc, m, read->err, WINNOW_E_UNSUPPORTED,
-                            "masks are unstructured, or block4 ([1, 4]: four input channels)");
+    bool pair =
+        m->kind == WN_YAML_SEQ && m->n == 2 && m->item[0]->kind == WN_YAML_INT && m->item[1]->kind == WN_YAML_INT;
+    bool known = pair ? wn_mask_type_of_shape(m->item[0]->as.i, m->item[1]->as.i, &p->mask)
+                      : m->kind != WN_YAML_SEQ && m->kind != WN_YAML_MAP && wn_mask_type_of(m->text, &p->mask);
+    if (!known)
+        return wn_yaml_fail(
+            read->doc, m, read->err, WINNOW_E_UNSUPPORTED,
+            "masks are unstructured, block4 or [1, 4] (input channels), [4, 1] or [2, 1] (output channels)");
     return WINNOW_OK;
 }
 

@@ -2,6 +2,7 @@
 """AG News: a small BERT pruned, quantized and distilled from itself by `winnow sparsify`, and what it is worth then.
 
     build/venv/bin/python tests/bench/agnews.py [--shared DIR] [--work DIR] [--out FILE.json] [--only agnews]
+                                                 [--masks 1x4 4x1 ...]
 
 DIR (default ../shared/data) holds models/bert_tiny_agnews_fp32.onnx, models/bert_uncased_vocab.txt, datasets/ag_news and
 datasets/banking77. Four jobs, one thread each, one after the other:
@@ -9,6 +10,7 @@ datasets/banking77. Four jobs, one thread each, one after the other:
   80 %, 90 %   of the weights of the encoder's linear layers, then INT8 (tables of embeddings too), taught by the base
   banking77    77 labels on the same body with a new last layer: from the dense base, and with the masks of the 80 % model
                held (sparse transfer), by the same schedule
+  --masks      besides these, the AG News jobs for each of these mask types, at 80 %, 90 % and 95 %
 
 Printed of each AG News job: accuracy of the base and of the result on all rows of val.csv by the engine that serves, their
 paired difference with its two-sided 95 % interval (Wald on the rows that only one of the two gets right), the share of
@@ -34,7 +36,7 @@ ENV = dict(os.environ, OMP_WAIT_POLICY="passive")
 ENCODER = "re:bert.encoder.*weight"
 
 
-def pruned(epochs, sparsity):
+def pruned(epochs, sparsity, mask="unstructured"):
     """A steep ramp in the first half, the last epoch INT8, the base as teacher."""
     until = epochs - 1
     return "\n".join((
@@ -44,7 +46,7 @@ def pruned(epochs, sparsity):
         f"  - !LearningRateFunctionModifier {{start_epoch: {until}, end_epoch: {epochs}, lr_func: linear, init_lr: 5e-5, "
         "final_lr: 5e-6}",
         f"  - !GMPruningModifier {{start_epoch: 0, end_epoch: {epochs / 2}, update_frequency: 0.1, init_sparsity: 0.3, "
-        f"final_sparsity: {sparsity}, params: ['{ENCODER}'], global_sparsity: true}}",
+        f"final_sparsity: {sparsity}, params: ['{ENCODER}'], global_sparsity: true, mask_type: {mask}}}",
         "  - !DistillationModifier {hardness: 0.8, temperature: 2.0}",
         f"  - !QuantizationModifier {{start_epoch: {until}, disable_quantization_observer_epoch: {until + 0.5}, "
         "exclude_module_types: [LayerNorm, Tanh]}", ""))
@@ -132,6 +134,7 @@ def main():
     ap.add_argument("--work", default="agnews-work", type=pathlib.Path)
     ap.add_argument("--out", type=pathlib.Path)
     ap.add_argument("--only", choices=["agnews", "banking77"])
+    ap.add_argument("--masks", nargs="+", default=[], help="mask types besides unstructured")
     ap.add_argument("--ort-rows", default=100, type=int)
     a = ap.parse_args()
     data, work, report = a.shared / "datasets", a.work, {}
@@ -144,11 +147,15 @@ def main():
     news, bank = data / "ag_news", data / "banking77"
     with open(news / "val.csv", newline="") as f:
         texts = [f"{r['title']}. {r['description']}" for r in csv.DictReader(f)]
-    for sparsity, epochs in ((0.8, 4), (0.9, 5)):
-        name = f"agnews{sparsity * 100:.0f}"
+    jobs = [(0.8, 4, ""), (0.9, 5, "")]
+    if a.masks:
+        jobs += [(0.95, 5, "")] + [(s, e, mask) for s, e in ((0.8, 4), (0.9, 5), (0.95, 5)) for mask in a.masks]
+    for sparsity, epochs, mask in jobs:
+        name = f"agnews{sparsity * 100:.0f}{mask}"
         if a.only == "banking77" and sparsity == 0.9:
             continue
-        out = sparsify(work, name, base, news / "train.csv", news / "val.csv", texts, pruned(epochs, sparsity),
+        out = sparsify(work, name, base, news / "train.csv", news / "val.csv", texts,
+                       pruned(epochs, sparsity, mask or "unstructured"),
                        ["text=title,description"])
         r = paired(base, out, out / "job/data/eval/rows.npz", work)
         r["zeros_encoder"], r["zeros_all"], r["n_encoder"], r["n_all"] = zeros(out / "model.onnx")

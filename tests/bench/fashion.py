@@ -3,6 +3,7 @@
 
     build/venv/bin/pip install scikit-learn          (for its digits)
     build/venv/bin/python tests/bench/fashion.py [--data DIR] [--seeds N] [--torch] [--keep DIR] [--out FILE.json]
+                                                 [--masks 1x4 4x1 ...]
 
 DIR holds the four IDX files (default ../shared/data/datasets/fashion-mnist). For every seed a dense network of 0.3 M
 parameters is trained (BASE epochs), then three jobs start from it, each EXTRA further epochs: dense, 90 % and 95 % pruned,
@@ -14,7 +15,10 @@ dense tensors times masks as every PyTorch trainer does it, one thread like ours
 
 Then sparse transfer: the first seed's dense, 90 % and 95 % networks are trained on with masks held (ConstantPruning, INT8 in
 the last epoch) on scikit-learn's digits enlarged to 28x28 and, where it is there, on cifar10_sample in grey: accuracy on
-rows set aside, and whether every mask stayed as it was."""
+rows set aside, and whether every mask stayed as it was.
+
+--masks: instead of transfer and PyTorch, the sparse jobs once more for each of these mask types, in the same epochs: what
+patterns that run faster cost in accuracy."""
 import argparse
 import gzip
 import json
@@ -38,7 +42,17 @@ TRAINING = ["--training", "batch=128", "--training", "flip=true"]
 WHAT = (("dense", 0), ("90 % INT8", 0.9), ("95 % INT8", 0.95))
 
 
-def schedule(epochs, lr, quant=False, sparsity=0, hold=False):
+def jobs(masks):
+    """(what, sparsity, mask type)"""
+    more = [(f"{what} {mask}", sparsity, mask) for what, sparsity in WHAT if sparsity for mask in masks]
+    return [(what, sparsity, "unstructured") for what, sparsity in WHAT] + more
+
+
+def name_of(what):
+    return what.replace(" % INT8", "").replace(" ", "-")
+
+
+def schedule(epochs, lr, quant=False, sparsity=0, hold=False, mask="unstructured"):
     """The recipe: cosine over the float epochs; a steep ramp in the first 40 % of them, or masks held; INT8 in the last."""
     until = epochs - 1 if quant else epochs
     lines = ["modifiers:", f"  - !EpochRangeModifier {{start_epoch: 0, end_epoch: {epochs}}}",
@@ -50,7 +64,7 @@ def schedule(epochs, lr, quant=False, sparsity=0, hold=False):
     if sparsity:
         lines.append(f"  - !GMPruningModifier {{start_epoch: 0, end_epoch: {until * 0.4:g}, update_frequency: 0.1, "
                      f"init_sparsity: 0.5, final_sparsity: {sparsity}, params: [__ALL_PRUNABLE__], "
-                     "global_sparsity: true}")
+                     f"global_sparsity: true, mask_type: {mask}}}")
     if quant:
         lines += [f"  - !LearningRateFunctionModifier {{start_epoch: {until}, end_epoch: {epochs}, lr_func: cosine, "
                   f"init_lr: {lr / 20}, final_lr: {lr / 1000}}}",
@@ -118,16 +132,16 @@ def one_seed(seed, a, x, y, dir, rows):
     first = sparsify(fresh, a.data, schedule(BASE, 0.1), base, seed, "--new-labels")
     print(f"seed {seed}  dense, {BASE} epochs from nothing: CPU s by epoch {first['by_epoch']}", flush=True)
     rows.append({"seed": seed, "what": "base", **first})
-    for what, sparsity in WHAT:
-        out = dir / f"{what.split()[0]}-{seed}"
-        m = sparsify(base, a.data, schedule(EXTRA, 0.1, bool(sparsity), sparsity), out, seed)
+    for what, sparsity, mask in jobs(a.masks):
+        out = dir / f"{name_of(what)}-{seed}"
+        m = sparsify(base, a.data, schedule(EXTRA, 0.1, bool(sparsity), sparsity, mask=mask), out, seed)
         ours, theirs = winnow_scores(out / "model.onnx", x, dir), ort_scores(out / "model.onnx", x)
         master = winnow_scores(out / "master.onnx", x, dir)
         m |= {"seed": seed, "what": what, "winnow": float((ours.argmax(1) == y).mean()),
               "master": float((master.argmax(1) == y).mean()), "onnxruntime": float((theirs.argmax(1) == y).mean()),
               "same": float((ours.argmax(1) == theirs.argmax(1)).mean())}
         rows.append(m)
-        print(f"seed {seed}  {what:10} sparsity {m['sparsity']:.4f}  test: float master {m['master']:.4f}, exported "
+        print(f"seed {seed}  {what:14} sparsity {m['sparsity']:.4f}  test: float master {m['master']:.4f}, exported "
               f"{m['winnow']:.4f}, in ONNX Runtime {m['onnxruntime']:.4f} (same class {m['same']:.4f})  set aside: trainer "
               f"{m['train_accuracy']:.4f}, agreement {m['agreement']:.4f}  CPU s by epoch {m['by_epoch']}", flush=True)
 
@@ -174,7 +188,7 @@ def transfer(a, dir, rows):
         print(f"left out: {cifar} is not there")
     for name, (path, epochs, flip) in data.items():
         for what, sparsity in WHAT:
-            base, out = dir / f"{what.split()[0]}-1", dir / f"{name}-{what.split()[0]}"
+            base, out = dir / f"{name_of(what)}-1", dir / f"{name}-{name_of(what)}"
             lr = 0.15 if sparsity else 0.05  # the few weights that are left have to move further
             m = sparsify(base, path, schedule(epochs, lr, bool(sparsity), hold=bool(sparsity)), out, 1, "--new-labels",
                          "--eval-share", "0.2", "--training", "batch=32", "--training", flip)
@@ -195,6 +209,7 @@ def main():
     a.add_argument("--data", type=pathlib.Path, default=pathlib.Path("../shared/data/datasets/fashion-mnist"))
     a.add_argument("--seeds", type=int, default=3)
     a.add_argument("--torch", action="store_true")
+    a.add_argument("--masks", nargs="+", default=[], help="mask types besides unstructured")
     a.add_argument("--keep", type=pathlib.Path, help="where the models stay (default: nowhere)")
     a.add_argument("--out", type=pathlib.Path)
     a = a.parse_args()
@@ -208,13 +223,15 @@ def main():
         dir.mkdir(exist_ok=True)
         for seed in range(1, a.seeds + 1):
             one_seed(seed, a, x, y, dir, rows)
-        mean = {what: np.mean([r["winnow"] for r in rows if r.get("what") == what]) for what, _ in WHAT}
-        for what, _ in WHAT[1:]:
+        done = [what for what, _, _ in jobs(a.masks)]
+        mean = {what: np.mean([r["winnow"] for r in rows if r.get("what") == what]) for what in done}
+        for what in done[1:]:
             print(f"{what}: {mean[what]:.4f}, that is {100 * mean[what] / mean['dense']:.2f} % of the dense "
                   f"{mean['dense']:.4f} (mean of {a.seeds})")
-        if a.torch:
+        if a.torch and not a.masks:
             torch_jobs(a, dir, rows)
-        transfer(a, dir, rows)
+        if not a.masks:
+            transfer(a, dir, rows)
     print(f"{resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime:.0f} CPU s")
     if a.out:
         a.out.write_text(json.dumps(rows, indent=1))

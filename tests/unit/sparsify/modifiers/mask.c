@@ -79,20 +79,67 @@ Test(mask, global_ranks_all_tensors_together)
     free(b.w);
 }
 
-Test(mask, blocks_of_four_input_channels)
+/* Whole blocks of rows x inputs, with tails (of one or two rows, of two inputs), as many as were asked for. */
+static void check_blocks(enum wn_mask_type type, size_t rows, size_t inputs)
 {
-    struct wn_param p = make(6, 10, 3), *pp = &p; /* a tail block of two channels */
+    enum { O = 7, I = 10, TAPS = 3 };
+    struct wn_param p = make(O, I, TAPS), *pp = &p;
     uint8_t *mask = malloc(p.n);
-    cr_assert(wn_mask_choose(&pp, 1, 0.5, false, WN_MASK_1X4, &mask, NULL) == WINNOW_OK);
-    size_t groups = 0;
-    for (size_t o = 0; o < 6; o++)
-        for (size_t i = 0; i < 10; i += 4)
-            for (size_t t = 0; t < 3; t++, groups++)
-                for (size_t k = i; k < 10 && k < i + 4; k++)
-                    cr_assert_eq(mask[(o * 10 + k) * 3 + t], mask[(o * 10 + i) * 3 + t]);
-    cr_assert_eq(groups, 54);
+    cr_assert(wn_mask_choose(&pp, 1, 0.5, false, type, &mask, NULL) == WINNOW_OK);
+    size_t groups = 0, pruned = 0;
+    for (size_t o = 0; o < O; o += rows)
+        for (size_t i = 0; i < I; i += inputs)
+            for (size_t t = 0; t < TAPS; t++, groups++) {
+                uint8_t first = mask[(o * I + i) * TAPS + t];
+                pruned += !first;
+                for (size_t r = o; r < O && r < o + rows; r++)
+                    for (size_t k = i; k < I && k < i + inputs; k++)
+                        cr_assert_eq(mask[(r * I + k) * TAPS + t], first);
+            }
+    cr_assert_eq(pruned, (size_t)llround(0.5 * (double)groups));
     free(mask);
     free(p.w);
+}
+
+Test(mask, blocks_of_input_or_output_channels)
+{
+    check_blocks(WN_MASK_1X4, 1, 4);
+    check_blocks(WN_MASK_2X1, 2, 1);
+    check_blocks(WN_MASK_4X1, 4, 1);
+}
+
+/* What an emptied channel gets back is a whole block: the pattern stays what the engine runs fast. */
+Test(mask, an_emptied_channel_keeps_the_block_of_its_largest_weight)
+{
+    struct wn_param p = make(8, 6, 1), *pp = &p;
+    uint8_t mask[48], *m = mask;
+    for (size_t i = 0; i < 24; i++)
+        p.w[i] = 1e-3f * (float)(1 + i % 5); /* the first four channels are tiny */
+    p.w[3] = 2e-2f;
+    cr_assert(wn_mask_choose(&pp, 1, 0.5, false, WN_MASK_4X1, &m, NULL) == WINNOW_OK);
+    for (size_t o = 0; o < 4; o++)
+        cr_assert_eq(mask[o * 6 + 3], 1, "channel %zu", o);
+    cr_assert_eq(zeros(mask, 24), 20);
+    free(p.w);
+}
+
+Test(mask, names)
+{
+    static const struct {
+        const char *name;
+        enum wn_mask_type type;
+    } known[] = { { "unstructured", WN_MASK_UNSTRUCTURED },
+                  { "block4", WN_MASK_1X4 },
+                  { "4x1", WN_MASK_4X1 },
+                  { "[4, 1]", WN_MASK_4X1 },
+                  { "2x1", WN_MASK_2X1 },
+                  { "[1,4]", WN_MASK_1X4 } };
+    enum wn_mask_type type;
+    for (size_t i = 0; i < WN_COUNT(known); i++)
+        cr_assert(wn_mask_type_of(known[i].name, &type) && type == known[i].type, "%s", known[i].name);
+    cr_assert(!wn_mask_type_of("2:4", &type));
+    cr_assert(wn_mask_type_of_shape(2, 1, &type) && type == WN_MASK_2X1);
+    cr_assert(!wn_mask_type_of_shape(4, 4, &type));
 }
 
 Test(mask, pruned_stays_pruned_and_no_channel_empties)

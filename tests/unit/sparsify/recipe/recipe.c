@@ -135,7 +135,7 @@ static const struct {
       "r.yaml:3: 8 bits for weights and activations, not 4 and 8" },
     { "modifiers:\n  - !EpochRangeModifier {start_epoch: 0, end_epoch: 3}\n  - !GMPruningModifier {start_epoch: 0, "
       "end_epoch: 2, params: x, final_sparsity: 0.9, mask_type: [2, 2]}\n",
-      "r.yaml:3: masks are unstructured, or block4 ([1, 4]: four input channels)" },
+      "r.yaml:3: masks are unstructured, block4 or [1, 4] (input channels), [4, 1] or [2, 1] (output channels)" },
 };
 
 Test(recipe, complaints_name_file_and_line)
