@@ -16,14 +16,15 @@ static const struct argp_option options[] = {
     { "json", 'j', "FILE", 0, "write the server's answer as JSON (-: standard output)", 0 }, { 0 }
 };
 
-static const char doc[] = "Look after the models of a running winnowd.\v"
-                          "  list [MODEL]           all versions, which one is live, and by whom (the default)\n"
-                          "  load MODEL             load or reload its live version\n"
-                          "  unload MODEL           stop serving it; its last requests finish\n"
-                          "  promote MODEL VERSION  make a version live, without losing a request\n"
-                          "  rollback MODEL         back to the version that was live before\n"
-                          "  anchor MODEL ROWS.npz  the rows that every later candidate must do well on\n"
-                          "  diff MODEL A B         what tells two versions apart\n";
+static const char doc[] =
+    "Look after the models of a running winnowd.\v"
+    "  list [MODEL]           all versions: how each stands, who made it, why it does not serve (default)\n"
+    "  load MODEL             load or reload its live version\n"
+    "  unload MODEL           stop serving it; its last requests finish\n"
+    "  promote MODEL VERSION  make a version live, without losing a request\n"
+    "  rollback MODEL         back to the version that was live before\n"
+    "  anchor MODEL ROWS.npz  the rows that every later candidate must do well on\n"
+    "  diff MODEL A B         what tells two versions apart\n";
 
 /* An action: what it wants besides its name. */
 static const struct action {
@@ -82,7 +83,8 @@ static enum winnow_status call(struct wn_remote *r, const char *method, const ch
 
 /* ---- list ---- */
 
-/* All versions of all models (or of one) with what /versions knows: which is live, digest, generation. */
+/* All versions of all models (or of one) with what /versions knows: which is live, digest, generation; and what the
+ * index alone knows: folders that are misplaced. */
 static enum winnow_status list(struct wn_remote *r, const char *model, json_t **ret, struct winnow_err *err)
 {
     json_t *index = NULL, *all = json_array(), *entry, *version;
@@ -93,7 +95,13 @@ static enum winnow_status list(struct wn_remote *r, const char *model, json_t **
     {
         const char *name = wn_json_str(entry, "name");
         json_t *versions = NULL;
-        if (strcmp(name, last) == 0 || (model && strcmp(name, model)) || status != WINNOW_OK)
+        if ((model && strcmp(name, model)) || status != WINNOW_OK)
+            continue;
+        if (strcmp(wn_json_str(entry, "standing"), "misplaced") == 0) {
+            json_array_append(all, entry);
+            continue;
+        }
+        if (strcmp(name, last) == 0)
             continue;
         last = name;
         status = call(r, "GET", "/v2/repository/models/%s/versions", name, NULL, &versions, err);
@@ -116,15 +124,23 @@ static void print_list(const json_t *versions)
 {
     size_t i;
     json_t *e;
-    printf("%-24s %7s  %-12s %-5s %10s  %-20s %s\n", "MODEL", "VERSION", "STATE", "LIVE", "GENERATION", "DIGEST", "");
+    printf("%-24s %7s  %-9s %10s  %-20s %-16s %s\n", "MODEL", "VERSION", "STANDING", "GENERATION", "DIGEST", "MADE BY",
+           "");
     json_array_foreach(versions, i, e)
     {
         char generation[32] = "";
+        const char *name = wn_json_str(e, "name"), *version = wn_json_str(e, "version");
+        const char *standing = wn_json_str(e, "standing"), *by = wn_json_str(e, "live_by");
+        const char *path = wn_json_str(e, "path"), *reason = wn_json_str(e, "reason");
         if (wn_json_num(e, "generation", 0) > 0)
             snprintf(generation, sizeof generation, "%.0f", wn_json_num(e, "generation", 0));
-        printf("%-24s %7s  %-12s %-5s %10s  %-20.20s %s\n", wn_json_str(e, "name"), wn_json_str(e, "version"),
-               wn_json_str(e, "state"), json_is_true(json_object_get(e, "live")) ? "live" : "", generation,
-               wn_json_str(e, "digest"), wn_json_str(e, "reason"));
+        printf("%-24s %7s  %-9s %10s  %-20.20s %-16s %s%s%s", name, version, standing, generation,
+               wn_json_str(e, "digest"), wn_json_str(e, "made_by"), path, *path ? ": " : "", reason);
+        if (*by)
+            printf("%smade live by %s", *reason ? "; " : "", by);
+        if (strcmp(standing, "waiting") == 0)
+            printf("; winnow models promote %s %s does it", name, version);
+        printf("\n");
     }
 }
 
@@ -243,6 +259,8 @@ static void print(const struct args *a, const json_t *reply)
         }
         if (json_object_get(reply, "rows"))
             printf(", %.0f rows", wn_json_num(reply, "rows", 0));
+        if (*wn_json_str(reply, "anchor"))
+            printf("; %s", wn_json_str(reply, "anchor"));
         printf("\n");
     }
 }

@@ -26,6 +26,7 @@
 #include "config/config.h"
 #include "config/value.h"
 #include "daemon/api/api.h"
+#include "daemon/check/check.h"
 #include "daemon/jobs/jobs.h"
 #include "daemon/net/net.h"
 #include "daemon/serve/serve.h"
@@ -185,9 +186,29 @@ static void tls_unrefp(struct wn_tls **tls)
     wn_tls_unref(*tls);
 }
 
+struct findings {
+    unsigned fatal, warnings;
+};
+
+static void tell_finding(void *arg, bool fatal, const char *text)
+{
+    struct findings *f = arg;
+    ++*(fatal ? &f->fatal : &f->warnings);
+    fprintf(stderr, "winnowd: %s%s\n", fatal ? "" : "warning: ", text);
+}
+
+static void tell_end(const struct wn_tls *tls, struct findings *f)
+{
+    char text[120];
+    int64_t left_s = tls ? wn_tls_expires(tls) - (int64_t)time(NULL) : INT64_MAX;
+    snprintf(text, sizeof text, "tls.certificate %s", left_s <= 0 ? "has expired" : "expires within 14 days");
+    if (left_s < 14 * 86400)
+        tell_finding(f, false, text);
+}
+
 /** For --check: the files that settings name, read as at a start. Credentials are systemd's to hand over, at a start.
  */
-static int check_secrets(const struct wn_config *cfg, struct winnow_err *err)
+static enum winnow_status check_secrets(const struct wn_config *cfg, struct findings *f, struct winnow_err *err)
 {
     WN_CLEANUP(tls_unrefp) struct wn_tls *tls = NULL;
     WN_CLEANUP(tokens_unrefp) struct wn_tokens *tokens = NULL;
@@ -196,9 +217,29 @@ static int check_secrets(const struct wn_config *cfg, struct winnow_err *err)
     bool pair = there || (strncmp(cfg->tls.certificate, WN_CONFIG_CREDENTIAL, n) != 0 &&
                           strncmp(cfg->tls.key, WN_CONFIG_CREDENTIAL, n) != 0);
     bool list = there || strncmp(cfg->auth.tokens_file, WN_CONFIG_CREDENTIAL, n) != 0;
-    if (pair && read_tls(cfg, &tls, err) != WINNOW_OK)
+    if (pair)
+        WN_TRY(read_tls(cfg, &tls, err));
+    tell_end(tls, f);
+    return list ? read_tokens(cfg, false, &tokens, err) : WINNOW_OK;
+}
+
+/** --check: all that is found is told. Returns the exit code. */
+static int check(const struct wn_config *cfg, const char *path)
+{
+    struct findings f = { 0 };
+    struct winnow_err err;
+    wn_log_configure(WN_LOG_TEXT, WN_LOG_ERROR); /* what is found is told here, once */
+    if (check_secrets(cfg, &f, &err) != WINNOW_OK)
+        tell_finding(&f, true, err.msg);
+    wn_check_settings(cfg, tell_finding, &f);
+    wn_check_machine(cfg, tell_finding, &f);
+    if (f.fatal)
         return 2;
-    return list && read_tokens(cfg, false, &tokens, err) != WINNOW_OK ? 2 : 0;
+    printf("%s: ok", path ? path : "defaults");
+    if (f.warnings)
+        printf(", with %u warning%s", f.warnings, f.warnings == 1 ? "" : "s");
+    printf("\n");
+    return 0;
 }
 
 static void configure_log(const struct wn_config *cfg)
@@ -355,19 +396,16 @@ static enum winnow_status check_sockets(const struct daemon *d, struct winnow_er
         d->config_path ? d->config_path : "defaults", text);
 }
 
-static void warn_clear(const struct daemon *d, const char *address)
+static void log_finding(void *arg, bool fatal, const char *text)
 {
-    if (d->cfg->server.auth == WN_AUTH_TOKENS && (!*d->cfg->tls.certificate || d->cfg->server.tls == WN_SERVER_TLS_OFF))
-        wn_warning("tokens_in_clear", "address=%s why=%s", address,
-                   "without TLS whoever sees the network can use the tokens");
+    wn_warning("settings", "what=%s", text);
 }
 
 static enum winnow_status listen_one(struct daemon *d, const char *address, struct winnow_err *err)
 {
     uint16_t port;
     WN_TRY(wn_net_listen(d->net, address, &port, err));
-    if (!wn_value_is_loopback(address))
-        warn_clear(d, address);
+    wn_check_address(d->cfg, address, log_finding, NULL);
     const char *colon = strrchr(address, ':');
     int host = colon ? (int)(colon - address) : (int)strlen(address);
     wn_notice("listening", "address=%.*s:%u", host, address, port);
@@ -384,7 +422,7 @@ static enum winnow_status listen_all(struct daemon *d, struct winnow_err *err)
     for (int i = 0; i < n; i++) {
         char text[80] = "";
         if (beyond_loopback(SD_LISTEN_FDS_START + i, text, sizeof text))
-            warn_clear(d, text);
+            wn_check_address(d->cfg, text, log_finding, NULL);
         WN_TRY(wn_net_listen_fd(d->net, SD_LISTEN_FDS_START + i, err));
         wn_notice("listening", "fd=%d", SD_LISTEN_FDS_START + i);
     }
@@ -422,6 +460,7 @@ static enum winnow_status start(struct daemon *d, bool *ret_settings, struct win
     WN_CLEANUP(tls_unrefp) struct wn_tls *tls = NULL;
     WN_CLEANUP(tokens_unrefp) struct wn_tokens *tokens = NULL;
     *ret_settings = true;
+    wn_check_settings(d->cfg, log_finding, NULL);
     WN_TRY(check_sockets(d, err));
     WN_TRY(read_tls(d->cfg, &tls, err));
     WN_TRY(read_tokens(d->cfg, false, &tokens, err));
@@ -640,11 +679,7 @@ int main(int argc, char **argv)
         return 2;
     }
     if (action) {
-        int rc = action == 'p' ? print_config(d.cfg) : check_secrets(d.cfg, &err);
-        if (rc == 2)
-            fprintf(stderr, "winnowd: %s\n", err.msg);
-        else if (action == 'k')
-            printf("%s: ok\n", d.config_path ? d.config_path : "defaults");
+        int rc = action == 'p' ? print_config(d.cfg) : check(d.cfg, d.config_path);
         config_free(d.cfg);
         return rc;
     }

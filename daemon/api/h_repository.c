@@ -12,7 +12,8 @@
 struct admin {
     struct wn_req *req;
     const char *model;
-    bool tell_live; /* answer with what is live now */
+    bool tell_live;     /* answer with what is live now */
+    const char *anchor; /* what the promotion does to the anchor; NULL: nothing */
     enum winnow_status status;
     struct winnow_err err;
 };
@@ -38,14 +39,25 @@ static json_t *index_json(const struct wn_index_entry *e)
     json_object_set_new(v, "state", json_string(wn_model_state_name(e->state)));
     if (e->reason && *e->reason)
         json_object_set_new(v, "reason", json_string(e->reason));
+    if (e->standing)
+        json_object_set_new(v, "standing", json_string(wn_standing_name(e->standing)));
+    if (*e->made_by)
+        json_object_set_new(v, "made_by", json_string(e->made_by));
     return v;
+}
+
+static json_t *stray_json(const struct wn_stray *s)
+{
+    return json_pack("{s:s,s:s,s:s,s:s,s:s}", "name", s->model, "state", wn_model_state_name(WN_MODEL_UNAVAILABLE),
+                     "reason", s->why, "standing", "misplaced", "path", s->path);
 }
 
 void wn_post_index(struct wn_req *req)
 {
     struct winnow_err err = { 0 };
     struct wn_index_entry *e;
-    size_t n;
+    struct wn_stray *stray = NULL;
+    size_t n, n_strays = 0;
     bool ready;
     if (!want_ready(req, &ready))
         return;
@@ -53,10 +65,19 @@ void wn_post_index(struct wn_req *req)
         wn_reply_err(req, &err);
         return;
     }
+    if (!ready && wn_serve_strays(req->api->serve, &stray, &n_strays, &err) != WINNOW_OK) {
+        wn_index_free(e, n);
+        wn_reply_err(req, &err);
+        return;
+    }
     json_t *list = json_array();
     for (size_t i = 0; i < n; i++)
         if ((!ready || e[i].state == WN_MODEL_READY) && wn_req_may_use(req, e[i].name))
             json_array_append_new(list, index_json(&e[i]));
+    for (size_t i = 0; i < n_strays; i++)
+        if (wn_req_may_use(req, stray[i].model))
+            json_array_append_new(list, stray_json(&stray[i]));
+    wn_strays_free(stray, n_strays);
     wn_index_free(e, n);
     wn_reply_json(req, 200, list);
 }
@@ -103,7 +124,7 @@ void wn_get_versions(struct wn_req *req)
 }
 
 /* ---- actions ---- */
-static void reply_live(struct wn_req *req, const char *model)
+static void reply_live(struct wn_req *req, const char *model, const char *anchor)
 {
     struct winnow_err err = { 0 };
     struct wn_gen *gen;
@@ -113,9 +134,9 @@ static void reply_live(struct wn_req *req, const char *model)
     }
     wn_req_made(req, gen);
     wn_reply_json(req, 200,
-                  json_pack("{s:s,s:o,s:I,s:s}", "name", model, "version",
+                  json_pack("{s:s,s:o,s:I,s:s,s:s*}", "name", model, "version",
                             json_sprintf("%lld", (long long)wn_gen_version(gen)), "generation",
-                            (json_int_t)wn_gen_number(gen), "digest", wn_gen_digest(gen)));
+                            (json_int_t)wn_gen_number(gen), "digest", wn_gen_digest(gen), "anchor", anchor));
     wn_gen_unref(gen);
 }
 
@@ -131,7 +152,7 @@ static void admin_over(struct wn_req *req)
         Inference__RepositoryModelLoadResponse empty = INFERENCE__REPOSITORY_MODEL_LOAD_RESPONSE__INIT;
         wn_rpc_reply(req, &empty.base);
     } else if (a->tell_live) {
-        reply_live(req, a->model);
+        reply_live(req, a->model, a->anchor);
     } else {
         wn_reply_text(req, 200, "application/json", "");
     }
@@ -239,6 +260,25 @@ void wn_post_unload(struct wn_req *req)
         wn_serve_unload(req->api->serve, a->model, admin_done, a);
 }
 
+/* A version that waited is its job's candidate still: promoting it takes the rows that the job set aside into the
+ * anchor (daemon/jobs/promotion.c). Whoever promotes is told; NULL: no such thing. */
+static const char *anchor_note(struct wn_req *req, const char *model, int64_t version)
+{
+    struct wn_index_entry *e = NULL;
+    size_t n = 0;
+    const char *note = NULL;
+    if (!req->api->jobs || wn_serve_index(req->api->serve, model, &e, &n, NULL) != WINNOW_OK)
+        return NULL;
+    for (size_t i = 0; i < n; i++)
+        if (e[i].version == version && e[i].standing == WN_STANDING_WAITING)
+            note = wn_arena_printf(&req->arena,
+                                   "the rows that %s set aside join the anchor of %s: later candidates are compared on "
+                                   "them",
+                                   e[i].made_by, model);
+    wn_index_free(e, n);
+    return note;
+}
+
 void wn_post_promote(struct wn_req *req)
 {
     json_t *body = wn_req_json(req);
@@ -247,11 +287,13 @@ void wn_post_promote(struct wn_req *req)
     bool same_io = json_is_true(json_object_get(body, "require_same_io"));
     json_decref(body);
     const char *by = asker(req);
+    int64_t version = strtoll(req->param[1], NULL, 10);
     struct admin *a = admin_new(req, req->param[0], "promote");
     if (!a)
         return;
     a->tell_live = true;
-    wn_serve_promote(req->api->serve, a->model, strtoll(req->param[1], NULL, 10), by, same_io, admin_done, a);
+    a->anchor = anchor_note(req, a->model, version);
+    wn_serve_promote(req->api->serve, a->model, version, by, same_io, admin_done, a);
 }
 
 void wn_post_rollback(struct wn_req *req)

@@ -481,11 +481,15 @@ static void anchor_back(struct step *st)
         later(ft);
         return;
     }
-    if (st->status == WINNOW_OK)
-        wn_ft_note(st->jobs, ft->row.id, "info", "message", NULL, "The anchor of %s holds %zu rows now", ft->row.target,
-                   st->anchor_rows);
-    else
+    if (st->status == WINNOW_OK) {
+        wn_notice("anchor_set", "model=%s rows=%zu by=%s", ft->row.target, st->anchor_rows, ft->row.id);
+        wn_ft_note(st->jobs, ft->row.id, "info", "message", NULL,
+                   "The anchor of %s holds %zu rows now, with those that this job set aside: later candidates are "
+                   "compared on them",
+                   ft->row.target, st->anchor_rows);
+    } else {
         wn_ft_note(st->jobs, ft->row.id, "warn", "message", NULL, "The anchor stays as it was: %s", st->err.msg);
+    }
     finish(st->jobs, ft);
 }
 

@@ -280,9 +280,9 @@ static enum winnow_status parse_address(const char *address, struct addrinfo **r
     return WINNOW_OK;
 }
 
-enum winnow_status wn_net_listen(struct wn_net *net, const char *address, uint16_t *ret_port, struct winnow_err *err)
+/* A socket bound to the address. */
+static enum winnow_status bind_to(const char *address, int *ret_fd, struct winnow_err *err)
 {
-    WN_CHECK_MAGIC(net, WN_NET_MAGIC);
     WN_CLEANUP(freeaddrp) struct addrinfo *ai = NULL;
     WN_TRY(parse_address(address, &ai, err));
     WN_CLEANUP(wn_closep) int fd = socket(ai->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
@@ -292,7 +292,28 @@ enum winnow_status wn_net_listen(struct wn_net *net, const char *address, uint16
     setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
     if (ai->ai_family == AF_INET6)
         setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on);
-    if (bind(fd, ai->ai_addr, ai->ai_addrlen) < 0 || listen(fd, BACKLOG) < 0)
+    if (bind(fd, ai->ai_addr, ai->ai_addrlen) < 0) {
+        int why = errno;
+        enum winnow_status status = wn_fail_errno(err, why, "cannot listen on '%s'", address);
+        return why == EADDRINUSE ? WINNOW_E_CONFLICT : status;
+    }
+    *ret_fd = fd;
+    fd = -1;
+    return WINNOW_OK;
+}
+
+enum winnow_status wn_net_can_listen(const char *address, struct winnow_err *err)
+{
+    WN_CLEANUP(wn_closep) int fd = -1;
+    return bind_to(address, &fd, err);
+}
+
+enum winnow_status wn_net_listen(struct wn_net *net, const char *address, uint16_t *ret_port, struct winnow_err *err)
+{
+    WN_CHECK_MAGIC(net, WN_NET_MAGIC);
+    WN_CLEANUP(wn_closep) int fd = -1;
+    WN_TRY(bind_to(address, &fd, err));
+    if (listen(fd, BACKLOG) < 0)
         return wn_fail_errno(err, errno, "cannot listen on '%s'", address);
     struct sockaddr_storage bound = { 0 };
     socklen_t len = sizeof bound;

@@ -93,6 +93,9 @@ WINNOW_MUST_USE enum winnow_status wn_net_listen(struct wn_net *net, const char 
                                                  struct winnow_err *err);
 /** Listen on an inherited socket (systemd). */
 WINNOW_MUST_USE enum winnow_status wn_net_listen_fd(struct wn_net *net, int fd, struct winnow_err *err);
+/** Whether `address` can be listened on now: the port is bound for a moment, nothing is accepted.
+ *  @return E_CONFLICT: it is in use; E_MALFORMED, E_DENIED, E_IO as wn_net_listen() */
+WINNOW_MUST_USE enum winnow_status wn_net_can_listen(const char *address, struct winnow_err *err);
 /** Change limits of a running net (reload). Any thread. */
 void wn_net_configure(struct wn_net *net, const struct wn_net_opts *opts);
 

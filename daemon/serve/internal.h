@@ -49,6 +49,8 @@ struct wn_version {
     struct wn_file_id id;
     struct wn_sha256 digest; /* of the state `id` of model.onnx */
     bool has_digest, loading;
+    bool job_read; /* lineage.json has been looked at */
+    char job[64];  /* made_here: the job's id, "" where unknown */
     char reason[240];
 };
 
@@ -182,6 +184,8 @@ struct wn_serve {
     pthread_mutex_t reg, cat, add;
     struct wn_table *table; /* under reg */
     struct wn_repo_settings repo;
+    struct wn_stray *strays; /* [n_strays]; under cat; the start, then the watcher's thread replaces them */
+    size_t n_strays;
     struct wn_reaper *reaper;
     _Atomic uint64_t generations;
     atomic_llong max_batch;
@@ -274,6 +278,10 @@ void wn_live_remember(struct wn_live *live, const struct wn_live *was, const str
 int64_t wn_live_highest(const struct wn_served *m);
 /** Versions in the order in which they should be tried, best first, at most `cap`; under cat. */
 unsigned wn_live_order(const struct wn_served *m, int64_t *ret, unsigned cap);
+
+/* ---- strays.c ---- */
+/** Look for what is misplaced, and log what is new and was there for models.settle (`fresh`: at once). */
+void wn_strays_refresh(struct wn_serve *serve, bool fresh);
 
 /* ---- version.c ---- */
 /** Delete versions made here beyond models.keep_versions. Blocking. */

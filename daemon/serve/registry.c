@@ -401,8 +401,52 @@ void wn_index_free(struct wn_index_entry *entries, size_t n)
         free(entries[i].reason);
         free(entries[i].digest);
         free(entries[i].live_by);
+        free(entries[i].made_by);
     }
     free(entries);
+}
+
+const char *wn_standing_name(enum wn_standing standing)
+{
+    static const char *const name[] = { "",        "live",     "loading",  "failed", "settling",
+                                        "waiting", "previous", "unloaded", "kept" };
+    return (unsigned)standing < WN_COUNT(name) ? name[standing] : "";
+}
+
+/* How a version stands that is not live; under cat. */
+static enum wn_standing standing_of(const struct wn_served *m, const struct wn_version *v)
+{
+    if (v->loading)
+        return WN_STANDING_LOADING;
+    if (v->reason[0])
+        return WN_STANDING_FAILED;
+    if (m->unloaded)
+        return WN_STANDING_UNLOADED;
+    if (!v->settled)
+        return WN_STANDING_SETTLING;
+    for (size_t i = 0; m->live.exists && i < WN_MAX_PREV; i++)
+        if (m->live.prev[i].version == v->number)
+            return WN_STANDING_PREVIOUS;
+    return v->made_here && v->number > m->live.newest ? WN_STANDING_WAITING : WN_STANDING_KEPT;
+}
+
+/* Why a version does not serve; under cat. */
+static void explain_standing(const struct wn_version *v, enum wn_standing standing, const struct wn_gen *gen,
+                             char *text, size_t room)
+{
+    char live[48] = "no version is live";
+    if (gen)
+        snprintf(live, sizeof live, "version %" PRId64 " is live", gen->version);
+    if (v->reason[0])
+        snprintf(text, room, "%s", v->reason);
+    else if (standing == WN_STANDING_UNLOADED)
+        snprintf(text, room, "unloaded");
+    else if (standing == WN_STANDING_SETTLING)
+        snprintf(text, room, "its files are still changing");
+    else if (standing == WN_STANDING_WAITING)
+        snprintf(text, room, "waits to be promoted: %s", live);
+    else if (standing != WN_STANDING_LOADING)
+        snprintf(text, room, "%s", gen ? live : "not loaded");
 }
 
 /* One version (NULL: the model has none) as the index shows it; under cat. False: out of memory. */
@@ -415,6 +459,7 @@ static bool index_entry(const struct wn_served *m, const struct wn_version *v, c
     if (live) {
         memcpy(digest, gen->digest, sizeof digest);
         ret->live = true;
+        ret->standing = WN_STANDING_LIVE;
         ret->state = WN_MODEL_READY;
         ret->generation = gen->number;
         ret->loaded_at_ms = gen->loaded_at_ms;
@@ -425,18 +470,8 @@ static bool index_entry(const struct wn_served *m, const struct wn_version *v, c
         if (v->has_digest)
             wn_digest_text(&v->digest, digest);
         ret->state = v->loading ? WN_MODEL_LOADING : WN_MODEL_UNAVAILABLE;
-        if (v->reason[0])
-            snprintf(reason, sizeof reason, "%s", v->reason);
-        else if (v->loading)
-            reason[0] = '\0';
-        else if (m->unloaded)
-            snprintf(reason, sizeof reason, "unloaded");
-        else if (!v->settled)
-            snprintf(reason, sizeof reason, "its files are still changing");
-        else if (gen)
-            snprintf(reason, sizeof reason, "version %" PRId64 " is live", gen->version);
-        else
-            snprintf(reason, sizeof reason, "not loaded");
+        ret->standing = standing_of(m, v);
+        explain_standing(v, ret->standing, gen, reason, sizeof reason);
     } else {
         ret->state = WN_MODEL_UNAVAILABLE;
         snprintf(reason, sizeof reason, "no version");
@@ -446,7 +481,11 @@ static bool index_entry(const struct wn_served *m, const struct wn_version *v, c
     ret->reason = wn_strdup(reason);
     ret->digest = wn_strdup(digest);
     ret->live_by = wn_strdup(named ? m->live.by : "");
-    return ret->name && ret->reason && ret->digest && ret->live_by;
+    ret->made_by = !v              ? wn_strdup("")
+                   : !v->made_here ? wn_strdup("repository")
+                   : v->job[0]     ? wn_asprintf("job %s", v->job)
+                                   : wn_strdup("a job");
+    return ret->name && ret->reason && ret->digest && ret->live_by && ret->made_by;
 }
 
 static bool index_model(const struct wn_served *m, const struct wn_gen *gen, struct wn_index_entry **at, size_t *n,

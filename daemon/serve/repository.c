@@ -13,14 +13,18 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <jansson.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
+#include "base/file.h"
 #include "base/log.h"
 
-#define MAX_FILES 1024 /* looked at per version folder */
+#define MAX_FILES   1024               /* looked at per version folder */
+#define MAX_LINEAGE ((size_t)16 << 20) /* bytes of lineage.json */
 
 /* ---- ids ---- */
 
@@ -224,6 +228,7 @@ static void merge_one(const struct wn_serve *serve, struct wn_version *v, struct
     if (moved) {
         free(v->dir);
         v->dir = WN_TAKE(f->dir);
+        v->job_read = false;
     }
     if (moved || v->sig != f->sig) {
         v->sig = f->sig;
@@ -282,6 +287,39 @@ static void read_live(struct wn_serve *serve, struct wn_served *m)
     pthread_mutex_unlock(&serve->cat);
 }
 
+/* Which job made them: lineage.json, read once per version. */
+static void read_lineage(struct wn_serve *serve, struct wn_served *m)
+{
+    for (;;) {
+        WN_CLEANUP(wn_freep) char *path = NULL;
+        int64_t number = 0;
+        pthread_mutex_lock(&serve->cat);
+        for (size_t i = 0; !path && i < m->versions.n; i++) {
+            struct wn_version *v = m->versions.at[i];
+            if (!v->made_here || v->job_read)
+                continue;
+            v->job_read = true;
+            number = v->number;
+            path = wn_asprintf("%s/lineage.json", v->dir);
+        }
+        pthread_mutex_unlock(&serve->cat);
+        if (!path)
+            return;
+        WN_CLEANUP(wn_freep) void *text = NULL;
+        size_t n;
+        if (wn_file_read(path, MAX_LINEAGE, &text, &n, NULL) != WINNOW_OK)
+            continue;
+        json_t *lineage = json_loadb(text, n, 0, NULL);
+        const char *job = json_string_value(json_object_get(lineage, "job"));
+        pthread_mutex_lock(&serve->cat);
+        struct wn_version *v = wn_repo_version(m, number);
+        if (v && job)
+            snprintf(v->job, sizeof v->job, "%s", job);
+        pthread_mutex_unlock(&serve->cat);
+        json_decref(lineage);
+    }
+}
+
 enum winnow_status wn_repo_scan_model(struct wn_serve *serve, const char *name, bool fresh, struct wn_served **ret_m,
                                       struct winnow_err *err)
 {
@@ -306,6 +344,7 @@ enum winnow_status wn_repo_scan_model(struct wn_serve *serve, const char *name, 
     findings_done(&f);
     if (status == WINNOW_OK && m) {
         read_live(serve, m);
+        read_lineage(serve, m);
         if (ret_m)
             *ret_m = m;
     }

@@ -203,6 +203,7 @@ static enum winnow_status start(struct wn_serve *serve, const struct wn_config *
     WN_TRY(wn_executor_start(serve, cfg->engine.threads, cfg->engine.streams, err));
     WN_TRY(wn_deadline_start(serve, err));
     WN_TRY(first_scan(serve, err));
+    wn_strays_refresh(serve, true);
     WN_TRY(wn_loader_start(serve, (unsigned)cfg->models.load_threads, err));
     return wn_watch_start(serve, err);
 }
@@ -271,6 +272,7 @@ void wn_serve_free(struct wn_serve *serve, uint64_t grace_us)
     for (size_t i = 0; serve->table && i < serve->table->n; i++)
         free(serve->table->at[i]);
     free(serve->table);
+    wn_strays_free(serve->strays, serve->n_strays);
     for (unsigned i = 0; i < serve->repo.n_roots; i++)
         free(serve->repo.root[i]);
     serve->magic = 0;

@@ -78,10 +78,27 @@ enum wn_model_state { WN_MODEL_UNKNOWN, WN_MODEL_READY, WN_MODEL_UNAVAILABLE, WN
 /** "UNKNOWN", "READY", … as Triton's index says. */
 const char *wn_model_state_name(enum wn_model_state state);
 
+/** How a version stands, where `state` tells Triton's clients only whether it serves. */
+enum wn_standing {
+    WN_STANDING_NONE,     /* the model has no version */
+    WN_STANDING_LIVE,     /* unpinned requests get it */
+    WN_STANDING_LOADING,  /* */
+    WN_STANDING_FAILED,   /* could not be loaded: the reason says why */
+    WN_STANDING_SETTLING, /* its files are still changing */
+    WN_STANDING_WAITING,  /* made by a job, and newer than all that was live: somebody must promote it */
+    WN_STANDING_PREVIOUS, /* was live: on the way back of a rollback */
+    WN_STANDING_UNLOADED, /* the model was unloaded */
+    WN_STANDING_KEPT,     /* none of these: older, or left by a rollback */
+};
+/** "live", "loading", …; "" for none. */
+const char *wn_standing_name(enum wn_standing standing);
+
 struct wn_index_entry {
     char *name, *reason, *digest, *live_by; /* reason, digest, live_by: "" where unknown */
+    char *made_by;                          /* "job ID", or "repository" for what a person put there; "" unknown */
     int64_t version;                        /* 0: the model has no version */
     enum wn_model_state state;
+    enum wn_standing standing;
     bool live;             /* the version that unpinned requests get */
     bool made_here;        /* under STATE/models */
     uint64_t generation;   /* 0: not loaded */
@@ -92,6 +109,25 @@ struct wn_index_entry {
 WINNOW_MUST_USE enum winnow_status wn_serve_index(struct wn_serve *serve, const char *model,
                                                   struct wn_index_entry **ret, size_t *ret_n, struct winnow_err *err);
 void wn_index_free(struct wn_index_entry *entries, size_t n);
+
+#define WN_MAX_STRAYS 100 /* told at a time */
+
+/** Something in a repository that looks like a model and is passed over. */
+struct wn_stray {
+    char *model, *path; /* model: its name in the repository; path: the folder or file that is meant */
+    char why[160];      /* the rule that it breaks */
+    uint64_t since_ns;
+    bool told;
+};
+/** Look for them in folders, now.
+ *  @param roots  repositories, [n_roots]; those that cannot be read have none
+ *  @param ret    free it with wn_strays_free() */
+WINNOW_MUST_USE enum winnow_status wn_strays_look(const char *const *roots, size_t n_roots, struct wn_stray **ret,
+                                                  size_t *ret_n, struct winnow_err *err);
+/** Those that were told in the log at the last look; paths begin below the repository. */
+WINNOW_MUST_USE enum winnow_status wn_serve_strays(struct wn_serve *serve, struct wn_stray **ret, size_t *ret_n,
+                                                   struct winnow_err *err);
+void wn_strays_free(struct wn_stray *list, size_t n);
 
 /** End of an administrative action, on a loader thread. */
 typedef void wn_serve_done_fn(void *arg, enum winnow_status status, const struct winnow_err *err);

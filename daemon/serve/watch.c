@@ -84,6 +84,7 @@ static void look_at_all(struct wn_serve *serve)
     for (size_t i = 0; i < n && !atomic_load(&serve->watch_stop); i++)
         look_at(serve, names[i]);
     wn_repo_names_free(names, n);
+    wn_strays_refresh(serve, false);
 }
 
 /* Something came by rename: look at once, and take it as it stands. */

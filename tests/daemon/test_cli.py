@@ -70,15 +70,22 @@ def test_models(server):
     Fake.answers = {
         ("POST", "/v2/repository/index"): (200, [{"name": "a b", "version": "1"}, {"name": "a b", "version": "2"}]),
         ("GET", base + "/versions"): (200, {"name": "a b", "versions": [
-            {"name": "a b", "version": "1", "state": "READY", "live": True, "digest": "sha256:11", "generation": 4},
-            {"name": "a b", "version": "2", "state": "UNAVAILABLE", "live": False, "digest": "sha256:22"}]}),
+            {"name": "a b", "version": "1", "state": "READY", "live": True, "digest": "sha256:11", "generation": 4, "standing": "live",
+             "made_by": "repository", "live_by": "api 127.0.0.1"},
+            {"name": "a b", "version": "2", "state": "UNAVAILABLE", "live": False, "digest": "sha256:22", "standing": "waiting",
+             "made_by": "job ftjob-1", "reason": "waits to be promoted: version 1 is live"}]}),
         ("POST", base + "/load"): (200, None),
-        ("POST", base + "/versions/2/promote"): (200, {"version": "2", "generation": 5, "digest": "sha256:22"}),
+        ("POST", base + "/versions/2/promote"): (200, {"version": "2", "generation": 5, "digest": "sha256:22",
+                                                    "anchor": "its rows join the anchor"}),
         ("POST", base + "/rollback"): (409, {"error": "nothing to roll back to"}),
         ("PUT", base + "/anchor"): (200, {"rows": 9}),
     }
     p = winnow(server, "models")
-    check("models lists", p.returncode == 0 and b"live" in p.stdout and p.stdout.count(b"a b") == 2, p)
+    lines = p.stdout.decode().splitlines()
+    check("models lists: who made each live", p.returncode == 0 and len(lines) == 3 and
+          "live" in lines[1].split() and lines[1].endswith("repository       made live by api 127.0.0.1"), p)
+    check("and what waits, with the way on", "waiting" in lines[2] and "job ftjob-1" in lines[2] and
+          lines[2].endswith("winnow models promote a b 2 does it"), p)
     check("a name is percent-encoded, versions are asked for once", [s[1] for s in Fake.seen] ==
           ["/v2/repository/index", base + "/versions"], Fake.seen)
     p = winnow(server, "models", "list", "--json", "-")
@@ -86,6 +93,7 @@ def test_models(server):
     check("an empty answer is fine", winnow(server, "models", "load", "a b").returncode == 0)
     p = winnow(server, "models", "promote", "a b", "2")
     check("promote", p.returncode == 0 and b"version 2 is live, generation 5" in p.stdout, p)
+    check("and what it does to the anchor", b"its rows join the anchor" in p.stdout, p)
     p = winnow(server, "models", "rollback", "a b")
     check("the server's reason and exit 1", p.returncode == 1 and b"nothing to roll back to" in p.stderr, p)
     p = winnow(server, "models", "diff", "a b", "1", "2")

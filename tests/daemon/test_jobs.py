@@ -210,12 +210,25 @@ def test_waiting(d):
     check("without an anchor a person decides", j["promotion"] == "waiting" and j["version"] == 2 and live(d) == 1 and
           j["gate"]["verdict"] == "wait", j)
     check("no anchor yet", d.curl("/v2/repository/models/shapes/anchor")[0] == 404)
+    index = {v.get("version"): v for v in post(d, "/v2/repository/index", {})[1]}
+    check("the index says that it waits, and who made it", index["2"]["standing"] == "waiting" and
+          index["2"]["made_by"] == f"job {j['id']}" and "waits to be promoted: version 1 is live" in index["2"]["reason"] and
+          index["1"]["standing"] == "live" and index["1"]["made_by"] == "repository", index)
+    p = subprocess.run([CLI, "models", "-s", d.url], capture_output=True, text=True)
+    check("winnow models says so, and what to do", any("waiting" in line and j["id"] in line and
+          "winnow models promote shapes 2" in line for line in p.stdout.splitlines()), p)
     status, body = post(d, "/v2/repository/models/shapes/versions/2/promote", {})
     check("promoted by a person", status == 200 and live(d) == 2, (status, body))
+    check("the answer says what becomes the anchor", j["id"] in body.get("anchor", "") and
+          "join the anchor of shapes" in body["anchor"], body)
     after = wait_for(lambda: (lambda x: x if x["promotion"] == "promoted" and x["phase"] == "done" else None)(job(d, j["id"])), 10)
     status, anchor = d.curl("/v2/repository/models/shapes/anchor")
     check("its rows are the anchor now", after and status == 200 and anchor["rows"] == 100 and
           anchor["labels"] == {k: 25 for k in KINDS}, (after, anchor))
+    check("the job's events and the log say so", any("The anchor of shapes holds 100 rows now" in m for m in
+          messages(d, j["id"])) and f"anchor_set model=shapes rows=100 by={j['id']}" in d.log(), messages(d, j["id"])[-3:])
+    status, body = post(d, "/v2/repository/models/shapes/versions/2/promote", {})
+    check("promoting it once more takes no rows", status == 200 and "anchor" not in body, body)
 
 
 def test_gate(d):
@@ -244,6 +257,8 @@ def test_gate(d):
           j["error"] is None and live(d) == 4, j)
     status, _ = post(d, "/v2/repository/models/shapes/rollback", {})
     check("and roll back", status == 200 and live(d) == 3, live(d))
+    got = {v["version"]: v["standing"] for v in d.curl("/v2/repository/models/shapes/versions")[1]["versions"]}
+    check("how each version stands", got == {"1": "previous", "2": "previous", "3": "live", "4": "kept"}, got)
 
 
 def test_anchor(d):
