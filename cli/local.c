@@ -44,7 +44,9 @@ static bool is_folder(const char *path)
 
 static struct wn_pipe_io pipe_io(const struct winnow_io *io)
 {
-    struct wn_pipe_io p = { .name = io->name, .dtype = io->dtype, .rank = io->rank ? io->rank - 1 : 0 };
+    struct wn_pipe_io p = {
+        .name = io->name, .dtype = io->dtype, .rank = io->rank ? io->rank - 1 : 0, .table_rows = io->table_rows
+    };
     for (unsigned d = 1; d < io->rank; d++)
         p.shape[d - 1] = io->shape[d];
     return p;

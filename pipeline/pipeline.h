@@ -17,8 +17,9 @@ struct wn_pipeline;
 struct wn_pipe_io {
     const char *name;
     enum winnow_dtype dtype;
-    unsigned rank;    /* without the batch axis: (C, H, W) for pictures, (classes) for scores */
-    int64_t shape[8]; /* -1 = dynamic */
+    unsigned rank;      /* without the batch axis: (C, H, W) for pictures, (classes) for scores */
+    int64_t shape[8];   /* -1 = dynamic */
+    int64_t table_rows; /* an input of token ids: rows of the model's table of them; 0: not known */
 };
 
 /** A decoded picture: 8-bit, `channels` 1 (grey) or 3 (RGB), rows of w * channels bytes without gaps. */

@@ -163,6 +163,23 @@ static enum winnow_status open_tokenizer(struct wn_spec *s)
     return status;
 }
 
+/* Every id must be a row of the model's table: refused here, not at the first text that has such a token. */
+static enum winnow_status check_ids(const struct wn_spec *s)
+{
+    const struct wn_tokenizer *t = s->p->text.tokenizer;
+    size_t n = wn_tokenizer_vocab(t);
+    for (unsigned i = 0; i < s->p->n_fill; i++) {
+        const struct wn_pipe_io *in = &s->in[s->p->fill[i]];
+        if (s->p->text.role[i] == WN_TEXT_IDS && in->table_rows && n > (uint64_t)in->table_rows)
+            return WN_SPEC_BAD(
+                s, wn_spec_key(s, "tokenizer") ? wn_spec_key(s, "tokenizer") : s->doc->root,
+                "tokenizer: %s has token ids up to %zu, but the table behind the model's input '%.80s' has "
+                "%lld rows",
+                wn_tokenizer_file(t), n - 1, in->name, (long long)in->table_rows);
+    }
+    return WINNOW_OK;
+}
+
 static enum winnow_status settle_text(struct wn_spec *s)
 {
     int64_t bytes = (int64_t)DEFAULT_BYTES;
@@ -172,7 +189,8 @@ static enum winnow_status settle_text(struct wn_spec *s)
     s->p->n_raw = 1;
     WN_TRY(settle_inputs(s));
     WN_TRY(settle_length(s));
-    return open_tokenizer(s);
+    WN_TRY(open_tokenizer(s));
+    return check_ids(s);
 }
 
 static enum winnow_status settle_classification(struct wn_spec *s)

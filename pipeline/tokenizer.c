@@ -249,6 +249,11 @@ size_t wn_tokenizer_vocab(const struct wn_tokenizer *t)
     return t->max_id;
 }
 
+const char *wn_tokenizer_file(const struct wn_tokenizer *t)
+{
+    return t->file;
+}
+
 void wn_tokenizer_free(struct wn_tokenizer *t)
 {
     if (!t)

@@ -53,6 +53,8 @@ WINNOW_MUST_USE enum winnow_status wn_tokenizer_encode(const struct wn_tokenizer
 int32_t wn_tokenizer_pad_id(const struct wn_tokenizer *t);
 /** One more than the largest id: what a model's embedding needs at least. */
 size_t wn_tokenizer_vocab(const struct wn_tokenizer *t);
+/** Name of the file that it was read from: "tokenizer.json", "vocab.txt" or "vocab.json". */
+const char *wn_tokenizer_file(const struct wn_tokenizer *t);
 /** NULL is fine. */
 void wn_tokenizer_free(struct wn_tokenizer *t);
 /** Release the arrays; `t` is empty and usable again. */

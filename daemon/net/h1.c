@@ -258,8 +258,8 @@ static int check_headers(struct wn_exchange *x, struct wn_h1 *h1)
     return 0;
 }
 
-/* Origin form stays, absolute form loses its scheme; its authority counts instead of Host, as a header of HTTP/2's name.
- * 0 or a status.  Source: RFC 9112, 3.2.2. */
+/* Origin form stays, absolute form loses its scheme; its authority counts instead of Host, as a header of HTTP/2's
+ * name. 0 or a status.  Source: RFC 9112, 3.2.2. */
 static int set_target(struct wn_h1 *h1)
 {
     const char *url = h1->url ? h1->url : "";

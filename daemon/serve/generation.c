@@ -97,7 +97,7 @@ enum winnow_status wn_gen_aux(const char *dir, struct wn_sha256 *ret, struct win
 
 static void pipe_io(const struct winnow_io *io, struct wn_pipe_io *ret)
 {
-    *ret = (struct wn_pipe_io){ .name = io->name, .dtype = io->dtype };
+    *ret = (struct wn_pipe_io){ .name = io->name, .dtype = io->dtype, .table_rows = io->table_rows };
     ret->rank = io->rank ? io->rank - 1 : 0;
     for (unsigned d = 0; d < ret->rank; d++)
         ret->shape[d] = io->shape[d + 1];

@@ -28,4 +28,8 @@ WINNOW_MUST_USE enum winnow_status wn_pass_shapes(struct wn_graph *g, struct win
  *  batch as a dynamic axis 0. `why` is set to an arena string when false. */
 bool wn_rows_independent(struct wn_graph *g, const char **why);
 
+/** Rows of the smallest table (Gather) that the integers of `input` are looked up in, where its shape is known; 0: none
+ *  is known. The graph is sorted; inferred, where tables are computed (dequantized, say). */
+int64_t wn_table_rows(const struct wn_graph *g, wn_vid input);
+
 #endif

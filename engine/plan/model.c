@@ -83,6 +83,8 @@ static enum winnow_status build(struct winnow_model *m, const void *bytes, size_
     WN_TRY(wn_pass_fold(&m->g, err)); /* shapes, axes and the like that stand in Constant nodes */
     WN_TRY(wn_pass_shapes(&m->g, err));
     WN_TRY(wn_graph_sort(&m->g, err));
+    for (unsigned i = 0; i < m->n_inputs; i++)
+        m->inputs[i].table_rows = wn_table_rows(&m->g, m->g.inputs.at[i]);
     m->rows_independent = wn_rows_independent(&m->g, &m->why_not);
     if (!m->opts.reference)
         WN_TRY(wn_passes_run(&m->g, err));

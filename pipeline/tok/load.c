@@ -593,11 +593,17 @@ static enum winnow_status load_json(struct wn_tokenizer *t, const char *dir, str
 
 enum winnow_status wn_tk_load(struct wn_tokenizer *t, const char *dir, struct winnow_err *err)
 {
-    enum winnow_status status = load_json(t, dir, err);
-    if (status == WINNOW_E_NOT_FOUND)
-        status = wn_tk_load_vocab_txt(t, dir, err);
-    if (status == WINNOW_E_NOT_FOUND)
-        status = wn_tk_load_vocab_json(t, dir, err);
+    static const struct {
+        const char *file;
+        enum winnow_status (*load)(struct wn_tokenizer *t, const char *dir, struct winnow_err *err);
+    } forms[] = { { "tokenizer.json", load_json },
+                  { "vocab.txt", wn_tk_load_vocab_txt },
+                  { "vocab.json", wn_tk_load_vocab_json } };
+    enum winnow_status status = WINNOW_E_NOT_FOUND;
+    for (size_t i = 0; i < WN_COUNT(forms) && status == WINNOW_E_NOT_FOUND; i++) {
+        t->file = forms[i].file;
+        status = forms[i].load(t, dir, err);
+    }
     return status == WINNOW_E_NOT_FOUND
                ? wn_fail(err, status, "%s: no tokenizer.json, vocab.txt or vocab.json and merges.txt", dir)
                : status;

@@ -212,6 +212,7 @@ enum winnow_status wn_tk_post(const struct wn_tokenizer *t, struct wn_tk_scratch
                               size_t max_length, struct wn_tokens *ret);
 
 struct wn_tokenizer {
+    const char *file;      /* a literal: which of the folder's files it is */
     struct wn_arena arena; /* strings, templates, contents */
     WN_VEC(struct wn_tk_norm) norms;
     WN_VEC(struct wn_tk_split) splits;

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 #include "engine/graph/onnx.h"
+#include "engine/passes/passes.h"
 
 static struct wn_pipe_io pipe_io(const struct wn_graph *g, wn_vid v)
 {
@@ -23,8 +24,10 @@ enum winnow_status wn_origin_pipeline(const char *dir, const struct wn_graph *g,
     WN_CLEANUP(wn_freep) struct wn_pipe_io *io = calloc(n_in + n_out + 1, sizeof *io);
     if (!io)
         return wn_fail(err, WINNOW_E_NOMEM, "pipeline.yaml");
-    for (size_t i = 0; i < n_in; i++)
+    for (size_t i = 0; i < n_in; i++) {
         io[i] = pipe_io(g, g->inputs.at[i]);
+        io[i].table_rows = wn_table_rows(g, g->inputs.at[i]);
+    }
     for (size_t i = 0; i < n_out; i++)
         io[n_in + i] = pipe_io(g, g->outputs.at[i]);
     enum winnow_status status = wn_pipeline_open(dir, io, (unsigned)n_in, io + n_in, (unsigned)n_out, ret, err);

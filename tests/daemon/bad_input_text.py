@@ -4,6 +4,7 @@ given to winnow, requests of text given to winnowd."""
 import gzip
 import json
 import os
+import shutil
 import struct
 import subprocess
 import time
@@ -111,7 +112,8 @@ def pipelines():
     case("a model without a mask", r"pipeline\.yaml:1: padding", model=rig.model("logits", mask=False))
     case("inputs of other names", r"'tokens_in'", model=rig.model("logits", ids="tokens_in"))
     case("a length of a million", r"pipeline\.yaml:3: padding", **{"pipeline.yaml": PIPELINE.replace("max_length: 64\n", "") + "padding: 1000000\n"})
-    case("a vocabulary larger than the model's", r"Gather|index|range", text="more50",
+    case("a vocabulary larger than the model's", r"pipeline\.yaml:1: tokenizer: vocab\.txt has token ids up to "
+         rf"{len(rig.vocab_txt().split()) + 98}", rf"'input_ids' has {len(rig.vocab_txt().split())} rows",
          **{"vocab.txt": rig.vocab_txt() + "".join(f"more{i}\n" for i in range(99))})
     case("embeddings have no accuracy", r"embeddings", model=rig.model("tokens"),
          **{"pipeline.yaml": "task: embeddings\n", "labels.txt": None})
@@ -135,6 +137,19 @@ def requests():
     def case(name, body, want, *names, target="/v1/embeddings", headers=None):
         body = json.dumps(body) if isinstance(body, (dict, list)) else body
         ask("text: " + name, want, names, lambda: daemon.request("POST", target, body, headers))
+
+    def too_many():
+        """A version whose tokens the model's table has no rows for, beside one that serves."""
+        for file, data in (("pipeline.yaml", PIPELINE), ("labels.txt", LABELS), ("vocab.txt", rig.vocab_txt() + "zebra\n")):
+            path(f"repository/mood/2.new/{file}", data)
+        daemon.put("mood", 2, rig.model("logits"))
+        said = daemon.request("POST", "/v2/repository/models/mood/load", "{}")
+        served = daemon.request("GET", "/v2/models/mood/versions/1/ready")
+        shutil.rmtree(os.path.join(daemon.repository, "mood", "2"))
+        return said if served[0] == 200 else served
+    n = len(rig.vocab_txt().split())
+    ask("text: load of a version with a token more than the model has", 400,
+        [rf"vocab\.txt has token ids up to {n}, .* {n} rows"], too_many)
 
     def binary(name, texts, want, *names):
         blob = b"".join(struct.pack("<I", len(t)) + t for t in texts)

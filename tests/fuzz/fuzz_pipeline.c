@@ -38,7 +38,8 @@ static void set_up(void)
 
 static void pictures(void)
 {
-    static const struct wn_pipe_io in = { "x", WINNOW_F32, 3, { -1, -1, 3 } }, out = { "y", WINNOW_F32, 1, { -1 } };
+    static const struct wn_pipe_io in = { "x", WINNOW_F32, 3, { -1, -1, 3 }, 0 },
+                                   out = { "y", WINNOW_F32, 1, { -1 }, 0 };
     struct wn_pipeline *p;
     struct winnow_err err;
     size_t row_bytes;
@@ -58,9 +59,10 @@ static void pictures(void)
 
 static void texts(void)
 {
-    static const struct wn_pipe_io in[] = { { "input_ids", WINNOW_I64, 1, { -1 } },
-                                            { "attention_mask", WINNOW_I32, 1, { -1 } } };
-    static const struct wn_pipe_io out[] = { { "y", WINNOW_F32, 1, { -1 } }, { "tokens", WINNOW_F32, 2, { -1, 4 } } };
+    static const struct wn_pipe_io in[] = { { "input_ids", WINNOW_I64, 1, { -1 }, 0 },
+                                            { "attention_mask", WINNOW_I32, 1, { -1 }, 0 } };
+    static const struct wn_pipe_io out[] = { { "y", WINNOW_F32, 1, { -1 }, 0 },
+                                             { "tokens", WINNOW_F32, 2, { -1, 4 }, 0 } };
     static const struct wn_pipe_item item[] = { { "a b c", 5 }, { "", 0 } };
     const struct wn_pipe_items items = { .at = { item }, .n = 2 };
     struct wn_pipeline *p;

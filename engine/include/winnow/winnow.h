@@ -83,6 +83,8 @@ struct winnow_io {
     unsigned rank;
     int64_t shape[WINNOW_MAX_RANK];        /* -1 = dynamic */
     const char *dim_name[WINNOW_MAX_RANK]; /* name of a dynamic dimension, or NULL */
+    int64_t
+        table_rows; /* an input of indices (token ids) into a table of the model: its rows; 0: no such table known */
 };
 WINNOW_API unsigned winnow_model_n_inputs(const winnow_model *model);
 WINNOW_API unsigned winnow_model_n_outputs(const winnow_model *model);

@@ -12,8 +12,8 @@
 #include "base/npy.h"
 
 static char dir[64];
-static const struct wn_pipe_io in_32 = { "input", WINNOW_F32, 3, { 3, 32, 24 } };
-static const struct wn_pipe_io out_3 = { "logits", WINNOW_F32, 1, { 3 } };
+static const struct wn_pipe_io in_32 = { "input", WINNOW_F32, 3, { 3, 32, 24 }, 0 };
+static const struct wn_pipe_io out_3 = { "logits", WINNOW_F32, 1, { 3 }, 0 };
 
 static void setup(void)
 {
@@ -118,7 +118,7 @@ Test(pipeline, no_file_is_not_found)
 
 Test(pipeline, model_shapes_settle_the_rest)
 {
-    struct wn_pipe_io nhwc = { "x", WINNOW_U8, 3, { -1, -1, 1 } };
+    struct wn_pipe_io nhwc = { "x", WINNOW_U8, 3, { -1, -1, 1 }, 0 };
     size_t bytes;
     struct wn_pipeline *p = open_with("task: image_classification\nsize: [5, 7]\ninput: photo\n", &nhwc);
     const struct wn_pipe_io *row = wn_pipeline_row(p, &bytes);
@@ -127,9 +127,9 @@ Test(pipeline, model_shapes_settle_the_rest)
     cr_expect_str_eq(wn_pipeline_task_name(p), "image_classification");
     wn_pipeline_free(p);
 
-    struct wn_pipe_io two_in[2] = { { "mask", WINNOW_F32, 1, { 4 } }, in_32 };
-    struct wn_pipe_io two_out[2] = { { "features", WINNOW_F32, 3, { 64, 7, 7 } },
-                                     { "scores", WINNOW_F32, 3, { 3, 1, 1 } } };
+    struct wn_pipe_io two_in[2] = { { "mask", WINNOW_F32, 1, { 4 }, 0 }, in_32 };
+    struct wn_pipe_io two_out[2] = { { "features", WINNOW_F32, 3, { 64, 7, 7 }, 0 },
+                                     { "scores", WINNOW_F32, 3, { 3, 1, 1 }, 0 } };
     struct winnow_err err = { 0 };
     put_file("labels.txt", "a\r\nb\nc");
     put_file("pipeline.yaml", "task: image_classification\nlabels: labels.txt\n");
@@ -144,7 +144,7 @@ Test(pipeline, model_shapes_settle_the_rest)
 
 Test(pipeline, values_and_channel_order)
 {
-    struct wn_pipe_io in = { "input", WINNOW_F32, 3, { 3, 1, 2 } };
+    struct wn_pipe_io in = { "input", WINNOW_F32, 3, { 3, 1, 2 }, 0 };
     struct wn_image im = { 2, 1, 3, (uint8_t[]){ 0, 51, 102, 255, 204, 153 } };
     float row[6];
     struct wn_pipeline *p =
@@ -160,7 +160,7 @@ Test(pipeline, values_and_channel_order)
     for (int i = 0; i < 6; i++)
         cr_expect_eq(row[i], bgr[i]);
     wn_pipeline_free(p);
-    struct wn_pipe_io u8 = { "input", WINNOW_U8, 3, { 1, 2, 3 } };
+    struct wn_pipe_io u8 = { "input", WINNOW_U8, 3, { 1, 2, 3 }, 0 };
     uint8_t bytes[6];
     p = open_with("task: image_classification\nlayout: nhwc\n", &u8);
     cr_assert_eq(wn_pipeline_encode_image(p, &im, bytes, NULL), WINNOW_OK);
@@ -201,7 +201,7 @@ Test(pipeline, fit_and_normalise_equal_encode)
 
 Test(pipeline, crop_takes_the_middle)
 {
-    struct wn_pipe_io in = { "input", WINNOW_U8, 3, { 4, 4, 1 } };
+    struct wn_pipe_io in = { "input", WINNOW_U8, 3, { 4, 4, 1 }, 0 };
     struct wn_pipeline *p = open_with("task: image_classification\nresize: crop\n", &in);
     uint8_t px[8 * 4], out[16];
     for (int i = 0; i < 32; i++)
@@ -254,7 +254,7 @@ Test(pipeline, real_photographs_as_the_references)
             cr_skip_test("no ../shared/data here");
         snprintf(path, sizeof path, "../shared/data/images/%s", cases[k].photo);
         cr_assert_eq(wn_file_read(path, 1 << 22, &jpeg, &n, &err), WINNOW_OK);
-        struct wn_pipe_io in = { "input", WINNOW_F32, 3, { 3, 224, 224 } };
+        struct wn_pipe_io in = { "input", WINNOW_F32, 3, { 3, 224, 224 }, 0 };
         struct wn_pipeline *p = open_with(cases[k].yaml, &in);
         wn_pipeline_row(p, &bytes);
         cr_assert_eq(bytes, want.bytes);

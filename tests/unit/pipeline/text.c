@@ -12,12 +12,12 @@
 static char dir[64];
 static struct wn_arena arena;
 static const char *const files[] = { "pipeline.yaml", "labels.txt", "vocab.txt" };
-static const struct wn_pipe_io bert[3] = { { "attention_mask", WINNOW_I64, 1, { -1 } },
-                                           { "input_ids", WINNOW_I64, 1, { -1 } },
-                                           { "token_type_ids", WINNOW_I64, 1, { -1 } } };
-static const struct wn_pipe_io logits = { "logits", WINNOW_F32, 1, { 2 } };
-static const struct wn_pipe_io tokens = { "tokens", WINNOW_F32, 2, { -1, 3 } };
-static const struct wn_pipe_io vector = { "vector", WINNOW_F32, 1, { 3 } };
+static const struct wn_pipe_io bert[3] = { { "attention_mask", WINNOW_I64, 1, { -1 }, 0 },
+                                           { "input_ids", WINNOW_I64, 1, { -1 }, 0 },
+                                           { "token_type_ids", WINNOW_I64, 1, { -1 }, 0 } };
+static const struct wn_pipe_io logits = { "logits", WINNOW_F32, 1, { 2 }, 0 };
+static const struct wn_pipe_io tokens = { "tokens", WINNOW_F32, 2, { -1, 3 }, 0 };
+static const struct wn_pipe_io vector = { "vector", WINNOW_F32, 1, { 3 }, 0 };
 
 static void put_file(const char *name, const char *text)
 {
@@ -87,19 +87,21 @@ static const char *text_of(const struct wn_pipe_tensor *t)
     for (int64_t i = 0; i < t->shape[0] * t->shape[1]; i++)
         n += (size_t)snprintf(s + n, sizeof s - n, "%s%lld", i ? i % t->shape[1] ? " " : " | " : "",
                               t->dtype == WINNOW_I64 ? (long long)((int64_t *)t->data)[i]
-                                                      : (long long)((int32_t *)t->data)[i]);
+                                                     : (long long)((int32_t *)t->data)[i]);
     return s;
 }
 
 Test(pipeline_text, messages)
 {
-    static const struct wn_pipe_io f32_ids = { "input_ids", WINNOW_F32, 1, { -1 } };
-    static const struct wn_pipe_io two_lengths[2] = { { "input_ids", WINNOW_I64, 1, { 8 } },
-                                                      { "attention_mask", WINNOW_I64, 1, { 9 } } };
-    static const struct wn_pipe_io positions[2] = { { "input_ids", WINNOW_I64, 1, { -1 } },
-                                                    { "position_ids", WINNOW_I64, 1, { -1 } } };
-    static const struct wn_pipe_io eight[2] = { { "input_ids", WINNOW_I64, 1, { 8 } },
-                                                { "attention_mask", WINNOW_I64, 1, { -1 } } };
+    static const struct wn_pipe_io f32_ids = { "input_ids", WINNOW_F32, 1, { -1 }, 0 };
+    static const struct wn_pipe_io two_lengths[2] = { { "input_ids", WINNOW_I64, 1, { 8 }, 0 },
+                                                      { "attention_mask", WINNOW_I64, 1, { 9 }, 0 } };
+    static const struct wn_pipe_io positions[2] = { { "input_ids", WINNOW_I64, 1, { -1 }, 0 },
+                                                    { "position_ids", WINNOW_I64, 1, { -1 }, 0 } };
+    static const struct wn_pipe_io eight[2] = { { "input_ids", WINNOW_I64, 1, { 8 }, 0 },
+                                                { "attention_mask", WINNOW_I64, 1, { -1 }, 0 } };
+    static const struct wn_pipe_io few_rows[2] = { { "input_ids", WINNOW_I64, 1, { -1 }, 8 },
+                                                   { "attention_mask", WINNOW_I64, 1, { -1 }, 2 } };
     const struct {
         const char *yaml;
         const struct wn_pipe_io *in;
@@ -137,6 +139,9 @@ Test(pipeline_text, messages)
         { CLASSES "tokenizer: ../x\n", bert, 3, &logits, "2: tokenizer: '../x' must be a folder beside pipeline.yaml" },
         { CLASSES "tokenizer: words\n", bert, 3, &logits,
           "2: tokenizer: no tokenizer.json, vocab.txt, or vocab.json with merges.txt in words" },
+        { CLASSES, few_rows, 2, &logits,
+          "1: tokenizer: vocab.txt has token ids up to 8, but the table behind the model's input 'input_ids' has 8 "
+          "rows" },
         { CLASSES "input: t\ninput_pair: t\n", bert, 3, &logits, "2: input and input_pair are both 't'" },
         { CLASSES, bert, 3, &tokens,
           "1: the model has no tensor with the shape of scores; name it with 'model_output'" },
@@ -185,9 +190,9 @@ Test(pipeline_text, rows_of_mixed_length)
 Test(pipeline_text, lengths)
 {
     static const char *const texts[] = { "a b c d", "d" };
-    static const struct wn_pipe_io ids32 = { "x", WINNOW_I32, 1, { -1 } },
-                                   six[2] = { { "input_ids", WINNOW_I32, 1, { 6 } },
-                                              { "attention_mask", WINNOW_I64, 1, { 6 } } };
+    static const struct wn_pipe_io ids32 = { "x", WINNOW_I32, 1, { -1 }, 0 },
+                                   six[2] = { { "input_ids", WINNOW_I32, 1, { 6 }, 0 },
+                                              { "attention_mask", WINNOW_I64, 1, { 6 }, 0 } };
     struct wn_pipeline *p = open_with(CLASSES "max_length: 4\n", bert, 3, &logits);
     struct wn_pipe_batch b = encode(p, texts, NULL, 2);
     cr_expect_str_eq(text_of(&b.t[1]), "2 5 6 3 | 2 8 3 0");
