@@ -41,8 +41,11 @@ __attribute__((format(printf, 3, 4))) enum winnow_status wn_fail_at(struct winno
 #define WN_COUNT(array)                    (sizeof(array) / sizeof((array)[0]))
 #define WN_MIN(a, b)                       ((a) < (b) ? (a) : (b))
 #define WN_MAX(a, b)                       ((a) > (b) ? (a) : (b))
-#define WN_LIKELY(x)                       __builtin_expect(!!(x), 1)
-#define WN_UNLIKELY(x)                     __builtin_expect(!!(x), 0)
+/** Significant digits of reals in JSON that others read: what a person wrote comes back as written (0.3, where 17 would
+ * make 0.29999999999999999). For json_dumps(): JSON_REAL_PRECISION(WN_JSON_DIGITS). */
+#define WN_JSON_DIGITS 15
+#define WN_LIKELY(x)   __builtin_expect(!!(x), 1)
+#define WN_UNLIKELY(x) __builtin_expect(!!(x), 0)
 
 /** Abort with file and line when an object is NULL, freed or of another kind. */
 #define WN_CHECK_MAGIC(obj, want)                                                                                      \

@@ -113,11 +113,14 @@ static enum winnow_status report(const struct args *a, const struct wn_cli_model
                              err);
 }
 
+static const char doc[] = "Show what runs for every layer of a model, and why.\v" WN_CLI_EXAMPLES(
+    "  winnow analyze mine.onnx --why\n"
+    "  winnow analyze bert.onnx -S input_ids=1,64 -S attention_mask=1,64\n");
+
 int wn_cli_analyze(int argc, char **argv)
 {
     static const struct argp_child common[] = { { &wn_model_argp, 0, NULL, 0 }, { 0 } };
-    static const struct argp argp = { options, parse, "MODEL", "Show what runs for every layer of a model, and why.",
-                                      common,  NULL,  NULL };
+    static const struct argp argp = { options, parse, "MODEL", doc, common, NULL, NULL };
     struct args a = { .common = { .max_models = 1, .threads = 1 } };
     struct winnow_err err;
     struct wn_cli_model m = { 0 };

@@ -205,12 +205,14 @@ static enum winnow_status report(const struct args *a, const struct wn_cli_model
                              err);
 }
 
+static const char doc[] = "Measure a model on made-up inputs.\v" WN_CLI_EXAMPLES(
+    "  winnow benchmark mine.onnx                     latency, one request after another\n"
+    "  winnow benchmark mine.onnx -s async -b 8       throughput of batches side by side\n");
+
 int wn_cli_benchmark(int argc, char **argv)
 {
     static const struct argp_child common[] = { { &wn_model_argp, 0, NULL, 0 }, { 0 } };
-    static const struct argp argp = {
-        options, parse, "MODEL", "Measure a model on made-up inputs.", common, NULL, NULL
-    };
+    static const struct argp argp = { options, parse, "MODEL", doc, common, NULL, NULL };
     struct args a = { .common = { .max_models = 1 }, .batch = 1, .seconds = 10 };
     struct winnow_err err;
     struct wn_cli_model m = { 0 };

@@ -10,6 +10,10 @@
 /** Exit codes. */
 enum { WN_EXIT_OK = 0, WN_EXIT_FAILED = 1, WN_EXIT_USAGE = 2 };
 
+/** The end of every --help: WN_CLI_EXAMPLES("  winnow run …\n") after the \v of an argp's doc. */
+#define WN_CLI_EXAMPLES(lines)                                                                                         \
+    "Examples:\n" lines "\nExit status: 0 done, 1 failed (standard error says why), 2 wrong usage."
+
 /** A command: main() of its own, argv[0] is its full name ("winnow run"). Returns an exit code. */
 typedef int wn_cli_fn(int argc, char **argv);
 wn_cli_fn wn_cli_run, wn_cli_benchmark, wn_cli_analyze, wn_cli_compare, wn_cli_evaluate;

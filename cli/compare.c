@@ -166,11 +166,14 @@ static enum winnow_status report(const struct args *a, const struct wn_cli_model
     return WINNOW_OK;
 }
 
+static const char doc[] = "Compare the outputs of two models on the same inputs.\v" WN_CLI_EXAMPLES(
+    "  winnow compare base.onnx small.onnx            on made-up inputs\n"
+    "  winnow compare mine.onnx --reference           our kernels beside plain C\n");
+
 int wn_cli_compare(int argc, char **argv)
 {
     static const struct argp_child common[] = { { &wn_model_argp, 0, NULL, 0 }, { 0 } };
-    static const struct argp argp = { options, parse, "A [B]", "Compare the outputs of two models on the same inputs.",
-                                      common,  NULL,  NULL };
+    static const struct argp argp = { options, parse, "A [B]", doc, common, NULL, NULL };
     struct args a = { .common = { .max_models = 2, .threads = 1 }, .batch = 4, .seed = 1 };
     struct winnow_err err;
     struct wn_cli_model m[2] = { 0 };

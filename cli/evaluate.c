@@ -320,12 +320,13 @@ enum winnow_status wn_cli_evaluate_models(const struct wn_evaluate_args *what, s
     return status;
 }
 
+static const char doc[] = "Score models on labelled rows with the serving engine.\v" WN_CLI_EXAMPLES(
+    "  winnow evaluate models/mine/1 rows.npz\n"
+    "  winnow evaluate base.onnx small.onnx rows.npz  both, and their paired difference\n");
+
 int wn_cli_evaluate(int argc, char **argv)
 {
-    static const struct argp argp = {
-        options, parse, "MODEL [MODEL2] ROWS.npz", "Score models on labelled rows with the serving engine.", NULL,
-        NULL,    NULL
-    };
+    static const struct argp argp = { options, parse, "MODEL [MODEL2] ROWS.npz", doc, NULL, NULL, NULL };
     struct args a = { 0 };
     struct winnow_err err;
     argp_parse(&argp, argc, argv, 0, NULL, &a);

@@ -25,7 +25,8 @@ static const char doc[] = "Upload, list and delete training data on a running wi
                           "  list           all files (the default)\n"
                           "  upload FILE    send a zip, a tar, an IDX file or a recipe; prints its id\n"
                           "  show ID        one file\n"
-                          "  delete ID      delete it\n";
+                          "  delete ID      delete it\n\n" WN_CLI_EXAMPLES("  winnow files upload letters.zip\n"
+                                                                           "  winnow files list --json -\n");
 
 static error_t parse(int key, char *arg, struct argp_state *state)
 {

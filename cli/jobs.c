@@ -52,7 +52,9 @@ static const char doc[] = "Training jobs of a running winnowd.\v"
                           "  show ID                    what became of it, with the numbers\n"
                           "  watch ID                   follow it to its end; 0 when it succeeded\n"
                           "  events ID                  what happened, one line each\n"
-                          "  cancel ID                  stop it\n";
+                          "  cancel ID                  stop it\n\n" WN_CLI_EXAMPLES(
+                              "  winnow jobs create -m mine -f file-… --level 0.7 --watch\n"
+                              "  winnow jobs show ftjob-…\n");
 
 static error_t at_end(struct args *a, struct argp_state *state)
 {
@@ -218,6 +220,8 @@ static void now_at(struct wn_progress *p, const json_t *job)
     json_t *step = json_pack("{s:s,s:f,s:f,s:f,s:f,s:f}", "event", "step", "epoch", wn_json_num(job, "epoch", -1),
                              "epochs", wn_json_num(job, "epochs", -1), "loss", wn_json_num(job, "loss", -1), "sparsity",
                              wn_json_num(job, "sparsity", -1), "eta_s", wn_json_num(job, "eta", -1));
+    if (json_is_number(json_object_get(job, "label_loss")))
+        json_object_set(step, "label_loss", json_object_get(job, "label_loss"));
     wn_progress_event(p, step);
     json_decref(step);
 }

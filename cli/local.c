@@ -223,6 +223,11 @@ enum winnow_status wn_cli_inputs_read(const winnow_model *model, const char *pat
             status = wn_fail(err, WINNOW_E_NOT_FOUND, "%s has no array '%s'", path, name);
             break;
         }
+        if (a->type == WN_NPY_F8 && winnow_model_input(model, i)->dtype == WINNOW_F32) { /* numpy's default */
+            status = wn_fail(err, WINNOW_E_MALFORMED,
+                             "%s: '%s' is float64, but the model wants float32: save x.astype('float32')", path, name);
+            break;
+        }
         ret->t[i] = (struct winnow_tensor){
             .dtype = dtype_of(a->type), .rank = a->rank, .data = WN_TAKE(a->data), .bytes = a->bytes
         };

@@ -29,7 +29,10 @@ static void usage(FILE *to)
     fprintf(to, "Usage: winnow COMMAND [OPTION…]\n\n");
     for (size_t i = 0; i < WN_COUNT(commands); i++)
         fprintf(to, "  %-10s %s\n", commands[i].name, commands[i].text);
-    fprintf(to, "\n`winnow COMMAND --help` tells more. `winnow --version` prints version and instruction set.\n");
+    fprintf(
+        to,
+        "\n`winnow COMMAND --help` tells more, with examples. `winnow --version` prints version and instruction set.\n"
+        "Exit status: 0 done, 1 failed (standard error says why), 2 wrong usage.\n");
 }
 
 int main(int argc, char **argv)

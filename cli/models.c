@@ -16,15 +16,17 @@ static const struct argp_option options[] = {
     { "json", 'j', "FILE", 0, "write the server's answer as JSON (-: standard output)", 0 }, { 0 }
 };
 
-static const char doc[] =
-    "Look after the models of a running winnowd.\v"
-    "  list [MODEL]           all versions: how each stands, who made it, why it does not serve (default)\n"
-    "  load MODEL             load or reload its live version\n"
-    "  unload MODEL           stop serving it; its last requests finish\n"
-    "  promote MODEL VERSION  make a version live, without losing a request\n"
-    "  rollback MODEL         back to the version that was live before\n"
-    "  anchor MODEL ROWS.npz  the rows that every later candidate must do well on\n"
-    "  diff MODEL A B         what tells two versions apart\n";
+static const char doc[] = "Look after the models of a running winnowd.\v"
+                          "  list [MODEL]           how every version stands, and why (the default)\n"
+                          "  load MODEL             load or reload its live version\n"
+                          "  unload MODEL           stop serving it; its last requests finish\n"
+                          "  promote MODEL VERSION  make a version live, without losing a request\n"
+                          "  rollback MODEL         back to the version that was live before\n"
+                          "  anchor MODEL ROWS.npz  the rows that every later candidate must do well on\n"
+                          "  diff MODEL A B         what tells two versions apart\n\n" WN_CLI_EXAMPLES(
+                              "  winnow models list mine\n"
+                              "  winnow models promote mine 3\n"
+                              "  winnow models -s https://host:8443 --cacert ca.pem --token-file token\n");
 
 /* An action: what it wants besides its name. */
 static const struct action {

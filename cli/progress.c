@@ -17,6 +17,7 @@ void wn_progress_init(struct wn_progress *p, bool quiet)
                                .epoch = -1,
                                .epochs = -1,
                                .loss = -1,
+                               .label_loss = -1,
                                .sparsity = -1,
                                .accuracy = -1,
                                .eta_s = -1,
@@ -38,7 +39,9 @@ static size_t describe(const struct wn_progress *p, char *to, size_t room)
     ADD("%s", *p->phase ? p->phase : "waiting");
     if (p->epoch >= 0 && p->epochs > 0)
         ADD("  epoch %.2f/%.0f", p->epoch, p->epochs);
-    if (p->loss >= 0)
+    if (p->loss >= 0 && p->label_loss >= 0)
+        ADD("  loss %.3f (%.3f by the labels alone, without the teacher)", p->loss, p->label_loss);
+    else if (p->loss >= 0)
         ADD("  loss %.3f", p->loss);
     if (p->sparsity >= 0)
         ADD("  sparsity %.0f %%", 100 * p->sparsity);
@@ -96,6 +99,7 @@ static void on_step(struct wn_progress *p, const json_t *event)
     take(&p->epoch, event, "epoch");
     take(&p->epochs, event, "epochs");
     take(&p->loss, event, "loss");
+    p->label_loss = wn_json_num(event, "label_loss", -1);
     take(&p->sparsity, event, "sparsity");
     take(&p->eta_s, event, "eta_s");
     if (p->terminal) {
@@ -122,8 +126,9 @@ void wn_progress_event(struct wn_progress *p, const json_t *event)
         on_step(p, event);
     } else if (strcmp(kind, "eval") == 0) {
         take(&p->accuracy, event, "accuracy");
-        wn_progress_say(p, "epoch %g: accuracy %.2f %%, loss %.4f", wn_json_num(event, "epoch", 0),
-                        100 * wn_json_num(event, "accuracy", 0), wn_json_num(event, "loss", 0));
+        wn_progress_say(p, "after epoch %g: accuracy %.2f %%, loss %.4f on rows held back from training",
+                        wn_json_num(event, "epoch", 0), 100 * wn_json_num(event, "accuracy", 0),
+                        wn_json_num(event, "loss", 0));
     } else if (strcmp(kind, "message") == 0) {
         wn_progress_say(p, "%s%s",
                         strcmp(wn_json_str(event, "level"), "warning") ? "" : "warning: ", wn_json_str(event, "text"));

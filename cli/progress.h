@@ -10,6 +10,7 @@ struct wn_progress {
     bool terminal, quiet;
     char phase[24];
     double epoch, epochs, loss, sparsity, accuracy, eta_s; /* below zero: not known */
+    double label_loss;                                     /* the labels' part where a teacher adds to loss; else -1 */
     double said_epoch;                                     /* of the last step printed where there is no terminal */
     uint64_t said_ns;
     bool drawn; /* the moving line is on the screen */

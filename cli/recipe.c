@@ -47,14 +47,14 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     }
 }
 
+static const char doc[] =
+    "Check a recipe: its sparsity and learning-rate curves, and an estimate of time and memory.\v" WN_CLI_EXAMPLES(
+        "  winnow recipe check recipe.yaml\n"
+        "  winnow recipe check recipe.yaml --model base.onnx --rows 50000\n");
+
 int wn_cli_recipe(int argc, char **argv)
 {
-    static const struct argp argp = {
-        options,      parse,
-        "check FILE", "Check a recipe: its sparsity and learning-rate curves, and an estimate of time and memory.",
-        NULL,         NULL,
-        NULL
-    };
+    static const struct argp argp = { options, parse, "check FILE", doc, NULL, NULL, NULL };
     struct args a = { 0 };
     struct winnow_err err;
     char *to[16] = { NULL, (char *)"recipe" };

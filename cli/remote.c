@@ -285,7 +285,8 @@ static enum winnow_status perform(struct wn_remote *r, const char *method, const
 enum winnow_status wn_remote_call(struct wn_remote *r, const char *method, const char *path, json_t *body, json_t **ret,
                                   struct winnow_err *err)
 {
-    WN_CLEANUP(wn_freep) char *text = body ? json_dumps(body, JSON_COMPACT) : NULL;
+    WN_CLEANUP(wn_freep)
+    char *text = body ? json_dumps(body, JSON_COMPACT | JSON_REAL_PRECISION(WN_JSON_DIGITS)) : NULL;
     bool lost = body && !text;
     json_decref(body);
     struct curl_slist *headers = text ? curl_slist_append(NULL, "Content-Type: application/json") : NULL;

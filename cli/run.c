@@ -94,9 +94,13 @@ static void print_outputs(const winnow_model *model, const struct winnow_tensor 
     }
 }
 
+static const char doc[] = "Run a model once.\v" WN_CLI_EXAMPLES(
+    "  winnow run mine.onnx -i x.npz                 a summary of the outputs\n"
+    "  winnow run models/mine -i x.npz -o y.npz      the highest version there\n");
+
 int wn_cli_run(int argc, char **argv)
 {
-    static const struct argp argp = { options, parse, "MODEL", "Run a model once.", NULL, NULL, NULL };
+    static const struct argp argp = { options, parse, "MODEL", doc, NULL, NULL, NULL };
     struct args a = { .threads = 1 };
     struct winnow_err err;
     struct wn_cli_model m = { 0 };

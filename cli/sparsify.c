@@ -332,11 +332,13 @@ static enum winnow_status make_folders(const struct args *a, const char *dir, st
     return mkdir(dir, 0777) == 0 ? WINNOW_OK : wn_fail_errno(err, errno, "%s", dir);
 }
 
+static const char doc[] = "Prune, quantize and fine-tune a model on labelled data, here.\v" WN_CLI_EXAMPLES(
+    "  winnow sparsify -m models/mine -d letters.zip --level 0.7 -o out\n"
+    "  winnow sparsify -m base.onnx -d news.csv -r recipe.yaml -o out\n");
+
 int wn_cli_sparsify(int argc, char **argv)
 {
-    static const struct argp argp = {
-        options, parse, NULL, "Prune, quantize and fine-tune a model on labelled data, here.", NULL, NULL, NULL
-    };
+    static const struct argp argp = { options, parse, NULL, doc, NULL, NULL, NULL };
     struct args a = { .spec = { .seed = 1, .threads = 1, .eval_share = 0.1 } };
     struct winnow_err err;
     argp_parse(&argp, argc, argv, 0, NULL, &a);

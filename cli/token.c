@@ -36,7 +36,9 @@ static const char doc[] =
     "  list           ids, scopes, models, ends (the default)\n"
     "  revoke ID      take it out\n"
     "\n"
-    "winnowd reads the file again when it is told to reload (systemctl reload winnowd).\n";
+    "winnowd reads the file again when it is told to reload (systemctl reload winnowd).\n\n" WN_CLI_EXAMPLES(
+        "  winnow token create ci --scopes infer --models 'mine*' --file tokens\n"
+        "  winnow token list --file tokens\n");
 
 static void at_end(struct args *a, struct argp_state *state)
 {

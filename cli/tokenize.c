@@ -121,12 +121,14 @@ static void tokenizer_freep(struct wn_tokenizer **t)
     wn_tokenizer_free(*t);
 }
 
+static const char doc[] =
+    "Print the token ids of lines of text, with the tokenizer whose files are in DIR.\v" WN_CLI_EXAMPLES(
+        "  winnow tokenize models/agnews -i lines.txt\n"
+        "  winnow tokenize . --offsets < lines.txt\n");
+
 int wn_cli_tokenize(int argc, char **argv)
 {
-    static const struct argp argp = {
-        options, parse, "DIR", "Print the token ids of lines of text, with the tokenizer whose files are in DIR.",
-        NULL,    NULL,  NULL
-    };
+    static const struct argp argp = { options, parse, "DIR", doc, NULL, NULL, NULL };
     struct args a = { 0 };
     struct winnow_err err;
     WN_CLEANUP(tokenizer_freep) struct wn_tokenizer *t = NULL;

@@ -65,7 +65,8 @@ static enum winnow_status find_i8(const struct reader *r, const char *name, cons
 {
     const struct wn_npy *a = wn_npz_find(&r->rows->npz, name);
     if (!a)
-        return BAD(r, "%s: array '%s' is missing", r->file, name);
+        return BAD(r, "%s: array '%s' (int64, one number per row) is missing; winnow-evaluate(1) says what is wanted",
+                   r->file, name);
     if (a->type != WN_NPY_I8 || a->rank != 1)
         return BAD(r, "%s: array '%s' must be int64 with one axis", r->file, name);
     *ret = a;
@@ -91,7 +92,10 @@ static enum winnow_status read_meta(const struct reader *r)
     const struct wn_npy *a = wn_npz_find(&r->rows->npz, "meta");
     json_error_t why;
     if (!a)
-        return BAD(r, "%s: array 'meta' is missing", r->file);
+        return BAD(r,
+                   "%s: array 'meta' is missing: a JSON object as uint8, {\"version\": 1, \"labels\": [...]}; "
+                   "winnow-evaluate(1) shows how numpy makes it",
+                   r->file);
     if (a->type != WN_NPY_U1 || a->rank != 1 || a->bytes > MAX_META)
         return BAD(r, "%s: array 'meta' must be uint8 with one axis, at most %zu bytes", r->file, MAX_META);
     r->rows->meta = json_loadb(a->data, a->bytes, JSON_REJECT_DUPLICATES, &why);

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include "base/file.h"
@@ -143,12 +144,30 @@ static enum winnow_status check_keys(const struct wn_spec *s)
 
 /* ---- the model's side ---- */
 
+/* What tensors there are: "'scores' [batch,10], 'mask' (not f32) [batch,?]", cut where there is no more room. */
+static const char *list_io(const struct wn_pipe_io *io, unsigned n, char *buf, size_t room)
+{
+    size_t used = 0;
+    *buf = '\0';
+    for (unsigned i = 0; i < n && used < room; i++) {
+        used += (size_t)snprintf(buf + used, room - used, "%s'%.24s'%s [batch", i ? ", " : "", io[i].name,
+                                 io[i].dtype == WINNOW_F32 ? "" : " (not f32)");
+        for (unsigned d = 0; d < io[i].rank && used < room; d++)
+            used += io[i].shape[d] < 0 ? (size_t)snprintf(buf + used, room - used, ",?")
+                                       : (size_t)snprintf(buf + used, room - used, ",%lld", (long long)io[i].shape[d]);
+        if (used < room)
+            used += (size_t)snprintf(buf + used, room - used, "]");
+    }
+    return buf;
+}
+
 /* Index of the tensor the key names, or of the only candidate. */
 enum winnow_status wn_spec_choose_io(const struct wn_spec *s, const char *key, const struct wn_pipe_io *io, unsigned n,
                                      bool (*fits)(const struct wn_pipe_io *), const char *what, unsigned *ret)
 {
     const struct wn_yaml_node *v = wn_spec_key(s, key);
     unsigned found = 0;
+    char all[120];
     if (v && v->kind != WN_YAML_STRING)
         return WN_SPEC_BAD(s, v, "%s: expected a string, not %s", key, wn_yaml_kind_name(v->kind));
     for (unsigned i = 0; i < n; i++) {
@@ -158,12 +177,17 @@ enum winnow_status wn_spec_choose_io(const struct wn_spec *s, const char *key, c
             *ret = i;
     }
     if (v && !found)
-        return WN_SPEC_BAD(s, v, "%s: the model has no tensor '%.80s'", key, v->text);
+        return WN_SPEC_BAD(s, v, "%s: the model has no tensor '%.60s', but %s", key, v->text,
+                           list_io(io, n, all, sizeof all));
     if (v && !fits(&io[*ret]))
-        return WN_SPEC_BAD(s, v, "%s: '%.80s' does not have the shape of %s", key, v->text, what);
-    if (found != 1)
-        return WN_SPEC_BAD(s, s->doc->root, "the model has %s tensor with the shape of %s; name it with '%s'",
-                           found ? "more than one" : "no", what, key);
+        return WN_SPEC_BAD(s, v, "%s: '%.40s' does not have the shape of %s: there is %s", key, v->text, what,
+                           list_io(io, n, all, sizeof all));
+    if (found > 1)
+        return WN_SPEC_BAD(s, s->doc->root, "more than one tensor has the shape of %s: say which with '%s': %s", what,
+                           key, list_io(io, n, all, sizeof all));
+    if (!found)
+        return WN_SPEC_BAD(s, s->doc->root, "no tensor has the shape of %s ('%s' names one): there is %s", what, key,
+                           list_io(io, n, all, sizeof all));
     return WINNOW_OK;
 }
 

@@ -228,7 +228,9 @@ static enum winnow_status settle_embeddings(struct wn_spec *s)
     WN_TRY(wn_spec_string(s, "output", &t->output));
     bool none = t->pooling == WN_POOL_NONE;
     return wn_spec_choose_io(s, "model_output", s->out, s->n_out, none ? is_vector : is_vectors,
-                             none ? "an embedding" : "one vector per token", &s->p->model_output);
+                             none ? "an embedding [batch,width]"
+                                  : "vectors [batch,tokens,width] ('pooling: none' takes [batch,width])",
+                             &s->p->model_output);
 }
 
 static void done(struct wn_pipeline *p)
@@ -333,8 +335,8 @@ static void fill(const struct wn_pipe_ids *row, size_t n, size_t len, enum wn_te
         }
 }
 
-/* Tokens that a text of `n` gets when it is alone. Beyond 16, lengths go in steps, so that few different ones have to be
- * planned for and what the linear layers round up to is not lost. */
+/* Tokens that a text of `n` gets when it is alone. Beyond 16, lengths go in steps, so that few different ones have to
+ * be planned for and what the linear layers round up to is not lost. */
 static size_t padded(const struct wn_text_task *t, size_t n)
 {
     const size_t step = t->multiple ? t->multiple : n <= LENGTH_STEP ? 1 : LENGTH_STEP;

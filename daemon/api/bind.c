@@ -172,9 +172,10 @@ static enum winnow_status check_bools(const struct wn_infer_in *in, struct winno
 static enum winnow_status take(struct wn_infer *req, const struct winnow_io *io, const struct wn_infer_in *in,
                                struct winnow_tensor *ret, struct winnow_err *err)
 {
-    if (in->dtype != io->dtype)
-        return wn_fail(err, WINNOW_E_MALFORMED, "input '%s' has datatype %s, but the model wants %s", io->name,
-                       wn_oip_name(in->dtype), wn_oip_name(io->dtype));
+    if (in->dtype != io->dtype) /* numpy makes FP64 where nothing is said */
+        return wn_fail(err, WINNOW_E_MALFORMED, "input '%s' has datatype %s, but the model wants %s%s", io->name,
+                       wn_oip_name(in->dtype), wn_oip_name(io->dtype),
+                       in->dtype == WINNOW_F64 && io->dtype == WINNOW_F32 ? ": in numpy, x.astype('float32')" : "");
     bool fits = in->rank == io->rank;
     for (unsigned i = 0; fits && i < io->rank; i++)
         fits = io->shape[i] < 0 || io->shape[i] == in->shape[i];

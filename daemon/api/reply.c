@@ -179,7 +179,7 @@ void wn_reply_text(struct wn_req *req, int status, const char *content_type, con
 
 void wn_reply_json(struct wn_req *req, int status, json_t *body)
 {
-    char *text = body ? json_dumps(body, JSON_COMPACT | JSON_ENCODE_ANY) : NULL;
+    char *text = body ? json_dumps(body, JSON_COMPACT | JSON_REAL_PRECISION(WN_JSON_DIGITS) | JSON_ENCODE_ANY) : NULL;
     json_decref(body);
     struct wn_buf b = { .at = text, .n = text ? strlen(text) : 0, .failed = !text };
     wn_reply_buf(req, status, "application/json", &b);

@@ -23,7 +23,7 @@ void wn_reply_v1_error(struct wn_req *req, const struct winnow_err *err, const c
     struct winnow_err shown = *err;
     wn_req_error_text(req, err, shown.msg);
     json_t *o = error_json(&shown, http, param, code);
-    char *text = o ? json_dumps(o, JSON_COMPACT) : NULL;
+    char *text = o ? json_dumps(o, JSON_COMPACT | JSON_REAL_PRECISION(WN_JSON_DIGITS)) : NULL;
     json_decref(o);
     if (!text) { /* out of memory, or a message that is not UTF-8 */
         wn_reply_err(req, err);

@@ -338,7 +338,7 @@ static enum winnow_status read_job_row(sqlite3_stmt *st, struct wn_job_row *r, s
 enum winnow_status wn_db_job_save(struct wn_db *db, struct wn_job_row *r, struct winnow_err *err)
 {
     WN_CLEANUP(finalizep) sqlite3_stmt *st = NULL;
-    WN_CLEANUP(wn_freep) char *doc = json_dumps(r->doc, JSON_COMPACT);
+    WN_CLEANUP(wn_freep) char *doc = json_dumps(r->doc, JSON_COMPACT | JSON_REAL_PRECISION(WN_JSON_DIGITS));
     if (!doc)
         return wn_fail(err, WINNOW_E_NOMEM, "job '%s'", r->id);
     WN_TRY(prepare(db,
@@ -439,7 +439,8 @@ enum winnow_status wn_db_event_add(struct wn_db *db, const char *job, int64_t at
                                    const char *type, const char *message, const json_t *data, struct winnow_err *err)
 {
     WN_CLEANUP(finalizep) sqlite3_stmt *st = NULL;
-    WN_CLEANUP(wn_freep) char *dump = data ? json_dumps(data, JSON_COMPACT) : NULL;
+    WN_CLEANUP(wn_freep)
+    char *dump = data ? json_dumps(data, JSON_COMPACT | JSON_REAL_PRECISION(WN_JSON_DIGITS)) : NULL;
     WN_TRY(prepare(db, "INSERT INTO events(job, at, level, type, message, data) VALUES(?,?,?,?,?,?)", &st, err));
     text(st, 1, job);
     sqlite3_bind_int64(st, 2, at_ms);

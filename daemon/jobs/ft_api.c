@@ -186,7 +186,7 @@ static void stream_gone(struct wn_req *req)
 static bool write_event(struct wn_req *req, const json_t *event)
 {
     struct wn_buf b = { 0 };
-    char *text = json_dumps(event, JSON_COMPACT);
+    char *text = json_dumps(event, JSON_COMPACT | JSON_REAL_PRECISION(WN_JSON_DIGITS));
     wn_buf_printf(&b, "data: %s\n\n", text ? text : "{}");
     free(text);
     if (b.failed)

@@ -27,9 +27,8 @@ static const char *text_of(const json_t *o, const char *key)
 
 static void keep_numbers(struct wn_ft *ft, const json_t *o)
 {
-    static const char *const key[] = {
-        "epoch", "epochs", "step", "steps", "loss", "lr", "sparsity", "eta_s", "accuracy"
-    };
+    static const char *const key[] = { "epoch",      "epochs", "step",     "steps", "loss",
+                                       "label_loss", "lr",     "sparsity", "eta_s", "accuracy" };
     for (size_t i = 0; i < WN_COUNT(key); i++) {
         json_t *v = json_object_get(o, key[i]);
         if (json_is_number(v))
@@ -45,8 +44,17 @@ static void on_step(struct wn_jobs *jobs, struct wn_ft *ft, const json_t *o)
     if (step <= 0 || (ft->shown_step >= 0 && step / every == ft->shown_step / every && step != steps))
         return;
     ft->shown_step = step;
-    wn_ft_note(jobs, ft->row.id, "info", "metrics", ft->live, "Step %" PRId64 "/%" PRId64 ": training loss=%.4f", step,
-               steps, json_number_value(json_object_get(o, "loss")));
+    if (!json_object_get(o, "label_loss")) /* the teacher's part of the training is over */
+        json_object_del(ft->live, "label_loss");
+    const json_t *labels = json_object_get(o, "label_loss");
+    double loss = json_number_value(json_object_get(o, "loss"));
+    if (json_is_number(labels))
+        wn_ft_note(jobs, ft->row.id, "info", "metrics", ft->live,
+                   "Step %" PRId64 "/%" PRId64 ": training loss=%.4f with the teacher's, %.4f by the labels alone",
+                   step, steps, loss, json_number_value(labels));
+    else
+        wn_ft_note(jobs, ft->row.id, "info", "metrics", ft->live, "Step %" PRId64 "/%" PRId64 ": training loss=%.4f",
+                   step, steps, loss);
 }
 
 static void on_line(struct wn_jobs *jobs, struct wn_ft *ft, const char *line, size_t n)
@@ -70,7 +78,7 @@ static void on_line(struct wn_jobs *jobs, struct wn_ft *ft, const char *line, si
         on_step(jobs, ft, o);
     } else if (strcmp(event, "eval") == 0) {
         wn_ft_note(jobs, ft->row.id, "info", "metrics", ft->live,
-                   "Epoch %.2f: accuracy=%.4f on held-back training rows",
+                   "After epoch %g: accuracy=%.4f on rows held back from training",
                    json_number_value(json_object_get(o, "epoch")), json_number_value(json_object_get(o, "accuracy")));
     } else if (strcmp(event, "message") == 0 && text_of(o, "text")) {
         const char *level = text_of(o, "level");

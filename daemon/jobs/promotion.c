@@ -397,7 +397,7 @@ static char *lineage_of(const struct wn_jobs *jobs, const struct wn_ft *ft)
             json_pack("{s:O?,s:O?}", "name", json_object_get(data, "name"), "digest", json_object_get(data, "digest")));
     if (o && recipe && wn_file_read(recipe, (size_t)1 << 20, &text, &n, NULL) == WINNOW_OK)
         json_object_set_new(o, "recipe", json_stringn(text, n));
-    char *dump = o ? json_dumps(o, JSON_INDENT(2)) : NULL;
+    char *dump = o ? json_dumps(o, JSON_INDENT(2) | JSON_REAL_PRECISION(WN_JSON_DIGITS)) : NULL;
     json_decref(o);
     json_decref(from);
     return dump;

@@ -61,7 +61,8 @@ static void add_result(json_t *o, const struct wn_job_row *row)
 
 static void add_progress(json_t *o, const struct wn_ft *ft)
 {
-    static const char *const key[] = { "epoch", "epochs", "step", "steps", "loss", "lr", "sparsity", "accuracy" };
+    static const char *const key[] = { "epoch",      "epochs", "step",     "steps",   "loss",
+                                       "label_loss", "lr",     "sparsity", "accuracy" };
     for (size_t i = 0; i < WN_COUNT(key); i++) {
         json_t *v = ft ? json_object_get(ft->live, key[i]) : NULL;
         if (v)
@@ -132,7 +133,7 @@ json_t *wn_json_file(const char *path, struct winnow_err *err)
 
 enum winnow_status wn_json_write(const char *path, const json_t *o, struct winnow_err *err)
 {
-    WN_CLEANUP(wn_freep) char *text = o ? json_dumps(o, JSON_INDENT(2)) : NULL;
+    WN_CLEANUP(wn_freep) char *text = o ? json_dumps(o, JSON_INDENT(2) | JSON_REAL_PRECISION(WN_JSON_DIGITS)) : NULL;
     if (!text)
         return wn_fail(err, WINNOW_E_NOMEM, "writing '%s'", path);
     return wn_file_write_durable(path, text, strlen(text), err);

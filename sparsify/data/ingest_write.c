@@ -114,7 +114,10 @@ static enum winnow_status unknown_label(struct wn_ingest *in, const char *label)
     const char *near = wn_near_name(label, in->labels.at, in->labels.n);
     if (near)
         return BAD(in, "label '%.40s' is not one of the model's (%s), did you mean '%.40s'?", label, some, near);
-    return BAD(in, "label '%.40s' is not one of the model's (%s)", label, some);
+    return BAD(in,
+               "label '%.40s' is not one of the model's (%s); data with labels of its own wants new_labels "
+               "(--new-labels)",
+               label, some);
 }
 
 static enum winnow_status class_of_dirs(struct wn_ingest *in)
@@ -317,7 +320,7 @@ static enum winnow_status write_summary(struct wn_ingest *in, const struct wn_in
                   wn_digest_text(digest, text), "rejects", in->rejects);
     if (o && json_array_size(in->columns))
         json_object_set(o, "columns", in->columns);
-    WN_CLEANUP(wn_freep) char *bytes = o ? json_dumps(o, JSON_INDENT(1)) : NULL;
+    WN_CLEANUP(wn_freep) char *bytes = o ? json_dumps(o, JSON_INDENT(1) | JSON_REAL_PRECISION(WN_JSON_DIGITS)) : NULL;
     WN_CLEANUP(wn_freep) char *path = wn_asprintf("%s/ingest.json", in->o->out_dir);
     if (!bytes || !path)
         return wn_fail(in->err, WINNOW_E_NOMEM, "ingest.json");

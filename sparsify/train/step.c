@@ -38,18 +38,23 @@ const float *wn_trainer_batch(struct wn_trainer *tr, unsigned *ret_rows)
 }
 
 /** Forward, loss, hooks on it, backward; the batch lies in the net's input, labels in tr->label. */
-static enum winnow_status gradients(struct wn_trainer *tr, bool hooks, float *ret_loss, size_t *ret_right,
-                                    struct winnow_err *err)
+static enum winnow_status gradients(struct wn_trainer *tr, bool hooks, float *ret_loss, float *ret_label_loss,
+                                    size_t *ret_right, struct winnow_err *err)
 {
     wn_trainer_mode_train(tr);
     WN_TRY(wn_net_forward(&tr->net, err));
     const float *scores = wn_net_output(&tr->net);
     float loss = (float)wn_cross_entropy(scores, tr->label, tr->opts.batch, wn_trainer_n_classes(tr),
                                          tr->opts.label_smoothing, tr->net.dlogits, ret_right);
+    *ret_label_loss = NAN;
     for (size_t i = 0; hooks && i < tr->modifier.n; i++) {
         struct wn_modifier *m = tr->modifier.at[i];
-        if (m->ops->after_loss)
-            WN_TRY(m->ops->after_loss(m, tr, scores, tr->net.dlogits, tr->sample, &loss, err));
+        if (!m->ops->after_loss)
+            continue;
+        float before = loss;
+        WN_TRY(m->ops->after_loss(m, tr, scores, tr->net.dlogits, tr->sample, &loss, err));
+        if (isnan(*ret_label_loss) && !(loss == before))
+            *ret_label_loss = before;
     }
     *ret_loss = loss;
     if (!isfinite(loss))
@@ -78,9 +83,9 @@ static enum winnow_status given(struct wn_trainer *tr, const float *rows, const 
         if (label[i] >= wn_trainer_n_classes(tr))
             return wn_fail(err, WINNOW_E_MALFORMED, "row %u has label %u", i, label[i]);
     }
-    float loss = 0;
+    float loss = 0, label_loss;
     size_t right;
-    enum winnow_status s = gradients(tr, false, &loss, &right, err);
+    enum winnow_status s = gradients(tr, false, &loss, &label_loss, &right, err);
     if (ret_loss)
         *ret_loss = loss;
     return s;
@@ -164,7 +169,7 @@ static enum winnow_status one(struct wn_trainer *tr, const struct wn_fit_opts *f
     WN_TRY(wn_trainer_ready(tr, err));
     WN_TRY(wn_trainer_load(tr, tr->step / pr.time.steps_per_epoch, tr->step % pr.time.steps_per_epoch, err));
     size_t right = 0;
-    WN_TRY(gradients(tr, true, &pr.loss, &right, err));
+    WN_TRY(gradients(tr, true, &pr.loss, &pr.label_loss, &right, err));
     HOOKS(tr, after_backward, &pr.time);
     wn_trainer_optimize(tr);
     HOOKS(tr, after_step, &pr.time);

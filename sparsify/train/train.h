@@ -287,8 +287,9 @@ WINNOW_MUST_USE enum winnow_status wn_trainer_bind_data(struct wn_trainer *tr, c
 /** What a fit reports after every step. */
 struct wn_train_progress {
     struct wn_train_time time;
-    float loss;     /* of this step's batch, before the step */
-    float accuracy; /* of this step's batch */
+    float loss;       /* of this step's batch, before the step; with what modifiers add (the teacher's) */
+    float label_loss; /* of the labels alone; NAN where that is all there is */
+    float accuracy;   /* of this step's batch */
     float lr;
     double param_sparsity; /* share of zeros over all prunable weights */
     double flop_sparsity;  /* the same, weighted with multiply-accumulates */

@@ -89,11 +89,14 @@ void wn_progress_step(struct wn_progress *p, const struct wn_train_progress *s)
     double per_ns =
         done > p->first_step ? (double)(now - p->started_ns) / (double)(done - p->first_step) : s->step_ms * 1e6;
     double left_s = end > done ? per_ns * (double)(end - done) * 1e-9 : 0;
-    emit(p, json_pack("{s:s, s:s, s:o, s:o, s:I, s:I, s:o, s:o, s:o, s:o, s:o, s:o}", "event", "step", "phase", "train",
-                      "epoch", real(s->time.t_next), "epochs", real(s->time.epochs), "step", (json_int_t)done, "steps",
-                      (json_int_t)end, "loss", real((double)s->loss), "accuracy", real((double)s->accuracy), "lr",
-                      real((double)s->lr), "sparsity", real(s->param_sparsity), "step_ms", real(s->step_ms), "eta_s",
-                      real(round(left_s * 10) / 10)));
+    json_t *o = json_pack("{s:s, s:s, s:o, s:o, s:I, s:I, s:o, s:o, s:o, s:o, s:o, s:o}", "event", "step", "phase",
+                          "train", "epoch", real(s->time.t_next), "epochs", real(s->time.epochs), "step",
+                          (json_int_t)done, "steps", (json_int_t)end, "loss", real((double)s->loss), "accuracy",
+                          real((double)s->accuracy), "lr", real((double)s->lr), "sparsity", real(s->param_sparsity),
+                          "step_ms", real(s->step_ms), "eta_s", real(round(left_s * 10) / 10));
+    if (o && isfinite(s->label_loss))
+        json_object_set_new(o, "label_loss", real((double)s->label_loss));
+    emit(p, o);
 }
 
 double wn_progress_cpu_s(void)

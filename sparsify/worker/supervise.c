@@ -65,7 +65,7 @@ enum winnow_status wn_result_write(const char *dir, const struct wn_report *r, s
         msg = json_string("(a message that is not UTF-8)");
     json_t *o = json_pack("{s:i, s:s, s:{s:s, s:o}, s:{}}", "format", 1, "status", cancelled ? "cancelled" : "failed",
                           "error", "code", cancelled ? "cancelled" : r->code, "message", msg, "metrics");
-    WN_CLEANUP(wn_freep) char *text = o ? json_dumps(o, JSON_INDENT(1)) : NULL;
+    WN_CLEANUP(wn_freep) char *text = o ? json_dumps(o, JSON_INDENT(1) | JSON_REAL_PRECISION(WN_JSON_DIGITS)) : NULL;
     json_decref(o);
     WN_CLEANUP(wn_freep) char *path = wn_asprintf("%s/work/result.json", dir);
     if (!text || !path)

@@ -123,6 +123,10 @@ def test_infer_json(d):
     r["inputs"][0]["data"] = [[1, 2, 3, 4]]
     s, _, v = d.json("POST", "/v2/models/lin/versions/1/infer", r)
     check("infer, nested, by version", s == 200 and v["outputs"][0]["data"] == [3.5, 4.5, 5.5], v)
+    r["inputs"][0]["datatype"] = "FP64"
+    s, _, v = d.json("POST", "/v2/models/lin/infer", r)
+    check("FP64 for FP32: what to do in numpy is said", s == 400 and "FP64, but the model wants FP32: in numpy, "
+          "x.astype('float32')" in v["error"], v)
     r = {"inputs": [{"data": [0.1, 2.5e0, -3, 4], "shape": [1, 4], "datatype": "FP32", "unknown": {"a": [1]},
                      "name": "x"}]}
     s, _, v = d.json("POST", "/v2/models/lin/infer", r)

@@ -197,6 +197,19 @@ def test_numbers():
         check(" ".join(args)[:60] + ": 2, and the option is named", p.returncode == 2 and says in p.stderr.decode(), p)
 
 
+def test_help():
+    p = local("--help")
+    commands = [line.split()[0] for line in p.stdout.decode().splitlines() if line.startswith("  ")]
+    check("--help lists the commands", p.returncode == 0 and {"run", "sparsify", "models", "token"} <= set(commands), p)
+    for name in commands:
+        p = local(name, "--help")
+        text = p.stdout.decode()
+        check(f"{name} --help: options, examples, exit status", p.returncode == 0 and "Examples:\n  winnow " + name in text and
+              "Exit status: 0 done" in text, p)
+        with open(f"docs/man/winnow-{name}.1.md", encoding="utf-8") as f:
+            check(f"{name}: the man page has its exit status", "## Exit status" in f.read())
+
+
 def field(number, value):
     """A protobuf field: a small whole number, text, or a message."""
     if isinstance(value, int):
@@ -333,6 +346,7 @@ def main():
         test_files(url, dir_)
         test_jobs(url, dir_)
         test_numbers()
+        test_help()
         test_compare(dir_)
         test_folders(dir_)
         test_overwriting(dir_)

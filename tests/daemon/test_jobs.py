@@ -271,6 +271,17 @@ def test_anchor(d):
     check("an unknown model has no anchor", status == 404, (status, body))
 
 
+def test_numbers(d, file_id):
+    """Numbers come back as they were written."""
+    text = subprocess.run(["curl", "-sS", f"{d.url}/v1/fine_tuning/jobs", "-d", json.dumps(
+        {"model": "shapes", "training_file": file_id, "optim_level": 0.3, "suffix": "third"})], capture_output=True,
+        text=True).stdout
+    jid = json.loads(text)["id"]
+    check("0.3 is 0.3", '"optim_level":0.3,' in text, text)
+    check("in the job's folder, too", '"optim_level": 0.3' in (d.folder / "state/jobs" / jid / "job.json").read_text())
+    check("it is cancelled", post(d, f"/v1/fine_tuning/jobs/{jid}/cancel", {})[0] == 200)
+
+
 CRASHES = ["after:gate", "before:publish", "after:publish", "before:promote", "after:promote", "before:anchor", "after:anchor",
            "before:done"]
 
@@ -466,6 +477,7 @@ def main():
         test_waiting(d)
         test_gate(d)
         test_anchor(d)
+        test_numbers(d, file_id)
         test_kills(d)
         test_lost_database(d)
     finally:

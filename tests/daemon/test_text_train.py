@@ -140,6 +140,7 @@ def test_level(dir_, base, data):
     """The one dial: a schedule of AdamW, the base as teacher."""
     p = winnow("sparsify", "-m", base, "-d", data, "--level", "0.5", "--epochs", "6", "-o", dir_ / "level", "--keep")
     check("a level works on texts", p.returncode == 0, p)
+    check("the teacher's part of the loss is named", "by the labels alone, without the teacher)" in p.stdout, p.stdout[-600:])
     if p.returncode == 0:
         e = winnow("evaluate", base, dir_ / "level", dir_ / "level/job/data/eval/rows.npz", "-j", "-")
         before, after = (m["accuracy"] for m in json.loads(e.stdout)["models"])

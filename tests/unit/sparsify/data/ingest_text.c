@@ -270,6 +270,9 @@ Test(ingest_text, what_ends_a_job)
         { "a.csv", "text,label\n", "m%1$d,%2$sy\n", "",
           "label 'hamy' is not one of the model's (ham, spam), did you "
           "mean 'ham'?" },
+        { "a.csv", "text,label\n", "m%1$d,zebra%2$s\n", "",
+          "label 'zebraham' is not one of the model's (ham, spam); data with labels of its own wants new_labels "
+          "(--new-labels)" },
         { "a.csv", "text,label\n", "\xff %1$d,%2$s\n", "",
           "40 of 40 rows cannot be read; the first: a.csv:2: the text is not UTF-8 at its byte 1" },
     };

@@ -2,6 +2,7 @@
 #include "sparsify/worker/progress.h"
 
 #include <criterion/criterion.h>
+#include <math.h>
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,7 +16,9 @@ Test(progress, lines)
     snprintf(path, sizeof path, "/tmp/wn-progress-%ld.jsonl", (long)getpid());
     struct wn_progress p;
     struct winnow_err err = { 0 };
-    struct wn_train_progress step = { .time = { .steps_per_epoch = 100, .epochs = 2 }, .loss = 0.5f };
+    struct wn_train_progress step = { .time = { .steps_per_epoch = 100, .epochs = 2 },
+                                      .loss = 0.5f,
+                                      .label_loss = NAN };
     cr_assert_eq(wn_progress_open(path, &p, &err), WINNOW_OK, "%s", err.msg);
     wn_progress_phase(&p, "train");
     for (unsigned i = 0; i < 200; i++) {
