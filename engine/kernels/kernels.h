@@ -62,8 +62,10 @@ enum wn_q8_out { WN_OUT_QUAD, WN_OUT_PLANE, WN_OUT_F32 };
 
 /** Activations in and out of the int8 families, and the epilogue of fused.h:
  *    acc = bias[o] + sum(w * x) - w_zp[o] * colsum[c]         (bias already holds the zero-point terms)
- *    u8 : f = (float)acc * mul[o] (+ (float)(r - r_zp) * r_mul);  y = clamp(rne(f) + y_zp, q_lo, q_hi), pad = y_zp
- *    f32: f = (float)acc * mul[o] (+ r);                          y = clamp(f, lo, hi),                 pad = 0
+ *    u8 : f = (float)acc * mul[o];                         y = clamp(rne(f) + y_zp, q_lo, q_hi), pad = y_zp
+ *         with a residual, what the layer alone would give is rounded as its own tensor first:
+ *         f = rne(clamp(f, s_lo, s_hi)) * s_mul + (float)(r - r_zp) * r_mul
+ *    f32: f = (float)acc * mul[o] (+ r);                   y = clamp(f, lo, hi),                 pad = 0
  *  rne to int32 saturates out-of-range floats the way clamping before rounding does. */
 struct wn_q8_args {
     const uint8_t *x; /* column 0 of channel (or quad) 0 */
@@ -76,7 +78,8 @@ struct wn_q8_args {
     const int32_t *w_zp;   /* [rows] or NULL */
     const int32_t *colsum; /* [n], with w_zp */
     const void *r;         /* residual laid out as y (u8 or f32), or NULL; may be y itself */
-    float r_mul;
+    float r_mul, s_mul;
+    float s_lo, s_hi; /* whole numbers: the layer's own bounds less its zero point */
     int32_t r_zp, y_zp, q_lo, q_hi;
     float lo, hi;
     const uint32_t *mask; /* [n] ~0u keeps, 0 writes the pad value; or NULL */

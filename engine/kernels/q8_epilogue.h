@@ -5,7 +5,8 @@
  *   half to even. Adding y_zp and clamping to q_lo..q_hi afterwards gives what unbounded arithmetic would.
  * ACCUMULATORS  are 32 bits and wrap: w_zp * colsum may overflow on its way as long as the result fits. The caller
  *   keeps K <= WN_Q8_MAX_K so that it does.
- * PRECONDITIONS  bias and mul are never NULL; 0 <= y_zp, r_zp, q_lo, q_hi <= 255; lo <= hi; colsum comes with w_zp. */
+ * PRECONDITIONS  bias and mul are never NULL; 0 <= y_zp, r_zp, q_lo, q_hi <= 255; lo <= hi; s_lo <= s_hi are whole
+ *   numbers; colsum comes with w_zp. */
 #ifndef WN_Q8_EPILOGUE_H
 #define WN_Q8_EPILOGUE_H
 
@@ -88,8 +89,11 @@ WN_Q8_INLINE void wn_q8_put(const struct wn_q8_args *a, size_t o, size_t c, uint
         memcpy((char *)a->y + at, &f, sizeof f);
         return;
     }
-    if (a->r)
-        f = f + (float)((int32_t)((const uint8_t *)a->r)[at] - a->r_zp) * a->r_mul;
+    if (a->r) {
+        f = f < a->s_hi ? f : a->s_hi; /* a NaN too */
+        f = f > a->s_lo ? f : a->s_lo;
+        f = rintf(f) * a->s_mul + (float)((int32_t)((const uint8_t *)a->r)[at] - a->r_zp) * a->r_mul;
+    }
     ((uint8_t *)a->y)[at] = keep ? wn_q8_byte(f, a->y_zp, a->q_lo, a->q_hi) : (uint8_t)a->y_zp;
 }
 

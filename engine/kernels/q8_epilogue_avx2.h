@@ -21,7 +21,7 @@ struct wn_q8_avx2 {
     uint8_t *y;
     size_t y_stride;
     enum wn_q8_out out;
-    __m256 r_mul, cut, lo, hi;
+    __m256 r_mul, s_mul, s_lo, s_hi, cut, lo, hi;
     __m256i r_zp, y_zp /* words */, q_lo, q_hi, pad /* bytes */;
 };
 
@@ -35,6 +35,9 @@ WN_Q8_INLINE struct wn_q8_avx2 wn_q8_avx2_begin(const struct wn_q8_args *a)
                                 .y_stride = a->y_stride,
                                 .out = a->out,
                                 .r_mul = _mm256_set1_ps(a->r_mul),
+                                .s_mul = _mm256_set1_ps(a->s_mul),
+                                .s_lo = _mm256_set1_ps(a->s_lo),
+                                .s_hi = _mm256_set1_ps(a->s_hi),
                                 .cut = _mm256_set1_ps(WN_Q8_CUT),
                                 .lo = _mm256_set1_ps(a->lo),
                                 .hi = _mm256_set1_ps(a->hi),
@@ -60,20 +63,26 @@ WN_Q8_INLINE __m256 wn_q8_avx2_scale(const struct wn_q8_avx2 *e, size_t o, size_
     return _mm256_mul_ps(_mm256_cvtepi32_ps(acc), _mm256_set1_ps(e->a->mul[o]));
 }
 
-/** The residual of row o, columns c..c+7, scaled: quad form picks byte o % 4 of each dword. */
-WN_Q8_INLINE __m256 wn_q8_avx2_residual(const struct wn_q8_avx2 *e, size_t o, size_t c, bool quad)
+/** `f` rounded as the layer's own tensor, plus residual bytes r (as dwords): one number in units of y's scale. */
+WN_Q8_INLINE __m256 wn_q8_avx2_sum(const struct wn_q8_avx2 *e, __m256 f, __m256i r)
 {
-    __m256i r;
+    f = _mm256_max_ps(_mm256_min_ps(f, e->s_hi), e->s_lo); /* in this order a NaN becomes s_hi */
+    f = _mm256_round_ps(f, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    return _mm256_add_ps(_mm256_mul_ps(f, e->s_mul),
+                         _mm256_mul_ps(_mm256_cvtepi32_ps(_mm256_sub_epi32(r, e->r_zp)), e->r_mul));
+}
+
+/** The residual of row o, columns c..c+7, as dwords: quad form picks byte o % 4 of each dword. */
+WN_Q8_INLINE __m256i wn_q8_avx2_residual(const struct wn_q8_avx2 *e, size_t o, size_t c, bool quad)
+{
     if (quad) {
         const int none = (int)0x80808000;
         const __m256i pick =
             _mm256_setr_epi32(none, none + 4, none + 8, none + 12, none, none + 4, none + 8, none + 12);
-        r = _mm256_loadu_si256((const __m256i *)(e->r + o / 4 * e->y_stride + 4 * c));
-        r = _mm256_shuffle_epi8(r, _mm256_add_epi32(pick, _mm256_set1_epi32((int)(o & 3))));
-    } else {
-        r = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(e->r + o * e->y_stride + c)));
+        const __m256i r = _mm256_loadu_si256((const __m256i *)(e->r + o / 4 * e->y_stride + 4 * c));
+        return _mm256_shuffle_epi8(r, _mm256_add_epi32(pick, _mm256_set1_epi32((int)(o & 3))));
     }
-    return _mm256_mul_ps(_mm256_cvtepi32_ps(_mm256_sub_epi32(r, e->r_zp)), e->r_mul);
+    return _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(e->r + o * e->y_stride + c)));
 }
 
 /** Two scaled vectors: rounded, with the zero point, as words in packs order. */
@@ -89,8 +98,8 @@ WN_Q8_INLINE __m256i wn_q8_avx2_quad_words(const struct wn_q8_avx2 *e, size_t o,
     __m256 mul = _mm256_set1_ps(e->a->mul[o]);
     __m256 f0 = _mm256_mul_ps(_mm256_cvtepi32_ps(a0), mul), f1 = _mm256_mul_ps(_mm256_cvtepi32_ps(a1), mul);
     if (residual) {
-        f0 = _mm256_add_ps(f0, wn_q8_avx2_residual(e, o, c, true));
-        f1 = _mm256_add_ps(f1, wn_q8_avx2_residual(e, o, c + 8, true));
+        f0 = wn_q8_avx2_sum(e, f0, wn_q8_avx2_residual(e, o, c, true));
+        f1 = wn_q8_avx2_sum(e, f1, wn_q8_avx2_residual(e, o, c + 8, true));
     }
     return wn_q8_avx2_round_words(e, f0, f1);
 }
@@ -101,8 +110,8 @@ WN_Q8_INLINE __m256i wn_q8_avx2_words(const struct wn_q8_avx2 *e, size_t o, size
     __m256 f0 = wn_q8_avx2_scale(e, o, c, a0), f1 = wn_q8_avx2_scale(e, o, c + 8, a1);
     if (e->r) {
         bool quad = e->out == WN_OUT_QUAD;
-        f0 = _mm256_add_ps(f0, wn_q8_avx2_residual(e, o, c, quad));
-        f1 = _mm256_add_ps(f1, wn_q8_avx2_residual(e, o, c + 8, quad));
+        f0 = wn_q8_avx2_sum(e, f0, wn_q8_avx2_residual(e, o, c, quad));
+        f1 = wn_q8_avx2_sum(e, f1, wn_q8_avx2_residual(e, o, c + 8, quad));
     }
     return wn_q8_avx2_round_words(e, f0, f1);
 }

@@ -18,7 +18,7 @@ struct wn_q8_v512 {
     uint8_t *y;
     size_t y_stride;
     enum wn_q8_out out;
-    v512f r_mul, cut, lo, hi;
+    v512f r_mul, s_mul, s_lo, s_hi, cut, lo, hi;
     v512i r_zp, y_zp /* words */, q_lo, q_hi, pad /* bytes */, transpose, pick;
 };
 
@@ -36,6 +36,9 @@ WN_Q8_INLINE struct wn_q8_v512 wn_q8_v512_begin(const struct wn_q8_args *a)
                                 .y_stride = a->y_stride,
                                 .out = a->out,
                                 .r_mul = v512f_set1(a->r_mul),
+                                .s_mul = v512f_set1(a->s_mul),
+                                .s_lo = v512f_set1(a->s_lo),
+                                .s_hi = v512f_set1(a->s_hi),
                                 .cut = v512f_set1(WN_Q8_CUT),
                                 .lo = v512f_set1(a->lo),
                                 .hi = v512f_set1(a->hi),
@@ -62,17 +65,21 @@ WN_Q8_INLINE v512f wn_q8_v512_scale(const struct wn_q8_v512 *e, size_t o, size_t
     return v512f_mul(v512i_to_f32(acc), v512f_set1(e->a->mul[o]));
 }
 
-/** The residual of row o, columns c..c+15, scaled: quad form picks byte o % 4 of each dword. */
-WN_Q8_INLINE v512f wn_q8_v512_residual(const struct wn_q8_v512 *e, size_t o, size_t c)
+/** `f` rounded as the layer's own tensor, plus residual bytes r (as dwords): one number in units of y's scale. */
+WN_Q8_INLINE v512f wn_q8_v512_sum(const struct wn_q8_v512 *e, v512f f, v512i r)
 {
-    v512i r;
+    f = v512f_round(v512f_max(v512f_min(f, e->s_hi), e->s_lo)); /* in this order a NaN becomes s_hi */
+    return v512f_add(v512f_mul(f, e->s_mul), v512f_mul(v512i_to_f32(v512i_sub_i32(r, e->r_zp)), e->r_mul));
+}
+
+/** The residual of row o, columns c..c+15, as dwords: quad form picks byte o % 4 of each dword. */
+WN_Q8_INLINE v512i wn_q8_v512_residual(const struct wn_q8_v512 *e, size_t o, size_t c)
+{
     if (e->out == WN_OUT_QUAD) {
         v512i idx = v512i_add_i32(e->pick, v512i_set1_i32((int32_t)(o & 3)));
-        r = v512i_shuffle_i8(v512i_load(e->r + o / 4 * e->y_stride + 4 * c), idx);
-    } else {
-        r = v512i_load_u8_i32(e->r + o * e->y_stride + c);
+        return v512i_shuffle_i8(v512i_load(e->r + o / 4 * e->y_stride + 4 * c), idx);
     }
-    return v512f_mul(v512i_to_f32(v512i_sub_i32(r, e->r_zp)), e->r_mul);
+    return v512i_load_u8_i32(e->r + o * e->y_stride + c);
 }
 
 /** Row o, columns c..c+15: rounded to dwords, zero point not yet added. */
@@ -80,7 +87,7 @@ WN_Q8_INLINE v512i wn_q8_v512_round(const struct wn_q8_v512 *e, size_t o, size_t
 {
     v512f f = wn_q8_v512_scale(e, o, c, acc);
     if (e->r)
-        f = v512f_add(f, wn_q8_v512_residual(e, o, c));
+        f = wn_q8_v512_sum(e, f, wn_q8_v512_residual(e, o, c));
     return wn_q8_v512_rne(e, f);
 }
 

@@ -147,6 +147,11 @@ V512_INLINE v512i v512i_dpbusd(v512i acc, v512i u8, v512i s8)
 V512_OP1(v512f, v512i_to_f32, cvtepi32_ps, v512i)
 /** To int32 by the current rounding (nearest even); out of range and NaN give INT32_MIN. */
 V512_OP1(v512i, v512f_to_i32, cvtps_epi32, v512f)
+/** To a whole number, half to even. */
+V512_INLINE v512f v512f_round(v512f x)
+{
+    return _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
 #define v512i_srai_i32(x, n) WN_V512(srai_epi32)(x, n)
 #define v512i_srai_i16(x, n) WN_V512(srai_epi16)(x, n)
 V512_OP1(float, v512f_sum, reduce_add_ps, v512f)
@@ -219,6 +224,13 @@ V512_INLINE v512f v512i_to_f32(v512i x)
     for (unsigned k = 0; k < 16; k++)
         r.f32[k] = (float)b.i32[k];
     return r.f;
+}
+V512_INLINE v512f v512f_round(v512f x)
+{
+    union v512_bits b = { .f = x };
+    for (unsigned k = 0; k < 16; k++)
+        b.f32[k] = __builtin_rintf(b.f32[k]);
+    return b.f;
 }
 V512_INLINE v512i v512f_to_i32(v512f x)
 {

@@ -291,8 +291,11 @@ static void put_q8(const struct wn_fused_q8 *f, const struct wn_tensor *r, void 
             v += ((const float *)r->data)[at];
         ((float *)y)[at] = clampf(v, f->lo, f->hi);
     } else {
-        if (r)
-            v += (float)(((const uint8_t *)r->data)[at] - f->r_zp) * f->r_mul;
+        if (r) {
+            v = v < f->s_hi ? v : f->s_hi; /* NaN too */
+            v = v > f->s_lo ? v : f->s_lo;
+            v = rintf(v) * f->s_mul + (float)(((const uint8_t *)r->data)[at] - f->r_zp) * f->r_mul;
+        }
         ((uint8_t *)y)[at] = requant(v, f->y_zp, f->q_lo, f->q_hi);
     }
 }

@@ -7,9 +7,12 @@
  *   Weights are s8; w_zp[o] is what remains of a zero point that is not "zero means zero": the real weight is
  *   w_scale[o] * (w[o][k] - w_zp[o]).  u8 weights are shifted by 128 into s8 first, so |w_zp| <= 255 fits.
  *   acc[o]  = bias[o] + sum over k of (w[o][k] - w_zp[o]) * (x[k] - x_zp)                        exact, 32 bits
- *   f       = (float)acc[o] * mul[o]  (+ (float)(r - r_zp) * r_mul)                              f32, no contraction
+ *   f       = (float)acc[o] * mul[o]                                                             f32, no contraction
  *   y u8    = clamp(rne(f) + y_zp, q_lo, q_hi)      with mul[o] = x_scale * w_scale[o] / y_scale (rounded once from
- *             double), r_mul = r_scale / y_scale; q_lo/q_hi carry the activation (Relu: q_lo = y_zp).
+ *             double); q_lo/q_hi carry the activation (Relu: q_lo = y_zp).
+ *             With a residual R the layer's own result is rounded first, as the tensor s that it was in the file:
+ *             f = rne(clamp(f, s_lo, s_hi)) * s_mul + (float)(r - r_zp) * r_mul, mul[o] in units of s_scale,
+ *             s_mul = s_scale / y_scale, r_mul = r_scale / y_scale, s_lo and s_hi less s's zero point.
  *   y f32   = clamp(f, lo, hi)                      with mul[o] = x_scale * w_scale[o], r f32 added where given.
  *  rne: round half to even, as ONNX QuantizeLinear. */
 #ifndef WN_FUSED_H
@@ -57,7 +60,8 @@ struct wn_fused_q8 {
     int32_t x_zp, y_zp, q_lo, q_hi;
     bool y_f32;   /* the output is f32 */
     float lo, hi; /* f32 output: activation */
-    float r_mul;  /* R is u8 when y is u8; f32 when y is f32 (r_mul, r_zp unused) */
+    float r_mul;  /* R is u8 when y is u8; f32 when y is f32 (the rest is unused then) */
+    float s_mul, s_lo, s_hi;
     int32_t r_zp;
 };
 

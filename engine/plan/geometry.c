@@ -337,6 +337,11 @@ struct wn_layout wn_geometry_in_class(const struct wn_lower *lo, wn_vid v, int64
     return l;
 }
 
+bool wn_geometry_joined(const struct wn_lower *lo, wn_vid a, wn_vid b)
+{
+    return same_picture(lo, a, b) && root(lo->geo, a) == root(lo->geo, b);
+}
+
 struct wn_layout wn_geometry_of(const struct wn_lower *lo, wn_vid v, size_t elem)
 {
     int64_t d[4];

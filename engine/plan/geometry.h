@@ -49,6 +49,8 @@ struct wn_layout wn_geometry_in_class(const struct wn_lower *lo, wn_vid v, int64
 enum winnow_status wn_geometry_mask(struct wn_lower *lo, wn_vid v, const uint32_t **ret);
 /** True when some reader needs the padding around v. */
 bool wn_geometry_padded(const struct wn_lower *lo, wn_vid v);
+/** True when both are pictures of one shape and class, so that their planes lie alike. */
+bool wn_geometry_joined(const struct wn_lower *lo, wn_vid a, wn_vid b);
 /** The zero point that stands in the padding of a u8 value. A QConv with another x_zp reads a copy. */
 uint8_t wn_geometry_pad(const struct wn_lower *lo, wn_vid v);
 

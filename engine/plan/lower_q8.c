@@ -43,7 +43,7 @@ static enum winnow_status choose(struct wn_lower *lo, const struct wn_node *node
         return WINNOW_OK;
     size_t groups = (size_t)f->geom.groups, I = (size_t)w->dim[1], O = (size_t)w->dim[0], taps = win.n_taps;
     size_t cols = wn_geometry_of(lo, node->out[0], 4).plane.cols;
-    if (node->n_in == 4 || I * taps > WN_Q8_MAX_K)
+    if (I * taps > WN_Q8_MAX_K || (node->n_in == 4 && !wn_geometry_joined(lo, node->in[3], node->out[0])))
         return WINNOW_OK;
     c.sparsity = wn_facts_sparsity(lo->model->facts, w, O, I, taps);
     if (I == 1 && groups > 1 && O == groups) {
@@ -104,7 +104,11 @@ enum winnow_status wn_q8_wishes(struct wn_lower *lo)
             struct wn_q8_choice c = { 0 };
             if (passes_on(user))
                 wish += lo->form_wish[user->out[0]];
-            if (!wn_fused_is(user, "QConv") || user->in[0] != y)
+            if (!wn_fused_is(user, "QConv"))
+                continue;
+            if (user->n_in == 4 && user->in[3] == y)
+                wish += lo->form_wish[user->out[0]];
+            if (user->in[0] != y)
                 continue;
             WN_TRY(wn_q8_choose(lo, user, &c));
             wish += c.fits ? c.kind == WN_Q8_SPMM || c.kind == WN_Q8_STEM ? 1 : -1 : 0;
@@ -123,7 +127,7 @@ enum wn_form wn_q8_out_form(const struct wn_lower *lo, wn_vid v)
 
 struct conv_arg {
     const struct wn_q8_pack *pack;
-    struct wn_planes x, y;
+    struct wn_planes x, y, r; /* r: a residual, laid out as y */
     struct wn_q8_args args;   /* without pointers into activations */
     struct wn_loc colsum;     /* [groups][cols] int32 */
     const int32_t **off;      /* [pack groups] */
@@ -148,6 +152,8 @@ static void run_group(const struct conv_arg *a, struct wn_exec *exec, size_t g, 
     args.x = (const uint8_t *)x + g * a->group_bytes + c0 * a->x.elem;
     args.n = c1 - c0;
     args.y = row_at(a, y, first, c0);
+    if (a->r.loc.kind != WN_LOC_NONE)
+        args.r = row_at(a, (char *)wn_at(exec, a->r.loc) + a->r.base, first, c0);
     args.bias += first;
     args.mul += first;
     if (args.w_zp) {
@@ -265,6 +271,11 @@ static enum winnow_status set_epilogue(struct wn_lower *lo, const struct wn_node
     e->y_stride = a->y.plane_bytes;
     e->mul = f->mul;
     e->bias = wn_q8_bias(lo, node);
+    e->s_mul = f->s_mul;
+    e->s_lo = f->s_lo;
+    e->s_hi = f->s_hi;
+    e->r_mul = f->r_mul;
+    e->r_zp = f->r_zp;
     e->y_zp = f->y_zp;
     e->q_lo = f->q_lo;
     e->q_hi = f->q_hi;
@@ -337,6 +348,8 @@ enum winnow_status wn_lower_conv_q8(struct wn_lower *lo, const struct wn_node *n
     WN_TRY(wn_planes_source(lo, node, &win, in_form, (uint8_t)f->x_zp, &src));
     if (!f->y_f32)
         out_form = wn_q8_out_form(lo, node->out[0]);
+    if (node->n_in == 4)
+        WN_TRY(wn_planes_get(lo, node->in[3], out_form, &a->r));
     WN_TRY(wn_planes_new(lo, node->out[0], out_form, &a->y));
     a->x = src.planes;
     a->channel_bytes = src.channel_bytes;
@@ -358,6 +371,7 @@ enum winnow_status wn_lower_conv_q8(struct wn_lower *lo, const struct wn_node *n
     step->macs = (uint64_t)c.sparsity.count * (uint64_t)(win.oh * win.ow);
     step->weight_bytes = bytes;
     wn_lower_touch(lo, a->x.loc);
+    wn_lower_touch(lo, a->r.loc);
     wn_lower_touch(lo, a->y.loc);
     wn_lower_touch(lo, a->colsum);
     *done = true;

@@ -53,12 +53,12 @@ def pruned(epochs, sparsity, mask="unstructured"):
 
 
 def transfer(hold):
-    """Ten epochs with a warm-up; `hold`: masks are kept."""
+    """Forty epochs with a warm-up: with ten the dense start lags 5 points behind, with twenty 1.2; `hold`: masks are kept."""
     return "\n".join((
-        "modifiers:", "  - !EpochRangeModifier {start_epoch: 0, end_epoch: 10}",
+        "modifiers:", "  - !EpochRangeModifier {start_epoch: 0, end_epoch: 40}",
         "  - !LearningRateFunctionModifier {start_epoch: 0, end_epoch: 0.5, lr_func: linear, init_lr: 1e-4, "
         "final_lr: 1.5e-3}",
-        "  - !LearningRateFunctionModifier {start_epoch: 0.5, end_epoch: 10, lr_func: linear, init_lr: 1.5e-3, "
+        "  - !LearningRateFunctionModifier {start_epoch: 0.5, end_epoch: 40, lr_func: linear, init_lr: 1.5e-3, "
         "final_lr: 1e-5}",
         "  - !SetWeightDecayModifier {start_epoch: 0, weight_decay: 0.01}",
         *([f"  - !ConstantPruningModifier {{start_epoch: 0, params: ['{ENCODER}']}}"] if hold else []), ""))

@@ -67,11 +67,6 @@ __attribute__((noinline)) static void sums(const struct group *g, const int32_t 
         out[i] = acc[i];
 }
 
-WN_Q8_INLINE __m256 residual(const struct wn_q8_avx2 *e, __m256 f, __m256i r)
-{
-    return _mm256_add_ps(f, _mm256_mul_ps(_mm256_cvtepi32_ps(_mm256_sub_epi32(r, e->r_zp)), e->r_mul));
-}
-
 /* Eight columns as quads, from four accumulators. */
 WN_Q8_INLINE void put_quads(const struct wn_q8_avx2 *e, const struct group *g, size_t c, const __m256i *acc)
 {
@@ -83,10 +78,10 @@ WN_Q8_INLINE void put_quads(const struct wn_q8_avx2 *e, const struct group *g, s
         const __m256i zero = _mm256_setzero_si256();
         __m256i r = _mm256_loadu_si256((const __m256i *)(e->r + g->o / 4 * e->y_stride + 4 * c));
         __m256i lo = _mm256_unpacklo_epi8(r, zero), hi = _mm256_unpackhi_epi8(r, zero);
-        f[0] = residual(e, f[0], _mm256_unpacklo_epi16(lo, zero));
-        f[1] = residual(e, f[1], _mm256_unpackhi_epi16(lo, zero));
-        f[2] = residual(e, f[2], _mm256_unpacklo_epi16(hi, zero));
-        f[3] = residual(e, f[3], _mm256_unpackhi_epi16(hi, zero));
+        f[0] = wn_q8_avx2_sum(e, f[0], _mm256_unpacklo_epi16(lo, zero));
+        f[1] = wn_q8_avx2_sum(e, f[1], _mm256_unpackhi_epi16(lo, zero));
+        f[2] = wn_q8_avx2_sum(e, f[2], _mm256_unpacklo_epi16(hi, zero));
+        f[3] = wn_q8_avx2_sum(e, f[3], _mm256_unpackhi_epi16(hi, zero));
     }
     __m256i lo = _mm256_packs_epi32(wn_q8_avx2_rne(e, f[0]), wn_q8_avx2_rne(e, f[1]));
     __m256i hi = _mm256_packs_epi32(wn_q8_avx2_rne(e, f[2]), wn_q8_avx2_rne(e, f[3]));

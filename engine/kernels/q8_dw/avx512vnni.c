@@ -56,11 +56,6 @@ WN_Q8_INLINE void sums(const struct group *g, const int32_t *off, size_t noffs, 
     }
 }
 
-WN_Q8_INLINE v512f residual(const struct wn_q8_v512 *e, v512f f, v512i r)
-{
-    return v512f_add(f, v512f_mul(v512i_to_f32(v512i_sub_i32(r, e->r_zp)), e->r_mul));
-}
-
 WN_Q8_INLINE void put_quads(const struct wn_q8_v512 *e, const struct group *g, size_t c, const v512i *acc)
 {
     v512f f[4];
@@ -71,10 +66,10 @@ WN_Q8_INLINE void put_quads(const struct wn_q8_v512 *e, const struct group *g, s
         const v512i zero = v512i_zero();
         v512i r = v512i_load(e->r + g->o / 4 * e->y_stride + 4 * c);
         v512i lo = v512i_unpacklo_i8(r, zero), hi = v512i_unpackhi_i8(r, zero);
-        f[0] = residual(e, f[0], v512i_unpacklo_i16(lo, zero));
-        f[1] = residual(e, f[1], v512i_unpackhi_i16(lo, zero));
-        f[2] = residual(e, f[2], v512i_unpacklo_i16(hi, zero));
-        f[3] = residual(e, f[3], v512i_unpackhi_i16(hi, zero));
+        f[0] = wn_q8_v512_sum(e, f[0], v512i_unpacklo_i16(lo, zero));
+        f[1] = wn_q8_v512_sum(e, f[1], v512i_unpackhi_i16(lo, zero));
+        f[2] = wn_q8_v512_sum(e, f[2], v512i_unpacklo_i16(hi, zero));
+        f[3] = wn_q8_v512_sum(e, f[3], v512i_unpackhi_i16(hi, zero));
     }
     v512i lo = v512i_packs_i32(wn_q8_v512_rne(e, f[0]), wn_q8_v512_rne(e, f[1]));
     v512i hi = v512i_packs_i32(wn_q8_v512_rne(e, f[2]), wn_q8_v512_rne(e, f[3]));

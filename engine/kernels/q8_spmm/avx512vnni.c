@@ -96,11 +96,6 @@ WN_Q8_INLINE void block_sums(const struct job *j, size_t o, unsigned R, unsigned
 }
 
 /* ---- finishing ---- */
-WN_Q8_INLINE v512f residual(const struct wn_q8_v512 *e, v512f f, v512i r)
-{
-    return v512f_add(f, v512f_mul(v512i_to_f32(v512i_sub_i32(r, e->r_zp)), e->r_mul));
-}
-
 /* The bytes of 64 columns of row o, v the number of the 64 in the tile. */
 WN_Q8_INLINE v512i finish(const struct job *j, size_t o, const uint8_t *res, const v512i *acc, unsigned v)
 {
@@ -118,10 +113,10 @@ WN_Q8_INLINE v512i finish(const struct job *j, size_t o, const uint8_t *res, con
         const v512i zero = v512i_zero();
         v512i r = v512i_load(res + WIDE * v);
         v512i lo = v512i_unpacklo_i8(r, zero), hi = v512i_unpackhi_i8(r, zero);
-        f[0] = residual(e, f[0], v512i_unpacklo_i16(lo, zero));
-        f[1] = residual(e, f[1], v512i_unpackhi_i16(lo, zero));
-        f[2] = residual(e, f[2], v512i_unpacklo_i16(hi, zero));
-        f[3] = residual(e, f[3], v512i_unpackhi_i16(hi, zero));
+        f[0] = wn_q8_v512_sum(e, f[0], v512i_unpacklo_i16(lo, zero));
+        f[1] = wn_q8_v512_sum(e, f[1], v512i_unpackhi_i16(lo, zero));
+        f[2] = wn_q8_v512_sum(e, f[2], v512i_unpacklo_i16(hi, zero));
+        f[3] = wn_q8_v512_sum(e, f[3], v512i_unpackhi_i16(hi, zero));
     }
     v512i lo = v512i_packs_i32(wn_q8_v512_rne(e, f[0]), wn_q8_v512_rne(e, f[1]));
     v512i hi = v512i_packs_i32(wn_q8_v512_rne(e, f[2]), wn_q8_v512_rne(e, f[3]));

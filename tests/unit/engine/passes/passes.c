@@ -237,8 +237,34 @@ Test(passes, qlinear_operators_become_the_same_int8_form)
     wn_vid d = net_op(&n, "Flatten", NET_IN(c)), m = net_const(&n, WINNOW_I8, 2, NET_DIMS(4, 3), NULL);
     net_output(&n, net_op(&n, "QLinearMatMul", NET_IN(d, s, z, m, ws, wz, s, z)));
     optimise(&n);
-    expect_nodes(&n, "wn.QConv,wn.QAdd,wn.QGlobalAveragePool,Flatten,wn.QLinear");
+    expect_nodes(&n, "wn.QConv,wn.QGlobalAveragePool,Flatten,wn.QLinear");
     net_done(&n);
+}
+
+/* A convolution whose result somebody else reads too keeps it, and of two convolutions one takes the other's result. */
+Test(passes, an_addition_joins_the_convolution_before_it)
+{
+    struct net n;
+    for (int shared = 0; shared < 2; shared++) {
+        net_init(&n, 1);
+        wn_vid x = net_input(&n, "x", WINNOW_U8, 4, NET_DIMS(-1, 4, 6, 6));
+        wn_vid w = net_const(&n, WINNOW_I8, 4, NET_DIMS(4, 4, 1, 1), NULL), s = net_f32(&n, 0.1f), z = net_u8(&n, 100);
+        wn_vid ws = net_f32(&n, 0.02f), wz = net_i8(&n, 0);
+        wn_vid a = net_op(&n, "QLinearConv", NET_IN(x, s, z, w, ws, wz, s, z));
+        wn_vid b = net_op(&n, "QLinearConv", NET_IN(a, s, z, w, ws, wz, s, z));
+        wn_vid y = net_op(&n, "com.microsoft:QLinearAdd", NET_IN(b, s, z, a, s, z, s, net_u8(&n, 7)));
+        net_output(&n, y);
+        if (shared)
+            net_output(&n, b);
+        optimise(&n);
+        expect_nodes(&n, shared ? "wn.QConv,wn.QConv,wn.QAdd" : "wn.QConv,wn.QConv");
+        if (!shared) {
+            const struct wn_node *sum = wn_graph_producer(&n.g, n.g.outputs.at[0]);
+            const struct wn_fused_q8 *f = sum->fused;
+            cr_expect(sum->n_in == 4 && f->y_zp == 7 && f->r_zp == 100 && f->s_lo == -100 && f->s_hi == 155);
+        }
+        net_done(&n);
+    }
 }
 
 Test(passes, residual_pool_concat_and_functions_between_dq_and_q)
