@@ -194,6 +194,10 @@ WINNOW_MUST_USE bool wn_req_model_refused(struct wn_req *req, const char *model)
  *  @return 0; or a gRPC code, err says why: UNAUTHENTICATED (revoked, or expired), PERMISSION_DENIED (it lacks the
  * route's scope now) */
 WINNOW_MUST_USE int wn_req_renew(struct wn_req *req, struct winnow_err *err);
+/** For uploads, which belong to no model: NULL where the caller may see all of them (nobody needs a token, or its token
+ *  is for every model); else the id of its token, and it sees what that one brought. Any thread that holds the request.
+ */
+const char *wn_req_sees_only(const struct wn_req *req);
 /** Whose token it is; NULL: nobody's. */
 const char *wn_req_token_id(const struct wn_req *req);
 /** The generation a request asks for: model, version (NULL or "": the live one) and the pin in its headers. On failure

@@ -269,6 +269,13 @@ bool wn_req_model_refused(struct wn_req *req, const char *model)
     return true;
 }
 
+const char *wn_req_sees_only(const struct wn_req *req)
+{
+    if (!req->auth || (req->token && !req->token->n_patterns))
+        return NULL;
+    return req->token ? req->token->id : "";
+}
+
 const char *wn_req_token_id(const struct wn_req *req)
 {
     return req->token ? req->token->id : NULL;

@@ -223,7 +223,7 @@ static void get_file(struct create *c, const char *param, const char *id, struct
 {
     if (!id || failed(c))
         return;
-    if (wn_db_file_get(c->call.jobs->db, id, ret, &c->call.err) == WINNOW_E_NOT_FOUND) {
+    if (!wn_file_find(&c->call, id, ret) && c->call.err.status == WINNOW_E_NOT_FOUND) {
         c->call.param = param;
         c->call.code = "invalid_file";
         c->call.err.status = WINNOW_E_MALFORMED;

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* A column that came later has a default, so that an older winnowd can still write; add_columns() adds it. */
 #define VERSION 2 /* user_version; 1: tables made, disk not taken in yet */
 
 struct wn_db {
@@ -18,7 +19,7 @@ struct wn_db {
 static const char *const schema =
     "CREATE TABLE IF NOT EXISTS files(seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE,"
     " sha256 TEXT NOT NULL, purpose TEXT NOT NULL, filename TEXT NOT NULL, bytes INTEGER NOT NULL,"
-    " created INTEGER NOT NULL) STRICT;"
+    " created INTEGER NOT NULL, owner TEXT NOT NULL DEFAULT '') STRICT;"
     "CREATE INDEX IF NOT EXISTS files_sha256 ON files(sha256);"
     "CREATE TABLE IF NOT EXISTS jobs(seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE,"
     " model TEXT NOT NULL, target TEXT NOT NULL, training_file TEXT NOT NULL, validation_file TEXT NOT NULL,"
@@ -136,6 +137,14 @@ static enum winnow_status check(struct wn_db *db, struct winnow_err *err)
     return WINNOW_OK;
 }
 
+/* What a database of an earlier winnowd lacks. */
+static enum winnow_status add_columns(struct wn_db *db, struct winnow_err *err)
+{
+    int64_t there;
+    WN_TRY(pragma_int(db, "SELECT count(*) FROM pragma_table_info('files') WHERE name='owner'", &there, err));
+    return there ? WINNOW_OK : exec(db, "ALTER TABLE files ADD COLUMN owner TEXT NOT NULL DEFAULT ''", err);
+}
+
 static enum winnow_status set_up(struct wn_db *db, bool *ret_fresh, struct winnow_err *err)
 {
     int64_t version = 0;
@@ -152,6 +161,7 @@ static enum winnow_status set_up(struct wn_db *db, bool *ret_fresh, struct winno
     WN_TRY(check(db, err));
     WN_TRY(wn_db_begin(db, err));
     WN_TRY(exec(db, schema, err));
+    WN_TRY(add_columns(db, err));
     if (version < 1)
         WN_TRY(exec(db, "PRAGMA user_version=1", err));
     WN_TRY(wn_db_commit(db, err));
@@ -217,7 +227,7 @@ enum winnow_status wn_db_settle(struct wn_db *db, struct winnow_err *err)
 }
 
 /* ---- files ---- */
-#define FILE_COLUMNS "id, sha256, purpose, filename, bytes, created"
+#define FILE_COLUMNS "id, sha256, purpose, filename, bytes, created, owner"
 
 static void read_file_row(sqlite3_stmt *st, struct wn_file_row *r)
 {
@@ -227,18 +237,20 @@ static void read_file_row(sqlite3_stmt *st, struct wn_file_row *r)
     column_text(st, 3, r->filename, sizeof r->filename);
     r->bytes = sqlite3_column_int64(st, 4);
     r->created_s = sqlite3_column_int64(st, 5);
+    column_text(st, 6, r->owner, sizeof r->owner);
 }
 
 enum winnow_status wn_db_file_add(struct wn_db *db, const struct wn_file_row *r, struct winnow_err *err)
 {
     WN_CLEANUP(finalizep) sqlite3_stmt *st = NULL;
-    WN_TRY(prepare(db, "INSERT INTO files(" FILE_COLUMNS ") VALUES(?,?,?,?,?,?)", &st, err));
+    WN_TRY(prepare(db, "INSERT INTO files(" FILE_COLUMNS ") VALUES(?,?,?,?,?,?,?)", &st, err));
     text(st, 1, r->id);
     text(st, 2, r->sha256);
     text(st, 3, r->purpose);
     text(st, 4, r->filename);
     sqlite3_bind_int64(st, 5, r->bytes);
     sqlite3_bind_int64(st, 6, r->created_s);
+    text(st, 7, r->owner);
     return run(db, st, err);
 }
 
@@ -264,16 +276,21 @@ enum winnow_status wn_db_file_delete(struct wn_db *db, const char *id, struct wi
     return run(db, st, err);
 }
 
-enum winnow_status wn_db_file_list(struct wn_db *db, const char *purpose, const char *after, bool ascending,
-                                   size_t limit, struct wn_file_row *ret, size_t *ret_n, struct winnow_err *err)
+#define LIST_FILES                                                                                                     \
+    "SELECT " FILE_COLUMNS " FROM files WHERE (?1 IS NULL OR purpose=?1) AND (?4 IS NULL OR owner=?4) AND "            \
+    "(?2 IS NULL OR seq"
+enum winnow_status wn_db_file_list(struct wn_db *db, const struct wn_file_filter *filter, const char *after,
+                                   bool ascending, size_t limit, struct wn_file_row *ret, size_t *ret_n,
+                                   struct winnow_err *err)
 {
     WN_CLEANUP(finalizep) sqlite3_stmt *st = NULL;
     WN_TRY(prepare(db,
-                   ascending ? "SELECT " FILE_COLUMNS " FROM files WHERE (?1 IS NULL OR purpose=?1) AND (?2 IS NULL OR "
-                               "seq>(SELECT seq FROM files WHERE id=?2)) ORDER BY seq LIMIT ?3"
-                             : "SELECT " FILE_COLUMNS " FROM files WHERE (?1 IS NULL OR purpose=?1) AND (?2 IS NULL OR "
-                               "seq<(SELECT seq FROM files WHERE id=?2)) ORDER BY seq DESC LIMIT ?3",
+                   ascending ? LIST_FILES ">(SELECT seq FROM files WHERE id=?2)) ORDER BY seq LIMIT ?3"
+                             : LIST_FILES "<(SELECT seq FROM files WHERE id=?2)) ORDER BY seq DESC LIMIT ?3",
                    &st, err));
+    const char *purpose = filter ? filter->purpose : NULL, *owner = filter ? filter->owner : NULL;
+    if (owner)
+        text(st, 4, owner);
     if (purpose)
         text(st, 1, purpose);
     if (after)

@@ -18,6 +18,12 @@ struct wn_file_row {
     char purpose[32];
     char filename[256];
     int64_t bytes, created_s;
+    char owner[72]; /* id of the token that brought it; "": nobody's, or not known any more */
+};
+
+/** Which uploads; NULL: whichever. */
+struct wn_file_filter {
+    const char *purpose, *owner;
 };
 
 /* Where a job stands; kept in the database by number. Each is entered durably before its work begins, so a restart
@@ -84,10 +90,10 @@ WINNOW_MUST_USE enum winnow_status wn_db_file_add(struct wn_db *db, const struct
 WINNOW_MUST_USE enum winnow_status wn_db_file_get(struct wn_db *db, const char *id, struct wn_file_row *ret,
                                                   struct winnow_err *err);
 WINNOW_MUST_USE enum winnow_status wn_db_file_delete(struct wn_db *db, const char *id, struct winnow_err *err);
-/** Newest first, behind `after` (NULL: from the newest); purpose NULL: any. At most `limit`, into ret [limit]. */
-WINNOW_MUST_USE enum winnow_status wn_db_file_list(struct wn_db *db, const char *purpose, const char *after,
-                                                   bool ascending, size_t limit, struct wn_file_row *ret, size_t *ret_n,
-                                                   struct winnow_err *err);
+/** Newest first, behind `after` (NULL: from the newest); filter NULL: all. At most `limit`, into ret [limit]. */
+WINNOW_MUST_USE enum winnow_status wn_db_file_list(struct wn_db *db, const struct wn_file_filter *filter,
+                                                   const char *after, bool ascending, size_t limit,
+                                                   struct wn_file_row *ret, size_t *ret_n, struct winnow_err *err);
 /** How many rows name these bytes. */
 WINNOW_MUST_USE enum winnow_status wn_db_file_uses(struct wn_db *db, const char *sha256, int64_t *ret,
                                                    struct winnow_err *err);

@@ -11,15 +11,26 @@
 #define MAX_LIST 1000
 #define PIECE    ((size_t)128 << 10)
 
+bool wn_file_find(struct wn_call *call, const char *id, struct wn_file_row *ret)
+{
+    const char *only = wn_req_sees_only(call->req);
+    if (wn_db_file_get(call->jobs->db, id, ret, &call->err) != WINNOW_OK)
+        return false;
+    if (!only || (*only && strcmp(only, ret->owner) == 0))
+        return true;
+    wn_fail(&call->err, WINNOW_E_NOT_FOUND, "No such File object: %.80s", id);
+    return false;
+}
+
 static void list(struct wn_call *call)
 {
+    struct wn_file_filter filter = { call->purpose, wn_req_sees_only(call->req) };
     size_t limit, n = 0;
     WN_CLEANUP(wn_freep) struct wn_file_row *rows = NULL;
     if (wn_call_limit(call, MAX_LIST, MAX_LIST, &limit) && !(rows = calloc(limit + 1, sizeof *rows)))
         wn_fail(&call->err, WINNOW_E_NOMEM, "list of files");
-    if (rows &&
-        wn_db_file_list(call->jobs->db, call->purpose, call->after, call->order && strcmp(call->order, "asc") == 0,
-                        limit + 1, rows, &n, &call->err) == WINNOW_OK) {
+    if (rows && wn_db_file_list(call->jobs->db, &filter, call->after, call->order && strcmp(call->order, "asc") == 0,
+                                limit + 1, rows, &n, &call->err) == WINNOW_OK) {
         bool more = n > limit;
         n = WN_MIN(n, limit);
         json_t *data = json_array();
@@ -39,7 +50,7 @@ void wn_get_files(struct wn_req *req)
 static void get(struct wn_call *call)
 {
     struct wn_file_row row;
-    if (wn_db_file_get(call->jobs->db, call->req->param[0], &row, &call->err) == WINNOW_OK)
+    if (wn_file_find(call, call->req->param[0], &row))
         call->out = wn_file_json(&row);
     wn_call_done(call);
 }
@@ -78,7 +89,8 @@ static void delete (struct wn_call *call)
 {
     const char *id = call->req->param[0];
     char user[WN_ID_ROOM];
-    if (wn_db_file_user(call->jobs->db, id, user, &call->err) == WINNOW_OK) {
+    struct wn_file_row row;
+    if (wn_file_find(call, id, &row) && wn_db_file_user(call->jobs->db, id, user, &call->err) == WINNOW_OK) {
         if (user[0] || wn_file_pinned(call->jobs, id)) {
             call->code = "file_in_use";
             wn_fail(&call->err, WINNOW_E_CONFLICT, "file %.60s is in use by job %s: cancel it first", id,
@@ -185,7 +197,7 @@ static void find(struct wn_call *call)
     struct wn_file_row row;
     d->fd = -1;
     call->done = download_free;
-    if (wn_db_file_get(call->jobs->db, call->req->param[0], &row, &call->err) == WINNOW_OK) {
+    if (wn_file_find(call, call->req->param[0], &row)) {
         WN_CLEANUP(wn_freep) char *path = wn_asprintf("%s/%s", call->jobs->files, row.sha256);
         d->fd = path ? open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW) : -1;
         if (d->fd < 0)

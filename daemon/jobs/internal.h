@@ -136,6 +136,8 @@ __attribute__((format(printf, 6, 7))) void wn_ft_note(struct wn_jobs *jobs, cons
                                                       const char *type, const json_t *data, const char *fmt, ...);
 /** Path in a job's folder; malloc'ed. */
 char *wn_ft_path(const struct wn_jobs *jobs, const char *id, const char *name);
+/** The upload `id`, as far as the caller may see it; false: call->err. On the jobs thread. */
+bool wn_file_find(struct wn_call *call, const char *id, struct wn_file_row *ret);
 bool wn_file_pinned(const struct wn_jobs *jobs, const char *id);
 
 /* progress.c */

@@ -411,6 +411,8 @@ static enum winnow_status prepare(struct upload *up)
     wn_jobs_settings_get(up->jobs, &s);
     up->max_file = s.max_file;
     wn_new_id("file-", up->row.id);
+    const char *owner = wn_req_token_id(req);
+    snprintf(up->row.owner, sizeof up->row.owner, "%s", owner ? owner : "");
     if (up->kind == UPLOAD_ANCHOR) {
         snprintf(up->row.filename, sizeof up->row.filename, "anchor.npz");
         if (wn_serve_acquire(wn_api_serve(req->api), req->param[0], NULL, &up->gen, &up->err) == WINNOW_E_NOT_FOUND)

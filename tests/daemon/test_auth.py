@@ -330,6 +330,27 @@ def test_lists(rig):
     c.close()
 
 
+def test_files(rig, theirs):
+    """A token for some models sees what it brought, and nobody else's."""
+    status, _, own = rig.ask("PUT", "/v1/files/own.zip", b"PK", "mine")
+    check("files: a token for some models may upload", status == 200, own)
+    _, _, v = rig.ask("GET", "/v1/files", token="mine")
+    check("files: ... and lists its own only", [x["id"] for x in v["data"]] == [own["id"]], v)
+    _, _, v = rig.ask("GET", "/v1/files", token="upload")
+    check("files: a token for every model lists all", {own["id"], theirs["id"]} <= {x["id"] for x in v["data"]}, v)
+    absent = rig.ask("GET", "/v1/files/file-none", token="mine")
+    for method, path in (("GET", ""), ("GET", "/content"), ("DELETE", "")):
+        status, _, v = rig.ask(method, f"/v1/files/{theirs['id']}{path}", token="mine")
+        check(f"files: another's is absent: {method} {path}", status == 404 and
+              json.dumps(v).replace(theirs["id"], "file-none") == json.dumps(absent[2]), (status, v))
+    for key in ("training_file", "validation_file"):
+        body = {"model": "mine-a", "training_file": own["id"], key: theirs["id"]}
+        status, _, v = rig.ask("POST", "/v1/fine_tuning/jobs", body, "mine")
+        check(f"files: another's is none for a job: {key}", status == 400 and v["error"]["param"] == key, (status, v))
+    check("files: its own it may read", rig.ask("GET", f"/v1/files/{own['id']}/content", token="mine")[2] == b"PK")
+    check("files: ... and delete", rig.ask("DELETE", f"/v1/files/{own['id']}", token="mine")[0] == 200)
+
+
 def test_jobs(rig):
     z = make_zip(rig.folder / "d.zip", pictures(1, 30))
     status, _, f = rig.ask("PUT", "/v1/files/d.zip?purpose=fine-tune", z.read_bytes(), "upload")
@@ -353,6 +374,7 @@ def test_jobs(rig):
               == json.dumps(absent[2]), (status, v))
     status, _, v = rig.ask("POST", f"/v1/fine_tuning/jobs/{jobs['mine-a']}/cancel", {}, "mine")
     check("jobs: its own can be cancelled", status == 200, v)
+    test_files(rig, f)
     for what, change in (
             ("is revoked", lambda: (subprocess.run([CLI, "token", "revoke", "reader", "-f", rig.folder / "tokens"],
                                                    check=True, capture_output=True), rig.reload())),

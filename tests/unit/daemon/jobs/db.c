@@ -61,6 +61,7 @@ Test(db, files)
     for (int i = 0; i < 5; i++) {
         snprintf(row.id, sizeof row.id, "file-%d", i);
         snprintf(row.filename, sizeof row.filename, "f%d'; DROP TABLE files; --", i);
+        snprintf(row.owner, sizeof row.owner, "%s", i < 2 ? "one" : "");
         must(wn_db_file_add(db, &row, &err));
     }
     cr_assert_neq(wn_db_file_add(db, &row, &err), WINNOW_OK, "an id twice");
@@ -69,15 +70,42 @@ Test(db, files)
     cr_assert(row.bytes == 5 && row.created_s == 7 && strcmp(row.filename, "f3'; DROP TABLE files; --") == 0);
     must(wn_db_file_list(db, NULL, "file-3", false, 2, got, &n, &err));
     cr_assert(n == 2 && !strcmp(got[0].id, "file-2") && !strcmp(got[1].id, "file-1"));
-    must(wn_db_file_list(db, "fine-tune", NULL, true, 10, got, &n, &err));
-    cr_assert(n == 5 && !strcmp(got[0].id, "file-0"));
-    must(wn_db_file_list(db, "other", NULL, true, 10, got, &n, &err));
+    must(wn_db_file_list(db, &(struct wn_file_filter){ "fine-tune", NULL }, NULL, true, 10, got, &n, &err));
+    cr_assert(n == 5 && !strcmp(got[0].id, "file-0") && !strcmp(got[0].owner, "one") && !strcmp(got[4].owner, ""));
+    must(wn_db_file_list(db, &(struct wn_file_filter){ "other", NULL }, NULL, true, 10, got, &n, &err));
     cr_assert_eq(n, 0);
+    must(wn_db_file_list(db, &(struct wn_file_filter){ NULL, "one" }, "file-3", false, 10, got, &n, &err));
+    cr_assert(n == 2 && !strcmp(got[0].id, "file-1") && !strcmp(got[1].id, "file-0"));
     must(wn_db_file_totals(db, &count, &bytes, &err));
     must(wn_db_file_uses(db, "ab", &uses, &err));
     cr_assert(count == 5 && bytes == 25 && uses == 5);
     must(wn_db_file_delete(db, "file-3", &err));
     cr_assert_eq(wn_db_file_get(db, "file-3", &row, &err), WINNOW_E_NOT_FOUND);
+}
+
+Test(db, a_table_of_before_owners)
+{
+    struct wn_file_row row;
+    sqlite3 *sql;
+    wn_db_close(db);
+    db = NULL;
+    cr_assert_eq(sqlite3_open(path, &sql), SQLITE_OK);
+    cr_assert_eq(
+        sqlite3_exec(sql,
+                     "ALTER TABLE files DROP COLUMN owner; INSERT INTO files(id, sha256, purpose, filename, bytes, "
+                     "created) VALUES('file-old', 'ab', 'fine-tune', 'f', 5, 7)",
+                     NULL, NULL, NULL),
+        SQLITE_OK, "%s", sqlite3_errmsg(sql));
+    sqlite3_close(sql);
+    for (int i = 0; i < 2; i++) { /* added once */
+        reopen(true);
+        must(wn_db_file_get(db, "file-old", &row, &err));
+        cr_assert(row.bytes == 5 && !*row.owner);
+    }
+    row = (struct wn_file_row){ .id = "file-new", .sha256 = "cd", .owner = "one" };
+    must(wn_db_file_add(db, &row, &err));
+    must(wn_db_file_get(db, "file-new", &row, &err));
+    cr_assert_str_eq(row.owner, "one");
 }
 
 static bool count(void *arg, struct wn_job_row *row)
