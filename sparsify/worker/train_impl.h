@@ -23,7 +23,8 @@ struct wn_train_run {
     double epochs;
     uint64_t checkpoint_ns; /* when the last one was written */
     bool base_sparse;
-    enum wn_end end; /* why on_step stopped */
+    enum wn_end end;           /* why on_step stopped */
+    struct winnow_err on_step; /* and if it failed: with what */
     struct winnow_err *err;
     /* what the report tells */
     struct wn_train_score score, score_f32;

@@ -189,11 +189,13 @@ static enum winnow_status bring_up(struct wn_train_run *r)
 
 /* ---- steps ---- */
 
+/* Kept apart: the loop, which is told to stop only, has an error of its own for that. */
 static bool fail_step(struct wn_train_run *r, enum winnow_status status)
 {
     if (status == WINNOW_OK)
         return true;
     r->end = WN_END_FAILED;
+    r->on_step = *r->err;
     return false;
 }
 
@@ -300,7 +302,12 @@ static enum winnow_status train(struct wn_train_run *r, const char **code)
     WN_TRY(bring_up(r));
     *code = "training_failed";
     r->checkpoint_ns = wn_now_ns();
-    WN_TRY(wn_trainer_fit(r->tr, &r->train, &fit, r->err));
+    enum winnow_status status = wn_trainer_fit(r->tr, &r->train, &fit, r->err);
+    if (r->end == WN_END_FAILED) {
+        *r->err = r->on_step;
+        return r->on_step.status;
+    }
+    WN_TRY(status);
     if (r->end == WN_END_LEFT || r->end == WN_END_CANCELLED)
         return wn_fail(r->err, WINNOW_E_CANCELLED, "stopped after the last step");
     if (wn_trainer_n_bn(r->tr))

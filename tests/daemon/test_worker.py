@@ -2,6 +2,7 @@
 kills, stops and hangs change nothing; bad uploads, recipes and jobs are refused with a reason.
 
 Draws its own pictures (four shapes) and makes its own base model (make_cnn). Prints TAP-like lines."""
+import contextlib
 import gzip
 import io
 import json
@@ -323,6 +324,20 @@ def held(name, data, base, step, *options):
     raise RuntimeError(f"job {name} ended each time before it could be stopped")
 
 
+def checkpoint_fails(data, base):
+    """A folder stands where the next epoch's checkpoint has to go."""
+    job, p, child = held("unwritten", data, base, 30, "--tries", "1")
+    last = [e for e in events(job) if e["event"] == "step"][-1]
+    per = round(last["steps"] / last["epochs"])
+    for step in range(per, last["steps"] + 1, per):
+        with contextlib.suppress(OSError):  # those that are there already
+            (job / f"work/checkpoint/{step:012}.wnck/x").mkdir(parents=True)
+    os.kill(child, signal.SIGCONT)
+    p.wait(60)
+    check("a checkpoint that cannot be written: said, and tried again", error(job).get("code") == "io_error" and
+          ".wnck" in error(job)["message"] and "1 try" in error(job)["message"], result(job))
+
+
 def stop_in_export(data, base):
     """Training ends within an epoch: its last step has a checkpoint all the same, and export is left at once."""
     job = make_job("half", data, base, HALF)
@@ -386,6 +401,7 @@ def test_kills(good, data, base):
     check("stopped, killed and resumed: the same bytes", candidate(job) == want, result(job))
 
     stop_in_export(data, base)
+    checkpoint_fails(data, base)
 
     job, p, child = held("torn", data, base, 90)
     p.terminate()
