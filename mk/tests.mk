@@ -29,7 +29,7 @@ KERNEL_SRC := $(call rwildcard,engine/kernels,*.c)
 SIMDE_OBJ := $(KERNEL_SRC:%.c=$(BUILD)/simde/%.o) $(CHECKKERN_SRC:%.c=$(BUILD)/simde/%.o)
 $(BUILD)/simde/%.o: %.c
 	@mkdir -p $(@D)
-	$(call say,SIMDE,$<)$(CC) $(CFLAGS_ALL) -DWN_SIMDE -Wno-psabi $(if $(findstring avx,$<),-mavx2 -mfma -mf16c) -MMD -MP -c $< -o $@
+	$(call say,SIMDE,$<)$(CC) $(CFLAGS_ALL) -O1 -DWN_SIMDE -Wno-psabi $(if $(findstring avx,$<),-mavx2 -mfma -mf16c) -MMD -MP -c $< -o $@
 $(BUILD)/tests/checkkern-simde: $(SIMDE_OBJ) $(call A,base)
 	@mkdir -p $(@D)
 	$(call link,$(SIMDE_OBJ),base)
