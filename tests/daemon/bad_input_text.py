@@ -4,6 +4,7 @@ given to winnow, requests of text given to winnowd."""
 import gzip
 import json
 import os
+import re
 import shutil
 import struct
 import subprocess
@@ -120,6 +121,99 @@ def pipelines():
     case("labels of another number", r"labels\.txt", **{"labels.txt": "one\n"})
 
 
+# ---- tokenizers ----
+def tokenizers():
+    """Files of a tokenizer, as a model's folder may bring them, given to `winnow tokenize`."""
+
+    def folder(name, files):
+        for file, data in files.items():
+            path(f"tokenizers/{name}/{file}", data)
+        return os.path.join(TMP, "tokenizers", name)
+
+    def case(name, want, *names, text=b"a word\n", seconds=20, **files):
+        where = folder(re.sub(r"\W", "_", name), {k.replace("_", ".", 1): v for k, v in files.items()})
+        program("tokenizer: " + name, [WINNOW, "tokenize", where, "-i", path("lines", text)], want, *names, seconds=seconds)
+
+    model = {"type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##", "max_input_chars_per_word": 100,
+             "vocab": {"[UNK]": 0, "a": 1, "word": 2}}
+    bpe = {"type": "BPE", "vocab": {"a": 0, "b": 1, "ab": 2}, "merges": [["a", "b"]]}
+
+    def whole(model=model, **more):
+        return json.dumps({"version": "1.0", "added_tokens": [], "normalizer": None, "pre_tokenizer": None,
+                           "post_processor": None, "decoder": None, "model": model, **more})
+
+    def vocab(**more):
+        return whole({**model, "vocab": {**model["vocab"], **more}})
+
+    case("a good one, so that the others mean something", 0, r"^1 2$", tokenizer_json=whole(
+        pre_tokenizer={"type": "Whitespace"}))
+    j = r"tokenizer\.json"
+    case("no file at all", 1, r"no tokenizer\.json, vocab\.txt", other_txt="x")
+    case("an empty tokenizer.json", 1, j, tokenizer_json="")
+    case("no JSON", 1, j, tokenizer_json="hello")
+    case("cut in the middle", 1, j, tokenizer_json=whole()[:-30])
+    case("an array", 1, j, tokenizer_json="[]")
+    case("nested 100 000 deep", 1, j, tokenizer_json="[" * 100000)
+    case("a model nested 100 000 deep", 1, j, tokenizer_json='{"model":' + '{"a":' * 100000)
+    case("a key twice", 1, j, tokenizer_json='{"model":{},"model":{}}')
+    case("a NUL in a token", 1, j, tokenizer_json=whole().replace('"word"', r'"wo\u0000rd"'))
+    case("bytes that are no UTF-8", 1, j, tokenizer_json=whole().encode().replace(b"word", b"wo\xff"))
+    case("a folder in its place", 1, j, **{"tokenizer_json/x": ""})
+    case("65 MiB", 1, j, r"67108864|64 MiB|more than", tokenizer_json=whole() + " " * (65 << 20))
+    case("five million values", 1, j, tokenizer_json='{"model":[' + "0," * 5000000 + "0]}")
+    case("no model", 1, j, "model", tokenizer_json="{}")
+    case("a model of another kind", 1, j, "Unigram", tokenizer_json=whole({"type": "Unigram", "vocab": []}))
+    case("a normalizer of another kind", 1, j, "Nmt", tokenizer_json=whole(normalizer={"type": "Nmt"}))
+    case("a key that is not known", 1, j, "dropout|fuse", tokenizer_json=whole({**bpe, "dropout": 0.5}))
+    case("an empty vocabulary", 1, j, tokenizer_json=whole({**model, "vocab": {}}))
+    case("an id below 0", 1, j, r"vocab", tokenizer_json=vocab(x=-1))
+    case("an id past 2^31", 1, j, r"vocab", tokenizer_json=vocab(x=1 << 31))
+    case("an id past 2^64", 1, j, tokenizer_json=vocab(x=1 << 64))
+    case("an id that is text", 1, j, r"vocab", tokenizer_json=vocab(x="3"))
+    case("two tokens of one id", (0, 1), r"^0|vocab", tokenizer_json=vocab(x=1))
+    case("a token of 1 MiB", (0, 1), r"^0|vocab", tokenizer_json=vocab(**{"x" * (1 << 20): 3}))
+    case("a word that the vocabulary lacks, nor its unknown token", 1, r"\[NO\]", text=b"zebra\n",
+         tokenizer_json=whole({**model, "unk_token": "[NO]"}))
+    case("merges of what is no token", 1, j, "merges", tokenizer_json=whole({**bpe, "merges": [["a", "x"]]}))
+    case("merges that make what is no token", 1, j, "merges", tokenizer_json=whole({**bpe, "merges": [["b", "a"]]}))
+    case("merges of three", 1, j, "merges", tokenizer_json=whole({**bpe, "merges": [["a", "b", "ab"]]}))
+    case("merges that are numbers", 1, j, "merges", tokenizer_json=whole({**bpe, "merges": [3]}))
+    case("an added token of another id", (0, 1), r"0|1|added", tokenizer_json=whole(added_tokens=[
+        {"id": 70000000, "content": "x", "special": True, "single_word": False, "lstrip": False, "rstrip": False,
+         "normalized": False}]))
+    case("an added token without text", 1, j, "added_tokens", tokenizer_json=whole(added_tokens=[{"id": 3}]))
+    case("a template that names what is no token", 1, j, "post_processor", tokenizer_json=whole(post_processor={
+        "type": "TemplateProcessing", "single": [{"SpecialToken": {"id": "[CLS]", "type_id": 0}}], "pair": [],
+        "special_tokens": {}}))
+
+    def split(regex):
+        return whole(pre_tokenizer={"type": "Split", "pattern": {"Regex": regex}, "behavior": "Isolated", "invert": False})
+    case("an expression that is none", 1, j, "pre_tokenizer", tokenizer_json=split("(((("))
+    case("an expression of 1 MiB", 1, j, "pre_tokenizer", tokenizer_json=split("(a|b)" * 200000))
+    case("an expression that never ends", 1, r"expression|match|steps|limit", text=b"a" * 60000 + b"!\n",
+         tokenizer_json=split("(?:a|aa)+[^a!]"))
+    case("an expression that calls itself", (0, 1), r"^0|pre_tokenizer|steps|limit", text=b"(" * 60000 + b"\n",
+         tokenizer_json=split(r"\((?R)*\)[xy]"))
+    case("a max_length past every text", 0, r"^0", tokenizer_json=whole(truncation={
+        "max_length": 1 << 40, "strategy": "LongestFirst", "stride": 0, "direction": "Right"}))
+
+    v = r"vocab\.txt"
+    case("vocab.txt, empty", 1, v, vocab_txt="")
+    case("vocab.txt without [UNK]", 1, v, r"\[UNK\]", vocab_txt="a\nb\n")
+    case("vocab.txt of other bytes", (0, 1), r"\d", vocab_txt=b"[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n\xff\xfe\n")
+    case("vocab.txt, a line of 1 MiB", (0, 1), r"\d|line", vocab_txt="[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n" + "x" * (1 << 20))
+    case("vocab.txt, three million lines", 1, v, vocab_txt=b"[UNK]\n" * 3000000)
+    m = r"merges\.txt"
+    pairs = json.dumps({"a": 0, "b": 1, "ab": 2})
+    case("vocab.json without merges.txt", 1, m, vocab_json=pairs)
+    case("merges.txt, three words in a line", 1, m + r": line 2", vocab_json=pairs, merges_txt="#version: 0.2\na b ab\n")
+    case("merges.txt of what is no token", 1, m, vocab_json=pairs, merges_txt="#version: 0.2\na x\n")
+    case("merges.txt of other bytes", 1, m, vocab_json=pairs, merges_txt=b"#version: 0.2\n\xff \xfe\n")
+    case("merges.txt with NULs", 1, m, vocab_json=pairs, merges_txt=b"#version: 0.2\na\0b\n")
+    case("vocab.json that is no JSON", 1, r"vocab\.json", vocab_json="a b\n", merges_txt="a b\n")
+    case("vocab.json whose ids are text", 1, r"vocab\.json", vocab_json='{"a":"b"}', merges_txt="")
+
+
 # ---- requests ----
 def requests():
     if daemon.process is None:
@@ -204,5 +298,5 @@ def requests():
         {"name": "text_pair", "datatype": "BYTES", "shape": [2], "data": ["a", "b"]}]}, 400, r"text_pair", target=infer)
 
 
-PARTS = (uploads, pipelines)
+PARTS = (uploads, pipelines, tokenizers)
 WIRE_PARTS = (requests,)
