@@ -190,6 +190,21 @@ static enum winnow_status take(struct wn_infer *req, const struct winnow_io *io,
     return copy_aligned(req, ret, in, err);
 }
 
+/** An input that the model does not have; those that it has are named. */
+static enum winnow_status no_such_input(const struct wn_gen *gen, const struct wn_infer_in *in, struct winnow_err *err)
+{
+    const winnow_model *model = wn_gen_model(gen);
+    char all[120] = "";
+    size_t used = 0;
+    for (unsigned k = 0; k < winnow_model_n_inputs(model) && used < sizeof all; k++) {
+        const struct winnow_io *io = winnow_model_input(model, k);
+        used += (size_t)snprintf(all + used, sizeof all - used, "%s'%.40s' (%s %s)", k ? ", " : "", io->name,
+                                 wn_oip_name(io->dtype), shape_text(io->rank, io->shape).s);
+    }
+    return wn_fail(err, WINNOW_E_MALFORMED, "model '%s' has no input '%.*s', but %s", wn_gen_model_name(gen), NAME(in),
+                   all);
+}
+
 /** Every input that was sent must have been used, once. */
 static enum winnow_status check_used(const struct wn_infer *req, const struct wn_gen *gen, struct winnow_err *err)
 {
@@ -202,7 +217,7 @@ static enum winnow_status check_used(const struct wn_infer *req, const struct wn
         for (unsigned k = 0; k < n && !known; k++)
             known = is(in->name, winnow_model_input(model, k)->name);
         if (!known)
-            return wn_fail(err, WINNOW_E_MALFORMED, "model '%s' has no input '%.*s'", wn_gen_model_name(gen), NAME(in));
+            return no_such_input(gen, in, err);
         for (unsigned k = 0; k < i; k++)
             if (in->name.n == req->in[k].name.n && memcmp(in->name.p, req->in[k].name.p, in->name.n) == 0)
                 return wn_fail(err, WINNOW_E_MALFORMED, "input '%.*s' already exists in request", NAME(in));

@@ -127,6 +127,9 @@ def test_infer_json(d):
     s, _, v = d.json("POST", "/v2/models/lin/infer", r)
     check("FP64 for FP32: what to do in numpy is said", s == 400 and "FP64, but the model wants FP32: in numpy, "
           "x.astype('float32')" in v["error"], v)
+    r["inputs"][0]["name"] = "input"
+    s, _, v = d.json("POST", "/v2/models/lin/infer", r)
+    check("an input that is none: those there are", s == 400 and "no input 'input', but 'x' (FP32 [-1,4])" in v["error"], v)
     r = {"inputs": [{"data": [0.1, 2.5e0, -3, 4], "shape": [1, 4], "datatype": "FP32", "unknown": {"a": [1]},
                      "name": "x"}]}
     s, _, v = d.json("POST", "/v2/models/lin/infer", r)
