@@ -18,6 +18,8 @@ struct wn_q8_v512 {
     uint8_t *y;
     size_t y_stride;
     enum wn_q8_out out;
+    bool clamps; /* q_lo .. q_hi is less than a byte */
+    float tame;  /* a row whose |mul| is below this stays within int32 whatever its sums and residual */
     v512f r_mul, s_mul, s_lo, s_hi, cut, lo, hi;
     v512i r_zp, y_zp /* words */, q_lo, q_hi, pad /* bytes */, transpose, pick;
 };
@@ -35,6 +37,9 @@ WN_Q8_INLINE struct wn_q8_v512 wn_q8_v512_begin(const struct wn_q8_args *a)
                                 .y = a->y,
                                 .y_stride = a->y_stride,
                                 .out = a->out,
+                                .clamps = a->q_lo > 0 || a->q_hi < 255,
+                                .tame = a->r ? (fabsf(a->r_mul) < 4e6f && fabsf(a->s_mul) < 4e6f ? INFINITY : 0)
+                                             : 0.99f, /* 255 * 8e6 < 2^31 */
                                 .r_mul = v512f_set1(a->r_mul),
                                 .s_mul = v512f_set1(a->s_mul),
                                 .s_lo = v512f_set1(a->s_lo),
@@ -96,6 +101,35 @@ WN_Q8_INLINE v512i wn_q8_v512_clamp(const struct wn_q8_v512 *e, v512i bytes)
     return v512i_min_u8(v512i_max_u8(bytes, e->q_lo), e->q_hi);
 }
 
+/** Does row o stay within int32, so that its floats need no cut? */
+WN_Q8_INLINE bool wn_q8_v512_tame(const struct wn_q8_v512 *e, size_t o)
+{
+    return WN_LIKELY(fabsf(e->a->mul[o]) < e->tame);
+}
+
+/** Four vectors of floats, scaled and with the residual: rounded, with the zero point and clamped, as bytes. Lane L of
+ *  the result holds lane L of the four in turn. What these rows do not need is left out. */
+WN_Q8_INLINE v512i wn_q8_v512_bytes(const struct wn_q8_v512 *e, bool tame, const v512f f[4])
+{
+    v512i i[4];
+    if (tame) {
+        WN_UNROLL
+        for (unsigned v = 0; v < 4; v++)
+            i[v] = v512f_to_i32(f[v]);
+    } else {
+        WN_UNROLL
+        for (unsigned v = 0; v < 4; v++)
+            i[v] = wn_q8_v512_rne(e, f[v]);
+    }
+    v512i lo = v512i_packs_i32(i[0], i[1]), hi = v512i_packs_i32(i[2], i[3]);
+    if (e->a->y_zp) {
+        lo = v512i_adds_i16(lo, e->y_zp);
+        hi = v512i_adds_i16(hi, e->y_zp);
+    }
+    v512i y = v512i_packus_i16(lo, hi);
+    return e->clamps ? wn_q8_v512_clamp(e, y) : y;
+}
+
 /** Sixteen finished quads of columns c..c+15. Rows from `nrows` (1..4) of the group on are padding. */
 WN_Q8_INLINE void wn_q8_v512_store_quads(const struct wn_q8_v512 *e, size_t o, size_t nrows, size_t c, v512i q)
 {
@@ -122,13 +156,14 @@ WN_Q8_INLINE void wn_q8_v512_put_quad(const struct wn_q8_v512 *e, size_t o, size
  *  every vector of sums in turn. wn_q8_v512_put_rows() takes four of them. */
 WN_Q8_INLINE v512i wn_q8_v512_row_bytes(const struct wn_q8_v512 *e, size_t o, size_t c, const v512i *acc, unsigned nv)
 {
-    v512i i[4];
+    v512f f[4];
     WN_UNROLL
-    for (unsigned v = 0; v < 4; v++)
-        i[v] = v < nv ? wn_q8_v512_round(e, o, c + 16 * v, acc[v]) : v512i_zero();
-    v512i lo = v512i_adds_i16(v512i_packs_i32(i[0], i[1]), e->y_zp);
-    v512i hi = nv > 2 ? v512i_adds_i16(v512i_packs_i32(i[2], i[3]), e->y_zp) : v512i_zero();
-    return wn_q8_v512_clamp(e, v512i_packus_i16(lo, hi));
+    for (unsigned v = 0; v < 4; v++) {
+        f[v] = v < nv ? wn_q8_v512_scale(e, o, c + 16 * v, acc[v]) : v512f_zero();
+        if (e->r && v < nv)
+            f[v] = wn_q8_v512_sum(e, f[v], wn_q8_v512_residual(e, o, c + 16 * v));
+    }
+    return wn_q8_v512_bytes(e, wn_q8_v512_tame(e, o), f);
 }
 
 /** Rows o..o+3 (o a multiple of 4) of the quad form, columns c..c+16*nv-1, from wn_q8_v512_row_bytes(). */

@@ -1,4 +1,5 @@
 /* eltwise_q8.c: sums and tables, both forms, odd lengths, in place. */
+#include <math.h>
 #include <string.h>
 #include "engine/kernels/eltwise_q8/eltwise_q8.h"
 #include "tests/checkkern/checkkern.h"
@@ -29,6 +30,8 @@ static struct wn_elt_q8 make(struct ck *ck, size_t *ret_bytes)
                               .table = table };
     if (ck_rand(ck, 4) == 0)
         args.a_mul = 0.5f; /* ties */
+    if (ck_rand(ck, 16) == 0)
+        args.b_mul = ck_rand(ck, 4) ? 1e9f * ck_float(ck) : NAN; /* past int32 */
     args.a_zp = (int32_t)ck_rand(ck, 256);
     args.b_zp = (int32_t)ck_rand(ck, 256);
     args.y_zp = (int32_t)ck_rand(ck, 256);

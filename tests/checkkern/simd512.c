@@ -25,6 +25,9 @@ static bool model_bytes(enum simd512_op op, const union v *a, const union v *b, 
     for (unsigned i = 0; i < 64; i++) {
         const unsigned lane = i / 16 * 16, j = i % 16;
         switch (op) {
+        case SIMD512_adds_u8:
+            r->u8[i] = (uint8_t)WN_MIN(a->u8[i] + b->u8[i], 255);
+            break;
         case SIMD512_min_u8:
             r->u8[i] = WN_MIN(a->u8[i], b->u8[i]);
             break;

@@ -12,6 +12,7 @@
     OP(mullo_i32, v512i_mullo_i32(a, b))                                                                               \
     OP(add_i16, v512i_add_i16(a, b))                                                                                   \
     OP(adds_i16, v512i_adds_i16(a, b))                                                                                 \
+    OP(adds_u8, v512i_adds_u8(a, b))                                                                                   \
     OP(min_i32, v512i_min_i32(a, b))                                                                                   \
     OP(max_i16, v512i_max_i16(a, b))                                                                                   \
     OP(min_u8, v512i_min_u8(a, b))                                                                                     \

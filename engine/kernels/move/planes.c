@@ -91,10 +91,34 @@ static const int8_t in_order[64] = { 0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  10,
                                      32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 45, 46, 47,
                                      48, 49, 50, 51, 52, 53, 54, 55, 56, 57, 58, 59, 60, 61, 62, 63 };
 
+/* Does anybody read one of these phases? */
+static bool wanted(const int8_t *slot, int32_t sw)
+{
+    for (int32_t px = 0; px < sw; px++)
+        if (slot[px] >= 0)
+            return true;
+    return false;
+}
+
+static __m128i splat_1(uint8_t value)
+{
+    return _mm_set1_epi8((char)value);
+}
+
+static __m128i splat_4(uint32_t value)
+{
+    return _mm_set1_epi32((int)value);
+}
+
 /* One pass per element type: rows of src in order, each to the sw phases of its row phase; then the pads. */
 #define PHASES(bits, type)                                                                                             \
-    static void fill_##bits(type *p, size_t n, type value)                                                             \
+    /* n elements; `room` may be written, for what lies behind them is written later. */                               \
+    static void fill_##bits(type *p, size_t n, size_t room, type value)                                                \
     {                                                                                                                  \
+        if (n <= 16 / sizeof value && room >= 16 / sizeof value) {                                                     \
+            _mm_storeu_si128((__m128i *)(void *)p, splat_##bits(value));                                               \
+            return;                                                                                                    \
+        }                                                                                                              \
         for (size_t i = 0; i < n; i++)                                                                                 \
             p[i] = value;                                                                                              \
     }                                                                                                                  \
@@ -125,21 +149,26 @@ static const int8_t in_order[64] = { 0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  10,
         const type *src = src_;                                                                                        \
         type *dst = dst_;                                                                                              \
         const int32_t w = WN_MIN(sp->w, dp->w * sw);                                                                   \
+        size_t have[8]; /* elements of a row, by column phase */                                                       \
+        for (int32_t px = 0; px < sw; px++)                                                                            \
+            have[px] = w > px ? (size_t)((w - px + sw - 1) / sw) : 0;                                                  \
         for (size_t c = 0; c < channels; c++, src += sp->stride, dst += dp->stride)                                    \
-            for (int32_t py = 0; py < sh; py++)                                                                        \
-                for (int32_t y = 0; y < dp->h; y++) {                                                                  \
+            for (int32_t py = 0; py < sh; py++) {                                                                      \
+                const int8_t *to = slot + py * sw;                                                                     \
+                size_t left = dp->cols;                                                                                \
+                for (int32_t y = 0; wanted(to, sw) && y < dp->h; y++, left -= (size_t)dp->pitch) {                     \
                     const int32_t sy = y * sh + py;                                                                    \
-                    const int8_t *to = slot + py * sw;                                                                 \
                     type *row = dst + (size_t)y * (size_t)dp->pitch;                                                   \
-                    const size_t all = y + 1 < dp->h ? (size_t)dp->pitch : dp->cols - (size_t)y * (size_t)dp->pitch;   \
+                    const size_t all = y + 1 < dp->h ? (size_t)dp->pitch : left;                                       \
                     if (sy < sp->h)                                                                                    \
                         split_row_##bits(src + (size_t)sy * (size_t)sp->pitch, w, row, phase, to, sw);                 \
                     for (int32_t px = 0; px < sw; px++) {                                                              \
-                        const size_t have = sy < sp->h && w > px ? (size_t)((w - px + sw - 1) / sw) : 0;               \
+                        const size_t n = sy < sp->h ? have[px] : 0;                                                    \
                         if (to[px] >= 0)                                                                               \
-                            fill_##bits(row + (size_t)to[px] * phase + have, all - have, pad);                         \
+                            fill_##bits(row + (size_t)to[px] * phase + n, all - n, left - n, pad);                     \
                     }                                                                                                  \
                 }                                                                                                      \
+            }                                                                                                          \
     }
 PHASES(4, uint32_t)
 PHASES(1, uint8_t)

@@ -118,10 +118,7 @@ WN_Q8_INLINE v512i finish(const struct job *j, size_t o, const uint8_t *res, con
         f[2] = wn_q8_v512_sum(e, f[2], v512i_unpacklo_i16(hi, zero));
         f[3] = wn_q8_v512_sum(e, f[3], v512i_unpackhi_i16(hi, zero));
     }
-    v512i lo = v512i_packs_i32(wn_q8_v512_rne(e, f[0]), wn_q8_v512_rne(e, f[1]));
-    v512i hi = v512i_packs_i32(wn_q8_v512_rne(e, f[2]), wn_q8_v512_rne(e, f[3]));
-    v512i y = v512i_packus_i16(v512i_adds_i16(lo, e->y_zp), v512i_adds_i16(hi, e->y_zp));
-    y = wn_q8_v512_clamp(e, y);
+    v512i y = wn_q8_v512_bytes(e, wn_q8_v512_tame(e, o), f);
     return e->mask ? v512i_select(j->keep[v], y, e->pad) : y;
 }
 
