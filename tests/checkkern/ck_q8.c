@@ -147,3 +147,45 @@ struct wn_q8_args ckq_layer_args(struct ck *ck, const struct ckq_layer *l, int32
                                 .lo = -INFINITY,
                                 .hi = INFINITY };
 }
+
+int32_t *ckq_koff(struct ck *ck, size_t channels, size_t taps, size_t plane)
+{
+    size_t quads = wn_q8_quads(channels, taps);
+    int32_t *koff = ck_buf(ck, quads * sizeof *koff), tap_off[9];
+    for (size_t t = 0; t < taps; t++)
+        tap_off[t] = 4 * ((int32_t)ck_rand(ck, 9) - 4);
+    wn_q8_quads_koff(channels, taps, (int32_t)(4 * plane), tap_off, koff);
+    ck_freeze(ck, koff);
+    return koff;
+}
+
+struct ckq_product ckq_product(struct ck *ck, const double *densities, size_t n_densities)
+{
+    size_t rows = 1 + ck_rand(ck, 30), n = WN_COLS * (1 + ck_rand(ck, 11));
+    size_t channels = 1 + ck_rand(ck, 70), taps = ck_rand(ck, 2) ? 1 : 1 + ck_rand(ck, 9);
+    size_t k = channels * taps, plane = wn_round_up(n + 8, 16);
+    double density = ck_pick(ck, densities, n_densities);
+    bool extremes = ck_extremes(ck), trained = ck_rand(ck, 2), seven = ck_rand(ck, 4) == 0;
+    struct ckq_product p = { .rows = rows, .channels = channels, .taps = taps, .x_max = seven ? 127 : 255 };
+    p.out = ckq_out(ck, rows, n);
+    p.row0 = 4 * ck_rand(ck, (rows + 3) / 4);
+    p.row1 = WN_MIN(rows, p.row0 + 4 * (1 + ck_rand(ck, 8)));
+    ck_shape(ck, "rows=%zu (%zu..%zu) n=%zu channels=%zu taps=%zu density=%g extremes=%d trained=%d seven=%d out=%d",
+             rows, p.row0, p.row1, n, channels, taps, density, extremes, trained, seven, (int)p.out.form);
+    p.w = ck_buf(ck, rows * k);
+    if (trained && !extremes)
+        ckq_weights(ck, p.w, rows, channels, taps, 4, density, ck_rand(ck, 2));
+    else
+        ck_fill_s8(ck, p.w, rows * k, density, extremes);
+    ck_freeze(ck, p.w);
+    size_t x_bytes = 64 + 4 * ((channels + 3) / 4 * plane);
+    uint8_t *x = ck_buf(ck, x_bytes);
+    ck_fill_u8(ck, x, x_bytes, extremes);
+    for (size_t i = 0; seven && i < x_bytes; i++)
+        x[i] /= 2;
+    ck_freeze(ck, x);
+    p.koff = ckq_koff(ck, channels, taps, plane);
+    p.a = ckq_args(ck, rows, n, p.out);
+    p.a.x = x + 64;
+    return p;
+}

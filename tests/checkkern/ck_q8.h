@@ -15,6 +15,22 @@ struct ckq_out ckq_out(struct ck *ck, size_t rows, size_t n);
 /** Random epilogue: bias, scales, weight zero points, residual, mask, clamps; x and y are left to the caller. */
 struct wn_q8_args ckq_args(struct ck *ck, size_t rows, size_t n, struct ckq_out out);
 
+/** Column offsets of the quads of (channels, taps) at odd places around column 0 of planes of `plane` columns; x has 64
+ *  bytes in front of it. Frozen. */
+int32_t *ckq_koff(struct ck *ck, size_t channels, size_t taps, size_t plane);
+
+/** A product to check: weights (rows, channels * taps), input, epilogue; any tails. */
+struct ckq_product {
+    size_t rows, channels, taps, row0, row1; /* rows [row0, row1) are computed */
+    unsigned x_max;                          /* the largest byte of the input */
+    int8_t *w;
+    const int32_t *koff;
+    struct ckq_out out;
+    struct wn_q8_args a; /* all but y */
+};
+/** One at random, told to ck_shape(); a density out of `densities`. */
+struct ckq_product ckq_product(struct ck *ck, const double *densities, size_t n_densities);
+
 /** Run `call` twice on equal outputs, reference then kernel: RUN(args) is an expression using `args`. */
 #define CKQ_COMPARE(ck, args_, out_, REFERENCE, KERNEL_CALL)                                                           \
     do {                                                                                                               \

@@ -319,4 +319,17 @@ static inline double net_difference(const struct winnow_tensor *got, const struc
 /** Use `isa` from now on, also in the families that choose once. */
 void net_force(enum wn_isa isa);
 
+/* ---- seeds ---- */
+
+/** Check 60 random nets of `mode`, which is seed % modes; WINNOW_TEST_NETS=n as many, WINNOW_TEST_SEED=s those of this
+ *  mode from that seed on. */
+static inline void net_check_seeds(unsigned mode, unsigned modes, void (*check)(uint64_t seed))
+{
+    const char *from = getenv("WINNOW_TEST_SEED"), *count = getenv("WINNOW_TEST_NETS");
+    uint64_t first = from ? strtoull(from, NULL, 10) : 0, n = count ? strtoull(count, NULL, 10) : 60;
+    for (uint64_t i = 0; i < n; i++)
+        if ((first + i) % modes == mode || !from)
+            check(from ? first + i : i * modes + mode);
+}
+
 #endif

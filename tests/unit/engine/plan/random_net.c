@@ -581,15 +581,9 @@ static void check_net(uint64_t seed)
     net_done(&m.n);
 }
 
-#define NETS_PER_MODE 60
-
 static void check_mode(enum mode mode)
 {
-    const char *from = getenv("WINNOW_TEST_SEED"), *count = getenv("WINNOW_TEST_NETS");
-    uint64_t first = from ? strtoull(from, NULL, 10) : 0, n = count ? strtoull(count, NULL, 10) : NETS_PER_MODE;
-    for (uint64_t i = 0; i < n; i++)
-        if ((first + i) % MODES == mode || !from)
-            check_net(from ? first + i : i * MODES + mode);
+    net_check_seeds(mode, MODES, check_net);
 }
 
 Test(plan_random, f32_nets_equal_their_reference, .timeout = 300)
