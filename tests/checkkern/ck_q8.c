@@ -168,8 +168,9 @@ struct ckq_product ckq_product(struct ck *ck, const double *densities, size_t n_
     bool extremes = ck_extremes(ck), trained = ck_rand(ck, 2), seven = ck_rand(ck, 4) == 0;
     struct ckq_product p = { .rows = rows, .channels = channels, .taps = taps, .x_max = seven ? 127 : 255 };
     p.out = ckq_out(ck, rows, n);
+    size_t span = 4 * (1 + ck_rand(ck, 8));
     p.row0 = 4 * ck_rand(ck, (rows + 3) / 4);
-    p.row1 = WN_MIN(rows, p.row0 + 4 * (1 + ck_rand(ck, 8)));
+    p.row1 = WN_MIN(rows, p.row0 + span);
     ck_shape(ck, "rows=%zu (%zu..%zu) n=%zu channels=%zu taps=%zu density=%g extremes=%d trained=%d seven=%d out=%d",
              rows, p.row0, p.row1, n, channels, taps, density, extremes, trained, seven, (int)p.out.form);
     p.w = ck_buf(ck, rows * k);
