@@ -143,12 +143,26 @@ WN_Q8_INLINE void rows_u8(const struct job *j, const struct rows *rows, unsigned
     }
 }
 
-WN_Q8_INLINE void block_i32(const struct job *j, size_t o, unsigned R, unsigned nv, v512i *sums)
+/* Rows o.. of a block, at most up to `end`, columns c..c+n-1 as floats. */
+WN_Q8_INLINE void block_f32(const struct job *j, size_t o, size_t end, size_t c, size_t n, unsigned R, unsigned nv)
 {
-    block_sums(j, o, R, nv, sums);
+    const struct wn_q8_v512 e = j->e; /* a copy: storing floats cannot change it */
+    v512i acc[MAX_SUMS];
+    block_sums(j, o, R, nv, acc);
     WN_UNROLL
-    for (unsigned i = 0; i < R * nv; i++)
-        transpose_lanes(sums + 4 * i);
+    for (unsigned r = 0; r < R; r++) {
+        if (o + r >= end)
+            break;
+        WN_UNROLL
+        for (unsigned v = 0; v < nv; v++) {
+            v512i *sums = acc + (r * nv + v) * 4;
+            transpose_lanes(sums);
+            WN_UNROLL
+            for (unsigned i = 0; i < 4; i++)
+                if (64 * v + 16 * i < n)
+                    wn_q8_v512_put_f32(&e, o + r, c + 64 * v + 16 * i, sums[i]);
+        }
+    }
 }
 
 /* Each of these needs all the registers there are, so it is a function of its own. */
@@ -157,9 +171,10 @@ WN_Q8_INLINE void block_i32(const struct job *j, size_t o, unsigned R, unsigned 
     {                                                                                                                  \
         rows_u8(j, rows, R, NV);                                                                                       \
     }                                                                                                                  \
-    __attribute__((noinline)) static void block_i32_##R##_##NV(const struct job *j, size_t o, v512i *sums)             \
+    __attribute__((noinline)) static void block_f32_##R##_##NV(const struct job *j, size_t o, size_t end, size_t c,    \
+                                                               size_t n)                                               \
     {                                                                                                                  \
-        block_i32(j, o, R, NV, sums);                                                                                  \
+        block_f32(j, o, end, c, n, R, NV);                                                                             \
     }
 BLOCKS(1, 1)
 BLOCKS(1, 2)
@@ -170,12 +185,12 @@ BLOCKS(4, 1)
 /* What a block of R rows is computed by: [0] 64 columns, [1] 128. */
 struct kernel {
     void (*rows_u8[TILE / WIDE])(const struct job *j, const struct rows *rows);
-    void (*block_i32[TILE / WIDE])(const struct job *j, size_t o, v512i *sums);
+    void (*block_f32[TILE / WIDE])(const struct job *j, size_t o, size_t end, size_t c, size_t n);
 };
 static const struct kernel kernels[] = {
-    [1] = { { rows_u8_1_1, rows_u8_1_2 }, { block_i32_1_1, block_i32_1_2 } },
-    [2] = { { rows_u8_2_1, rows_u8_2_2 }, { block_i32_2_1, block_i32_2_2 } },
-    [4] = { { rows_u8_4_1 }, { block_i32_4_1 } },
+    [1] = { { rows_u8_1_1, rows_u8_1_2 }, { block_f32_1_1, block_f32_1_2 } },
+    [2] = { { rows_u8_2_1, rows_u8_2_2 }, { block_f32_2_1, block_f32_2_2 } },
+    [4] = { { rows_u8_4_1 }, { block_f32_4_1 } },
 };
 
 /* ---- four rows of bytes <-> 64 columns of quads, of which n are touched ---- */
@@ -254,15 +269,6 @@ WN_Q8_INLINE void rows_plane(const struct job *j, size_t o, size_t end, size_t c
     }
 }
 
-WN_Q8_INLINE void block_f32(const struct job *j, size_t o, size_t end, size_t c, unsigned nv, size_t n)
-{
-    v512i sums[MAX_SUMS];
-    j->kernel->block_i32[nv - 1](j, o, sums);
-    for (size_t r = 0; r < j->mat->block && o + r < end; r++)
-        for (size_t i = 0; i < n; i += 16)
-            wn_q8_v512_put_f32(&j->e, o + r, c + i, sums[4 * nv * r + i / 16]);
-}
-
 static void tile(struct job *j, size_t row0, size_t row1, size_t c, size_t n)
 {
     const struct wn_q8_args *a = j->e.a;
@@ -284,7 +290,7 @@ static void tile(struct job *j, size_t row0, size_t row1, size_t c, size_t n)
         rows_plane(j, row0, row1, c, nv, n);
     else if (a->out == WN_OUT_F32)
         for (size_t o = row0; o < row1; o += j->mat->block)
-            block_f32(j, o, row1, c, nv, n);
+            j->kernel->block_f32[nv - 1](j, o, row1, c, n);
     else
         for (size_t o = row0; o < row1; o += 4)
             four_rows_quad(j, o, row1, c, nv, n);
