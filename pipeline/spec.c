@@ -186,8 +186,8 @@ enum winnow_status wn_spec_choose_io(const struct wn_spec *s, const char *key, c
         return WN_SPEC_BAD(s, s->doc->root, "more than one tensor has the shape of %s: say which with '%s': %s", what,
                            key, list_io(io, n, all, sizeof all));
     if (!found)
-        return WN_SPEC_BAD(s, s->doc->root, "no tensor has the shape of %s ('%s' names one): there is %s", what, key,
-                           list_io(io, n, all, sizeof all));
+        return WN_SPEC_BAD(s, s->doc->root, "no tensor has the shape of %s: there is %s; '%s' chooses", what,
+                           list_io(io, n, all, sizeof all), key);
     return WINNOW_OK;
 }
 

@@ -229,7 +229,7 @@ static enum winnow_status settle_embeddings(struct wn_spec *s)
     bool none = t->pooling == WN_POOL_NONE;
     return wn_spec_choose_io(s, "model_output", s->out, s->n_out, none ? is_vector : is_vectors,
                              none ? "an embedding [batch,width]"
-                                  : "vectors [batch,tokens,width] ('pooling: none' takes [batch,width])",
+                                  : "vectors [batch,tokens,width] or, with 'pooling: none', [batch,width]",
                              &s->p->model_output);
 }
 

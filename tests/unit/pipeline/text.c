@@ -143,12 +143,15 @@ Test(pipeline_text, messages)
           "1: tokenizer: vocab.txt has token ids up to 8, but the table behind the model's input 'input_ids' has 8 "
           "rows" },
         { CLASSES "input: t\ninput_pair: t\n", bert, 3, &logits, "2: input and input_pair are both 't'" },
-        { CLASSES, bert, 3, &tokens, "1: no tensor has the shape of scores ('model_output' names one): there is " },
+        { CLASSES, bert, 3, &tokens,
+          "1: no tensor has the shape of scores: there is 'tokens' [batch,?,3]; 'model_output' chooses" },
         { VECTORS, bert, 3, &vector,
-          "1: no tensor has the shape of vectors [batch,tokens,width] ('pooling: none' takes [batch,width]) "
-          "('model_output' names one): there is " },
+          "1: no tensor has the shape of vectors [batch,tokens,width] or, with 'pooling: none', [batch,width]: there "
+          "is "
+          "'vector' [batch,3]; 'model_output' chooses" },
         { VECTORS "pooling: none\n", bert, 3, &tokens,
-          "1: no tensor has the shape of an embedding [batch,width] ('model_output' names one): there is " },
+          "1: no tensor has the shape of an embedding [batch,width]: there is 'tokens' [batch,?,3]; 'model_output' "
+          "chooses" },
         { VECTORS "pooling: max\n", bert, 3, &tokens, "2: pooling: must be one of mean, cls, none" },
     };
     for (size_t i = 0; i < WN_COUNT(cases); i++) {
