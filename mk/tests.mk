@@ -59,6 +59,7 @@ FUZZ_npz      := pipeline base
 FUZZ_image    := pipeline base
 FUZZ_pipeline := pipeline base
 FUZZ_tokenizer := pipeline base
+FUZZ_vocab    := pipeline base
 FUZZ_tokenize := pipeline base
 FUZZ_onnx     := graph base
 FUZZ_infer    := ops graph base
