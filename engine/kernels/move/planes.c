@@ -26,22 +26,19 @@ void wn_move_plane_to_nchw_f32(const float *src, size_t channels, const struct w
 }
 
 /* ---- stride phases ---- */
-/* Two phases of a row of n elements: even ones to a, odd ones to b. */
-static void halve_4(const uint32_t *src, size_t n, uint32_t *a, uint32_t *b)
+/* Two phases of a row of n elements: even ones to a, odd ones to b. `room` elements of each may be written, for what
+ * lies behind the row's is written later. */
+static void halve_4(const uint32_t *src, size_t n, size_t room, uint32_t *a, uint32_t *b)
 {
     size_t i = 0;
-    for (; i + 8 <= n; i += 8) {
+    for (; i + (room >= 4 ? 1 : 8) <= n; i += 8, room -= WN_MIN(room, (size_t)4)) {
         const __m128 lo = _mm_loadu_ps((const float *)(const void *)(src + i));
         const __m128 hi = _mm_loadu_ps((const float *)(const void *)(src + i + 4));
         _mm_storeu_ps((float *)(void *)(a + i / 2), _mm_shuffle_ps(lo, hi, 0x88));
         _mm_storeu_ps((float *)(void *)(b + i / 2), _mm_shuffle_ps(lo, hi, 0xdd));
     }
-    for (; i + 2 <= n; i += 2) {
-        a[i / 2] = src[i];
-        b[i / 2] = src[i + 1];
-    }
-    if (i < n)
-        a[i / 2] = src[i];
+    for (; i < n; i++)
+        (i % 2 ? b : a)[i / 2] = src[i];
 }
 
 static void halve_1x32(const uint8_t *src, uint8_t *a, uint8_t *b)
@@ -53,34 +50,11 @@ static void halve_1x32(const uint8_t *src, uint8_t *a, uint8_t *b)
     _mm_storeu_si128((__m128i *)(void *)b, _mm_packus_epi16(_mm_srli_epi16(lo, 8), _mm_srli_epi16(hi, 8)));
 }
 
-static void halve_1x8(const uint8_t *src, uint8_t *a, uint8_t *b)
+static void halve_1(const uint8_t *src, size_t n, size_t room, uint8_t *a, uint8_t *b)
 {
-    const __m128i v = _mm_loadl_epi64((const __m128i *)(const void *)src), zero = _mm_setzero_si128();
-    const int even = _mm_cvtsi128_si32(_mm_packus_epi16(_mm_and_si128(v, _mm_set1_epi16(0x00ff)), zero));
-    const int odd = _mm_cvtsi128_si32(_mm_packus_epi16(_mm_srli_epi16(v, 8), zero));
-    memcpy(a, &even, 4);
-    memcpy(b, &odd, 4);
-}
-
-/* What is left at the end is done once more together with what stands before it, where that is enough. */
-static void halve_1(const uint8_t *src, size_t n, uint8_t *a, uint8_t *b)
-{
-    const size_t even = n & ~(size_t)1;
     size_t i = 0;
-    for (; i + 32 <= n; i += 32)
+    for (; i + (room >= 16 ? 1 : 32) <= n; i += 32, room -= WN_MIN(room, (size_t)16))
         halve_1x32(src + i, a + i / 2, b + i / 2);
-    if (i < even && n >= 32) {
-        i = even - 32;
-        halve_1x32(src + i, a + i / 2, b + i / 2);
-        i = even;
-    }
-    for (; i + 8 <= n; i += 8)
-        halve_1x8(src + i, a + i / 2, b + i / 2);
-    if (i < even && n >= 8) {
-        i = even - 8;
-        halve_1x8(src + i, a + i / 2, b + i / 2);
-        i = even;
-    }
     for (; i < n; i++)
         (i % 2 ? b : a)[i / 2] = src[i];
 }
@@ -90,15 +64,6 @@ static const int8_t in_order[64] = { 0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  10,
                                      16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31,
                                      32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 45, 46, 47,
                                      48, 49, 50, 51, 52, 53, 54, 55, 56, 57, 58, 59, 60, 61, 62, 63 };
-
-/* Does anybody read one of these phases? */
-static bool wanted(const int8_t *slot, int32_t sw)
-{
-    for (int32_t px = 0; px < sw; px++)
-        if (slot[px] >= 0)
-            return true;
-    return false;
-}
 
 static __m128i splat_1(uint8_t value)
 {
@@ -110,7 +75,9 @@ static __m128i splat_4(uint32_t value)
     return _mm_set1_epi32((int)value);
 }
 
-/* One pass per element type: rows of src in order, each to the sw phases of its row phase; then the pads. */
+/* One pass per element type: rows of src in order, each to the sw phases of its row phase; then the pads. What the
+ * loops need is copied into variables of their own: bytes that are stored might be anything else's. `to` [sw]: where
+ * the phases are, NULL: not wanted. */
 #define PHASES(bits, type)                                                                                             \
     /* n elements; `room` may be written, for what lies behind them is written later. */                               \
     static void fill_##bits(type *p, size_t n, size_t room, type value)                                                \
@@ -122,24 +89,44 @@ static __m128i splat_4(uint32_t value)
         for (size_t i = 0; i < n; i++)                                                                                 \
             p[i] = value;                                                                                              \
     }                                                                                                                  \
-    static void split_row_##bits(const type *src, int32_t w, type *dst, size_t phase, const int8_t *slot, int32_t sw)  \
+    static void split_row_##bits(const type *src, size_t w, type *const *to, size_t at, size_t room, size_t sw)        \
     {                                                                                                                  \
         if (sw == 1) {                                                                                                 \
-            if (slot[0] >= 0)                                                                                          \
-                memcpy(dst + (size_t)slot[0] * phase, src, (size_t)w * sizeof *dst);                                   \
+            memcpy(to[0] + at, src, w * sizeof *src);                                                                  \
             return;                                                                                                    \
         }                                                                                                              \
         if (sw == 2) {                                                                                                 \
             type other[128]; /* for the phase that nobody reads */                                                     \
-            type *even = dst + (size_t)WN_MAX(slot[0], 0) * phase, *odd = dst + (size_t)WN_MAX(slot[1], 0) * phase;    \
-            for (int32_t x = 0; x < w && (slot[0] >= 0 || slot[1] >= 0); x += 256)                                     \
-                halve_##bits(src + x, (size_t)WN_MIN(w - x, 256), slot[0] < 0 ? other : even + x / 2,                  \
-                             slot[1] < 0 ? other : odd + x / 2);                                                       \
+            for (size_t x = 0; x < w; x += 256)                                                                        \
+                halve_##bits(src + x, WN_MIN(w - x, (size_t)256), room - x / 2, to[0] ? to[0] + at + x / 2 : other,    \
+                             to[1] ? to[1] + at + x / 2 : other);                                                      \
             return;                                                                                                    \
         }                                                                                                              \
-        for (int32_t px = 0; px < sw; px++)                                                                            \
-            for (int32_t x = px, i = 0; slot[px] >= 0 && x < w; x += sw, i++)                                          \
-                dst[(size_t)slot[px] * phase + (size_t)i] = src[x];                                                    \
+        for (size_t px = 0; px < sw; px++)                                                                             \
+            for (size_t x = px, i = 0; to[px] && x < w; x += sw, i++)                                                  \
+                to[px][at + i] = src[x];                                                                               \
+    }                                                                                                                  \
+    /* Row phase py of a channel. */                                                                                   \
+    static void split_##bits(const type *src, const struct wn_plane *sp, const struct wn_plane *dp, type *const *to,   \
+                             size_t sh, size_t py, size_t sw, type pad)                                                \
+    {                                                                                                                  \
+        const size_t w = WN_MIN((size_t)sp->w, (size_t)dp->w * sw), h = (size_t)sp->h, dh = (size_t)dp->h;             \
+        const size_t step = sh * (size_t)sp->pitch, pitch = (size_t)dp->pitch;                                         \
+        size_t left = dp->cols, have[8]; /* elements of a row, by column phase */                                      \
+        for (size_t px = 0; px < sw; px++)                                                                             \
+            have[px] = w > px ? (w - px + sw - 1) / sw : 0;                                                            \
+        src += py * (size_t)sp->pitch;                                                                                 \
+        for (size_t y = 0, at = 0; y < dh; y++, src += step, at += pitch, left -= pitch) {                             \
+            const size_t all = y + 1 < dh ? pitch : left;                                                              \
+            const bool real = y * sh + py < h;                                                                         \
+            if (real)                                                                                                  \
+                split_row_##bits(src, w, to, at, left, sw);                                                            \
+            for (size_t px = 0; px < sw; px++) {                                                                       \
+                const size_t n = real ? have[px] : 0;                                                                  \
+                if (to[px])                                                                                            \
+                    fill_##bits(to[px] + at + n, all - n, left - n, pad);                                              \
+            }                                                                                                          \
+        }                                                                                                              \
     }                                                                                                                  \
     void wn_move_phases_##bits(const void *src_, const struct wn_plane *sp, size_t channels, void *dst_,               \
                                const struct wn_plane *dp, size_t phase, const int8_t *slot, int32_t sh, int32_t sw,    \
@@ -148,26 +135,17 @@ static __m128i splat_4(uint32_t value)
         slot = slot ? slot : in_order;                                                                                 \
         const type *src = src_;                                                                                        \
         type *dst = dst_;                                                                                              \
-        const int32_t w = WN_MIN(sp->w, dp->w * sw);                                                                   \
-        size_t have[8]; /* elements of a row, by column phase */                                                       \
-        for (int32_t px = 0; px < sw; px++)                                                                            \
-            have[px] = w > px ? (size_t)((w - px + sw - 1) / sw) : 0;                                                  \
         for (size_t c = 0; c < channels; c++, src += sp->stride, dst += dp->stride)                                    \
             for (int32_t py = 0; py < sh; py++) {                                                                      \
-                const int8_t *to = slot + py * sw;                                                                     \
-                size_t left = dp->cols;                                                                                \
-                for (int32_t y = 0; wanted(to, sw) && y < dp->h; y++, left -= (size_t)dp->pitch) {                     \
-                    const int32_t sy = y * sh + py;                                                                    \
-                    type *row = dst + (size_t)y * (size_t)dp->pitch;                                                   \
-                    const size_t all = y + 1 < dp->h ? (size_t)dp->pitch : left;                                       \
-                    if (sy < sp->h)                                                                                    \
-                        split_row_##bits(src + (size_t)sy * (size_t)sp->pitch, w, row, phase, to, sw);                 \
-                    for (int32_t px = 0; px < sw; px++) {                                                              \
-                        const size_t n = sy < sp->h ? have[px] : 0;                                                    \
-                        if (to[px] >= 0)                                                                               \
-                            fill_##bits(row + (size_t)to[px] * phase + n, all - n, left - n, pad);                     \
-                    }                                                                                                  \
+                type *to[8];                                                                                           \
+                bool wanted = false;                                                                                   \
+                for (int32_t px = 0; px < sw; px++) {                                                                  \
+                    const int8_t at = slot[py * sw + px];                                                              \
+                    to[px] = at >= 0 ? dst + (size_t)at * phase : NULL;                                                \
+                    wanted = wanted || at >= 0;                                                                        \
                 }                                                                                                      \
+                if (wanted)                                                                                            \
+                    split_##bits(src, sp, dp, to, (size_t)sh, (size_t)py, (size_t)sw, pad);                            \
             }                                                                                                          \
     }
 PHASES(4, uint32_t)
