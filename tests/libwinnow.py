@@ -76,7 +76,7 @@ class Model:
 
     def run(self, feed):
         """Outputs by name for inputs by name."""
-        arrays = [np.ascontiguousarray(feed[i.name.decode()], DTYPES[i.dtype]) for i in self.inputs]
+        arrays = [np.array(feed[i.name.decode()], DTYPES[i.dtype], order="C") for i in self.inputs]
         x, y = (Tensor * len(arrays))(), (Tensor * len(self.outputs))()
         for t, a in zip(x, arrays):
             t.dtype, t.rank, t.data, t.bytes = NUMBERS[a.dtype], a.ndim, a.ctypes.data, a.nbytes

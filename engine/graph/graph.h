@@ -177,5 +177,11 @@ void wn_graph_kill(struct wn_graph *g, struct wn_node *node);
  *  pointers and ids change. Linear time.
  *  @return E_MALFORMED for a cycle or a value used before anything makes it, naming the node */
 enum winnow_status wn_graph_sort(struct wn_graph *g, struct winnow_err *err);
+/** Make every sub-graph a function of its inputs: what it takes from the graphs around it (but for constants) is
+ *  appended to the node's inputs and to those of all its sub-graphs, whose number the node then has in the attribute
+ *  WN_CAPTURED_ATTR. Once per graph, before passes.
+ *  @return E_UNSUPPORTED for more than 64 values by one node, E_NOMEM */
+enum winnow_status wn_graph_capture(struct wn_graph *g, struct winnow_err *err);
+#define WN_CAPTURED_ATTR "wn_captured"
 
 #endif

@@ -189,7 +189,7 @@ BINARY(div, a / b, div_i64_of(a, b), b ? a / b : 0)
 SAME(min, a < b || a != a ? a : b)
 SAME(max, a > b || a != a ? a : b)
 BINARY(prelu, a < 0 ? a * b : a, a < 0 ? WRAP(*) : a, a)
-SAME(equal, a == b)
+FNS(equal, a == b, a == b, a == b)
 SAME(greater, a > b)
 SAME(greater_equal, a >= b)
 SAME(less, a < b)
@@ -203,8 +203,34 @@ BINARY(bitwise_xor, a, a ^ b, a ^ b)
 FNS(pow, pow(a, b), pow_i64_of(a, b), pow_u64_of(a, b))
 FNS(mod, mod_floor(a, b), mod_floor_i64(a, b), b ? a % b : 0)
 FNS(fmod, fmod(a, b), mod_trunc_i64(a, b), b ? a % b : 0)
-FNS(shift_left, a, b < 64 ? (int64_t)((uint64_t)a << (b & 63)) : 0, b < 64 ? a << b : 0)
-FNS(shift_right, a, b < 64 ? a >> (b & 63) : 0, b < 64 ? a >> b : 0)
+/* Past the width nothing but the sign is left; a negative shift is a very large one. */
+FNS(shift_left, a, (uint64_t)b < 64 ? (int64_t)((uint64_t)a << (b & 63)) : 0, b < 64 ? a << b : 0)
+FNS(shift_right, a, a >> ((uint64_t)b < 64 ? b : 63), b < 64 ? a >> b : 0)
+
+static void run_equal_strings(struct wn_run *run)
+{
+    const struct winnow_str *a = run->in[0]->data, *b = run->in[1]->data;
+    struct walk w;
+    walk_init(&w, run);
+    int64_t idx[WINNOW_MAX_RANK] = { 0 };
+    for (int64_t i = 0, n = wn_tensor_count(&run->out[0]); i < n; i++, wn_next_index(w.rank, w.dim, idx)) {
+        int64_t at[2] = { 0 };
+        for (unsigned k = 0; k < w.rank; k++) {
+            at[0] += idx[k] * w.stride[0][k];
+            at[1] += idx[k] * w.stride[1][k];
+        }
+        const struct winnow_str *p = &a[at[0]], *q = &b[at[1]];
+        ((uint8_t *)run->out[0].data)[i] = p->n == q->n && (!p->n || memcmp(p->p, q->p, p->n) == 0);
+    }
+}
+
+enum winnow_status wn_run_equal(struct wn_run *run, struct winnow_err *err)
+{
+    if (run->in[0]->dtype != WINNOW_STRING)
+        return run_fold(run, &fns_equal);
+    run_equal_strings(run);
+    return WINNOW_OK;
+}
 
 enum winnow_status wn_run_mean(struct wn_run *run, struct winnow_err *err)
 {
@@ -291,7 +317,7 @@ enum winnow_status wn_infer_bit_shift(struct wn_infer *in, struct winnow_err *er
 {
     if (!wn_node_str_is(in->node, "direction", "", "LEFT") && !wn_node_str_is(in->node, "direction", "", "RIGHT"))
         return wn_bad(err, "attribute direction must be LEFT or RIGHT");
-    return infer_bcast(in, WN_D(U8) | WN_D(U16) | WN_D(U32) | WN_D(U64), err);
+    return infer_bcast(in, WN_INTS, err);
 }
 
 enum winnow_status wn_infer_mod(struct wn_infer *in, struct winnow_err *err)
@@ -323,7 +349,7 @@ enum winnow_status wn_infer_compare(struct wn_infer *in, struct winnow_err *err)
 
 enum winnow_status wn_infer_equal(struct wn_infer *in, struct winnow_err *err)
 {
-    return to_bool(in, WN_NUMBERS | WN_D(BOOL), err);
+    return to_bool(in, WN_ALL, err);
 }
 
 enum winnow_status wn_infer_logical(struct wn_infer *in, struct winnow_err *err)

@@ -3,6 +3,8 @@
  * Products are summed in f64 for floats and exactly in 64 bits for 8-bit integers; 32-bit and wider integers wrap. */
 #include "engine/ops/impl.h"
 
+#include <math.h>
+
 #include <string.h>
 
 /* ---- the shape of a matrix product ---- */
@@ -451,4 +453,58 @@ void wn_rows_gemm(struct wn_rows *r)
 void wn_rows_qgemm(struct wn_rows *r)
 {
     rows_gemm(r, 6);
+}
+
+/* ---- Det: determinants of the last two axes, by elimination with row exchanges, in f64 ---- */
+enum winnow_status wn_infer_det(struct wn_infer *in, struct winnow_err *err)
+{
+    const struct wn_type *x = &in->in[0];
+    int64_t same;
+    WN_TRY(wn_want(in, 0, WN_FLOATS, err));
+    WN_TRY(wn_want_rank(in, 0, 2, WINNOW_MAX_RANK, err));
+    in->out[0] = *x;
+    if (x->rank < 0)
+        return WINNOW_OK;
+    in->out[0].rank -= 2;
+    return wn_dim_same(x->dim[x->rank - 1], x->dim[x->rank - 2], "rows and columns", &same, err);
+}
+
+static double determinant(double *a, int64_t n)
+{
+    double det = 1;
+    for (int64_t k = 0; k < n; k++) {
+        int64_t best = k;
+        for (int64_t i = k + 1; i < n; i++)
+            if (fabs(a[i * n + k]) > fabs(a[best * n + k]))
+                best = i;
+        if (a[best * n + k] == 0)
+            return 0;
+        for (int64_t j = 0; j < n && best != k; j++) {
+            double t = a[k * n + j];
+            a[k * n + j] = a[best * n + j];
+            a[best * n + j] = t;
+        }
+        det *= best == k ? a[k * n + k] : -a[k * n + k];
+        for (int64_t i = k + 1; i < n; i++)
+            for (int64_t j = n; j-- > k;)
+                a[i * n + j] -= a[i * n + k] / a[k * n + k] * a[k * n + j];
+    }
+    return det;
+}
+
+enum winnow_status wn_run_det(struct wn_run *run, struct winnow_err *err)
+{
+    const struct wn_tensor *x = run->in[0];
+    struct wn_tensor *y = &run->out[0];
+    int64_t n = x->dim[x->rank - 1];
+    double *a = wn_arena_calloc(run->tmp, (size_t)(n * n), sizeof *a);
+    if (!a)
+        return wn_nomem(err);
+    for (int64_t i = 0, count = wn_tensor_count(y); i < count; i++) {
+        for (int64_t k = 0; k < n * n; k++)
+            a[k] = wn_scalar(x, i * n * n + k);
+        double det = determinant(a, n);
+        wn_store(y->dtype, y->data, i, 1, WN_CLS_F64, &det);
+    }
+    return WINNOW_OK;
 }

@@ -23,9 +23,10 @@ struct wn_run {
     const struct wn_node *node;
     unsigned n_in, n_out;
     const struct wn_tensor **in; /* NULL where omitted */
-    struct wn_tensor *out; /* [n_out]: dtype, rank, dim and bytes as inferred from the concrete inputs, data given;
-                              data NULL where inference could not know the shape: use wn_run_alloc() */
-    struct wn_arena *tmp;  /* scratch memory of this call; also what wn_run_alloc() takes from */
+    struct wn_tensor *out;    /* [n_out]: dtype, rank, dim and bytes as inferred from the concrete inputs, data given;
+                                 data NULL where inference could not know the shape: use wn_run_alloc() */
+    struct wn_arena *tmp;     /* scratch memory of this call; also what wn_run_alloc() takes from */
+    struct wn_budget *budget; /* what loops may still spend (eager.h); set by wn_ops_run_node() */
 };
 
 /** Which axis of the outputs carries the batch, given which axis of the inputs does (see passes/rows.h). */

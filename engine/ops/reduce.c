@@ -312,7 +312,7 @@ void wn_rows_arg(struct wn_rows *r)
         r->out_axis = axis_after(1u << axis, r->in_axis[0], wn_node_int(r->node, "keepdims", 1) != 0);
 }
 
-/* ---- CumSum: axis is input 1 ---- */
+/* ---- CumSum, CumProd: axis is input 1 ---- */
 enum winnow_status wn_infer_cum_sum(struct wn_infer *in, struct winnow_err *err)
 {
     int axis;
@@ -326,7 +326,7 @@ enum winnow_status wn_infer_cum_sum(struct wn_infer *in, struct winnow_err *err)
     return in->in[0].rank < 0 ? WINNOW_OK : wn_axis(wn_scalar_int(in->value[1], 0), in->in[0].rank, "axis", &axis, err);
 }
 
-enum winnow_status wn_run_cum_sum(struct wn_run *run, struct winnow_err *err)
+static enum winnow_status run_cum(struct wn_run *run, bool product, struct winnow_err *err)
 {
     const struct wn_tensor *x = run->in[0];
     struct wn_tensor *y = &run->out[0];
@@ -339,17 +339,17 @@ enum winnow_status wn_run_cum_sum(struct wn_run *run, struct winnow_err *err)
     int64_t idx[WINNOW_MAX_RANK] = { 0 }, rows = s.count ? wn_tensor_count(x) / s.count : 0;
     for (int64_t r = 0; r < rows; r++, wn_next_index(s.n_out, s.out_dim, idx)) {
         int64_t base = offset_of(s.n_out, idx, s.out_stride);
-        double sum_f = 0;
-        uint64_t sum_i = 0;
+        double sum_f = product;
+        uint64_t sum_i = product;
         for (int64_t k = 0; k < s.count; k++) {
             int64_t at = base + (reverse ? s.count - 1 - k : k) * s.in_stride[0];
             union wn_chunk buf;
             double v = real ? *(const double *)wn_load(x->dtype, x->data, at, 0, 1, WN_CLS_F64, &buf) : 0;
             uint64_t u = real ? 0 : (uint64_t)wn_scalar_int(x, at);
-            double keep_f = exclusive ? sum_f : sum_f + v;
-            uint64_t keep_i = exclusive ? sum_i : sum_i + u;
-            sum_f += v;
-            sum_i += u;
+            double next_f = product ? sum_f * v : sum_f + v, keep_f = exclusive ? sum_f : next_f;
+            uint64_t next_i = product ? sum_i * u : sum_i + u, keep_i = exclusive ? sum_i : next_i;
+            sum_f = next_f;
+            sum_i = next_i;
             if (real)
                 wn_store(y->dtype, y->data, at, 1, WN_CLS_F64, &keep_f);
             else
@@ -357,6 +357,16 @@ enum winnow_status wn_run_cum_sum(struct wn_run *run, struct winnow_err *err)
         }
     }
     return WINNOW_OK;
+}
+
+enum winnow_status wn_run_cum_sum(struct wn_run *run, struct winnow_err *err)
+{
+    return run_cum(run, false, err);
+}
+
+enum winnow_status wn_run_cum_prod(struct wn_run *run, struct winnow_err *err)
+{
+    return run_cum(run, true, err);
 }
 
 void wn_rows_cum_sum(struct wn_rows *r)

@@ -78,6 +78,21 @@ enum winnow_status wn_run_cast(struct wn_run *run, struct winnow_err *err)
     return WINNOW_OK;
 }
 
+/* ---- BitCast: the same bytes as another dtype of that width ---- */
+enum winnow_status wn_infer_bit_cast(struct wn_infer *in, struct winnow_err *err)
+{
+    int64_t to = wn_node_int(in->node, "to", 0);
+    WN_TRY(wn_want(in, 0, WN_NUMBERS | WN_D(BOOL), err));
+    if (to <= 0 || to > 31 || !((WN_NUMBERS | WN_D(BOOL)) >> to & 1))
+        return wn_lack(err, "attribute to: data type %lld", (long long)to);
+    if (in->in[0].dtype && winnow_dtype_size(in->in[0].dtype) != winnow_dtype_size((enum winnow_dtype)to))
+        return wn_bad(err, "%s and %s differ in width", winnow_dtype_name(in->in[0].dtype),
+                      winnow_dtype_name((enum winnow_dtype)to));
+    in->out[0] = in->in[0];
+    in->out[0].dtype = (enum winnow_dtype)to;
+    return WINNOW_OK;
+}
+
 /* ---- Reshape ---- */
 
 /* Replace the 0 and -1 entries of a wanted shape. Extents that cannot be known yet come out as -1. */

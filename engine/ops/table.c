@@ -2,6 +2,7 @@
  *
  * DESIGN  ops.def is sorted by nothing; lookups build an index on first use: a linear scan over ~200 lines per node of
  * a graph with 10^5 nodes would take longer than the rest of loading it. */
+#include "engine/ops/eager.h"
 #include "engine/ops/impl.h"
 
 #include <pthread.h>
@@ -90,11 +91,27 @@ static enum winnow_status resolve_node(struct wn_node *node, struct winnow_err *
     return WINNOW_OK;
 }
 
+/* A first output that is omitted gets a value that nobody reads: passes look at every node's first output. */
+static enum winnow_status name_first_output(struct wn_graph *g, wn_nid id, struct winnow_err *err)
+{
+    struct wn_node *node = &g->nodes.at[id];
+    if (!node->n_out || node->out[0] != WN_NONE)
+        return WINNOW_OK;
+    wn_vid v = wn_graph_add_value(g, NULL, WINNOW_UNDEFINED, -1, NULL);
+    if (v == WN_NONE)
+        return wn_nomem(err);
+    node->out[0] = v;
+    g->values.at[v].producer = id;
+    return WINNOW_OK;
+}
+
 enum winnow_status wn_ops_resolve(struct wn_graph *g, struct winnow_err *err)
 {
     for (size_t i = 0; i < g->nodes.n; i++)
-        if (!g->nodes.at[i].dead && strcmp(g->nodes.at[i].domain, "wn"))
+        if (!g->nodes.at[i].dead && strcmp(g->nodes.at[i].domain, "wn")) {
             WN_TRY(resolve_node(&g->nodes.at[i], err));
+            WN_TRY(name_first_output(g, (wn_nid)i, err));
+        }
     return WINNOW_OK;
 }
 
@@ -242,7 +259,14 @@ enum winnow_status wn_run_alloc(struct wn_run *run, unsigned i, enum winnow_dtyp
 /* Operators whose output's shape depends on their inputs' data: they call wn_run_alloc(). */
 static bool is_data_dependent(const struct wn_op *op)
 {
-    return op->run == wn_run_non_zero || op->run == wn_run_compress;
+    static enum winnow_status (*const runs[])(struct wn_run *, struct winnow_err *) = {
+        wn_run_non_zero, wn_run_compress, wn_run_if,           wn_run_loop,          wn_run_scan,
+        wn_run_unique,   wn_run_nms,      wn_run_string_split, wn_run_string_concat, wn_run_string_normalizer,
+    };
+    for (size_t i = 0; i < WN_COUNT(runs); i++)
+        if (op->run == runs[i])
+            return true;
+    return false;
 }
 
 static enum winnow_status run_inferred(struct wn_run *run, const struct wn_type *type, struct wn_arena *out_arena,
@@ -251,7 +275,10 @@ static enum winnow_status run_inferred(struct wn_run *run, const struct wn_type 
     for (unsigned i = 0; i < run->n_out; i++) {
         struct wn_tensor *t = &run->out[i];
         *t = (struct wn_tensor){ .dtype = type[i].dtype };
-        if (!type_is_concrete(&type[i])) {
+        if (!type_is_concrete(&type[i])) { /* what is known stays, for loops that never run */
+            t->rank = (unsigned)WN_MAX(type[i].rank, 0);
+            for (unsigned a = 0; a < t->rank; a++)
+                t->dim[a] = WN_MAX(type[i].dim[a], 0);
             if (!is_data_dependent(run->node->op))
                 return wn_lack(err, "output %u: its type does not follow from the inputs", i);
             continue;
@@ -268,14 +295,24 @@ static enum winnow_status run_inferred(struct wn_run *run, const struct wn_type 
         late[i] = !run->out[i].data;
     WN_TRY(run->node->op->run(run, err));
     for (unsigned i = 0; i < run->n_out; i++) /* data-dependent shapes were put into tmp */
-        if (late[i] && run->out[i].data && run->tmp != out_arena &&
-            !(run->out[i].data = wn_arena_memdup(out_arena, run->out[i].data, run->out[i].bytes)))
-            return wn_nomem(err);
+        if (late[i] && run->out[i].data && run->tmp != out_arena) {
+            struct wn_tensor made = run->out[i];
+            WN_TRY(wn_tensor_dup(&run->out[i], &made, out_arena, err));
+        }
     return WINNOW_OK;
 }
 
 enum winnow_status wn_ops_run_node(const struct wn_node *node, const struct wn_tensor **in, struct wn_tensor *out,
                                    struct wn_arena *out_arena, struct wn_arena *tmp, struct winnow_err *err)
+{
+    struct wn_budget budget;
+    wn_budget_init(&budget);
+    return wn_ops_run_within(node, in, out, out_arena, tmp, &budget, err);
+}
+
+enum winnow_status wn_ops_run_within(const struct wn_node *node, const struct wn_tensor **in, struct wn_tensor *out,
+                                     struct wn_arena *out_arena, struct wn_arena *tmp, struct wn_budget *budget,
+                                     struct winnow_err *err)
 {
     WN_CLEANUP(wn_freep) struct wn_infer *infer = calloc(1, sizeof *infer);
     WN_CLEANUP(wn_freep) struct wn_type *type = calloc(node->n_out ? node->n_out : 1, sizeof *type);
@@ -293,7 +330,9 @@ enum winnow_status wn_ops_run_node(const struct wn_node *node, const struct wn_t
     for (unsigned i = 0; i < node->n_out; i++)
         type[i] = unknown;
     WN_TRY(wn_ops_infer_node(infer, err));
-    struct wn_run run = { .node = node, .n_in = infer->n_in, .n_out = node->n_out, .in = in, .out = out, .tmp = tmp };
+    struct wn_run run = {
+        .node = node, .n_in = infer->n_in, .n_out = node->n_out, .in = in, .out = out, .tmp = tmp, .budget = budget
+    };
     enum winnow_status status = run_inferred(&run, type, out_arena, err);
     return status == WINNOW_OK ? status : at_node(node, status, err);
 }

@@ -594,6 +594,14 @@ static enum winnow_status qlinear_where(struct wn_ex *ex) /* condition, X, x_sca
     return WINNOW_OK;
 }
 
+static enum winnow_status swiglu(struct wn_ex *ex)
+{
+    wn_ex_start(ex, "Swish", 24, WN_EX_IN(wn_ex_in(ex, 0)), WN_NONE);
+    inherit(ex, "alpha");
+    wn_ex_op(ex, "Mul", 14, WN_EX_IN(wn_ex_done(ex), wn_ex_in(ex, 1)), wn_ex_out(ex, 0));
+    return WINNOW_OK;
+}
+
 /* ---- the table ---- */
 
 #define MS "com.microsoft"
@@ -629,6 +637,7 @@ static const struct expansion {
     { MS, "MultiHeadAttention", 3, 1, 0, wn_expand_multi_head_attention },
     { "", "Attention", 3, 1, 0, wn_expand_onnx_attention },
     { "", "RotaryEmbedding", 3, 1, 0, wn_expand_rotary },
+    { "", "SwiGLU", 2, 1, 0, swiglu },
 };
 
 static const struct expansion *expansion_of(const struct wn_node *node)
@@ -661,10 +670,21 @@ static enum winnow_status expand_node(struct wn_graph *g, size_t i, const struct
     return ex.failed ? WN_OOM(err, &ex.node) : WINNOW_OK;
 }
 
+static enum winnow_status expand_subgraphs(const struct wn_node *node, struct winnow_err *err)
+{
+    for (unsigned a = 0; a < node->n_attr; a++)
+        if (node->attr[a].kind == WN_ATTR_GRAPH)
+            WN_TRY(wn_pass_expand(node->attr[a].g, err));
+    return WINNOW_OK;
+}
+
 enum winnow_status wn_pass_expand(struct wn_graph *g, struct winnow_err *err)
 {
     size_t n = g->nodes.n;
     bool any = false;
+    for (size_t i = 0; i < n; i++)
+        if (!g->nodes.at[i].dead)
+            WN_TRY(expand_subgraphs(&g->nodes.at[i], err));
     for (size_t i = 0; i < n && !any; i++)
         any = !g->nodes.at[i].dead && expansion_of(&g->nodes.at[i]);
     if (!any)

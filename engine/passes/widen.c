@@ -89,12 +89,26 @@ static void widen_casts(struct wn_graph *g, size_t n_nodes)
     }
 }
 
+/* Bodies of loops keep their types, and BitCast asks for a width: such models run as they are. */
+static bool types_are_fixed(const struct wn_graph *g)
+{
+    for (size_t i = 0; i < g->nodes.n; i++) {
+        const struct wn_node *node = &g->nodes.at[i];
+        for (unsigned a = 0; a < node->n_attr; a++)
+            if (node->attr[a].kind == WN_ATTR_GRAPH)
+                return true;
+        if (wn_node_is(node, "BitCast"))
+            return true;
+    }
+    return false;
+}
+
 enum winnow_status wn_pass_widen(struct wn_graph *g, struct winnow_err *err)
 {
     bool any = false;
     for (size_t i = 0; i < g->values.n && !any; i++)
         any = narrow(g->values.at[i].type.dtype);
-    if (!any)
+    if (!any || types_are_fixed(g))
         return WINNOW_OK;
     size_t n_values = g->values.n, n_nodes = g->nodes.n;
     widen_casts(g, n_nodes);

@@ -1,4 +1,6 @@
 /* lower.c: the frame of lowering: steps, buffers and their lives, plain tensors, reference operators. */
+#include "engine/ops/eager.h"
+#include "engine/plan/late.h"
 #include "engine/plan/lower.h"
 
 #include <string.h>
@@ -138,9 +140,15 @@ static void run_reference(const struct wn_step *step, struct wn_exec *exec, unsi
         out[i] = a->out[i];
         out[i].data = wn_at(exec, a->out_loc[i]);
     }
-    struct wn_run run = {
-        .node = node, .n_in = node->n_in, .n_out = node->n_out, .in = in_p, .out = out, .tmp = &exec->tmp
-    };
+    struct wn_budget budget;
+    wn_budget_init(&budget);
+    struct wn_run run = { .node = node,
+                          .n_in = node->n_in,
+                          .n_out = node->n_out,
+                          .in = in_p,
+                          .out = out,
+                          .tmp = &exec->tmp,
+                          .budget = &budget };
     exec->status = node->op->run(&run, &exec->err);
     if (exec->status != WINNOW_OK)
         wn_fail_at(&exec->err, exec->status, "node '%s' (%s)", node->name, node->op_type);
@@ -153,6 +161,39 @@ static struct wn_tensor typed(const struct wn_lower *lo, wn_vid v)
     struct wn_tensor tensor = { .dtype = t->dtype, .rank = (unsigned)t->rank, .bytes = wn_lower_bytes(lo, v) };
     memcpy(tensor.dim, t->dim, sizeof tensor.dim);
     return tensor;
+}
+
+/* Omitted outputs are computed too, so that run functions need not ask which ones are wanted: a type and a place for
+ * each whose shape is known. */
+static enum winnow_status place_omitted(struct wn_lower *lo, const struct wn_node *node, struct wn_tensor *out,
+                                        struct wn_loc *loc)
+{
+    bool any = false;
+    for (unsigned i = 0; i < node->n_out; i++)
+        any |= node->out[i] == WN_NONE;
+    if (!any)
+        return WINNOW_OK;
+    struct wn_infer infer;
+    struct wn_type *type = wn_arena_calloc(&lo->plan->arena, node->n_out, sizeof *type);
+    if (!type)
+        return wn_fail(lo->err, WINNOW_E_NOMEM, "node '%s'", node->name);
+    wn_ops_infer_prepare(&lo->plan->g, node, &infer, type);
+    WN_TRY(wn_ops_infer_node(&infer, lo->err));
+    for (unsigned i = 0; i < node->n_out; i++) {
+        struct wn_tensor *t = &out[i];
+        if (node->out[i] != WN_NONE || !type[i].dtype || type[i].rank < 0)
+            continue;
+        *t = (struct wn_tensor){ .dtype = type[i].dtype, .rank = (unsigned)type[i].rank };
+        memcpy(t->dim, type[i].dim, sizeof t->dim);
+        if (!wn_shape_bytes(t->dim, t->rank, winnow_dtype_size(t->dtype), &t->bytes) ||
+            t->bytes > lo->model->opts.max_memory_bytes)
+            return wn_fail(lo->err, WINNOW_E_TOO_LARGE, "node '%s' (%s): output %u is too large", node->name,
+                           node->op_type, i);
+        loc[i] = wn_lower_buf(lo, t->bytes);
+        if (loc[i].kind == WN_LOC_NONE)
+            return WINNOW_E_NOMEM;
+    }
+    return WINNOW_OK;
 }
 
 enum winnow_status wn_lower_reference(struct wn_lower *lo, const struct wn_node *node)
@@ -186,6 +227,7 @@ enum winnow_status wn_lower_reference(struct wn_lower *lo, const struct wn_node 
         a->out[i] = typed(lo, node->out[i]);
         WN_TRY(wn_lower_new_plain(lo, node->out[i], &a->out_loc[i]));
     }
+    WN_TRY(place_omitted(lo, node, a->out, a->out_loc));
     struct wn_step *step = wn_lower_step(lo, node, kernel, run_reference, a);
     if (!step)
         return WINNOW_E_NOMEM;
@@ -219,6 +261,8 @@ static enum winnow_status copy_outputs(struct wn_lower *lo)
         if (!a)
             return wn_fail(lo->err, WINNOW_E_NOMEM, "plan");
         wn_vid v = lo->plan->g.outputs.at[i];
+        if (wn_late_makes(lo->plan, (unsigned)i))
+            continue;
         WN_TRY(wn_lower_plain(lo, v, &a->from));
         if (a->from.kind == WN_LOC_OUTPUT && a->from.index == i)
             continue;
@@ -281,10 +325,10 @@ static enum winnow_status index_graph(struct wn_lower *lo)
 enum winnow_status wn_plan_lower(struct wn_plan *plan, struct winnow_model *model, struct winnow_err *err)
 {
     static wn_lower_fn *const table[] = {
-        wn_lower_view,       wn_lower_conv_f32,     wn_lower_conv_q8,   wn_lower_pool,       wn_lower_pool_q8,
-        wn_lower_concat,     wn_lower_eltwise_flat, wn_lower_eltwise,   wn_lower_dynamic_q8, wn_lower_cols_q8,
-        wn_lower_eltwise_q8, wn_lower_linear_f32,   wn_lower_linear_q8, wn_lower_attn,       wn_lower_layer_norm,
-        wn_lower_softmax,    wn_lower_split,        wn_lower_token,
+        wn_lower_late,       wn_lower_view,       wn_lower_conv_f32,     wn_lower_conv_q8,   wn_lower_pool,
+        wn_lower_pool_q8,    wn_lower_concat,     wn_lower_eltwise_flat, wn_lower_eltwise,   wn_lower_dynamic_q8,
+        wn_lower_cols_q8,    wn_lower_eltwise_q8, wn_lower_linear_f32,   wn_lower_linear_q8, wn_lower_attn,
+        wn_lower_layer_norm, wn_lower_softmax,    wn_lower_split,        wn_lower_token,
     };
     struct wn_lower lo = { .plan = plan, .model = model, .err = err, .reference = model->opts.reference };
     plan->place = wn_arena_calloc(&plan->arena, plan->g.values.n + 1, sizeof *plan->place);

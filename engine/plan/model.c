@@ -73,6 +73,7 @@ static enum winnow_status build(struct winnow_model *m, const void *bytes, size_
 {
     struct wn_onnx_limits limits = { .max_file_bytes = m->opts.max_file_bytes };
     WN_TRY(wn_onnx_read(bytes, n, &limits, &m->arena, &m->g, err));
+    WN_TRY(wn_graph_capture(&m->g, err));
     WN_TRY(wn_pass_expand(&m->g, err));
     WN_TRY(wn_ops_resolve(&m->g, err));
     WN_TRY(wn_ops_infer_graph(&m->g, err));

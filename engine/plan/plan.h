@@ -60,6 +60,8 @@ struct wn_exec {
     char **out;      /* [n_outputs] of this row */
     size_t image;    /* that the step works on; 0 for steps that take the whole batch at once */
     struct wn_arena tmp;
+    struct wn_tensor *late;    /* [n_outputs] outputs whose shapes depend on data (late.h), in late_mem */
+    struct wn_arena late_mem;  /* until the next run */
     enum winnow_status status; /* of the first step that failed */
     struct winnow_err err;
 };
@@ -84,8 +86,9 @@ struct wn_plan {
     WN_VEC(struct wn_buf) bufs;
     struct wn_place *place;               /* [g.values.n] */
     size_t act_bytes;                     /* all buffers */
-    struct wn_type *in_type, *out_type;   /* [inputs], [outputs], concrete */
-    size_t *in_row_bytes, *out_row_bytes; /* of one plan run */
+    struct wn_type *in_type, *out_type;   /* [inputs], [outputs], concrete but for late outputs */
+    size_t *in_row_bytes, *out_row_bytes; /* of one plan run; 0 for late outputs */
+    struct wn_late *late;                 /* nodes whose shapes depend on data (late.h), or NULL */
     atomic_uint refs;
 };
 

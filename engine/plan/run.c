@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <stdio.h>
 #include <string.h>
+#include "engine/plan/late.h"
 #include "engine/plan/scratch.h"
 
 /* ---- plans ---- */
@@ -26,6 +27,11 @@ enum winnow_status wn_plan_new(struct winnow_model *model, const struct wn_type 
     wn_arena_init(&plan->arena, limit);
     wn_graph_init(&plan->g, &plan->arena);
     enum winnow_status status = wn_plan_specialize(plan, &model->g, inputs, err);
+    if (status == WINNOW_OK && plan->late && model->rows_independent)
+        status = wn_fail(err, WINNOW_E_UNSUPPORTED,
+                         "node '%s' (%s): its shape depends on data, in a model whose rows are "
+                         "run one by one",
+                         plan->late->nodes[0].name, plan->late->nodes[0].op_type);
     if (status == WINNOW_OK)
         status = wn_plan_lower(plan, model, err);
     if (status == WINNOW_OK)
@@ -51,7 +57,8 @@ enum winnow_status wn_plan_new(struct winnow_model *model, const struct wn_type 
     for (unsigned i = 0; i < n_out; i++) {
         const struct wn_type *t = &plan->g.values.at[plan->g.outputs.at[i]].type;
         plan->out_type[i] = *t;
-        wn_shape_bytes(t->dim, (unsigned)t->rank, winnow_dtype_size(t->dtype), &plan->out_row_bytes[i]);
+        if (!wn_late_makes(plan, i))
+            wn_shape_bytes(t->dim, (unsigned)t->rank, winnow_dtype_size(t->dtype), &plan->out_row_bytes[i]);
     }
     *ret_plan = plan;
     return WINNOW_OK;
@@ -128,7 +135,9 @@ static void exec_done(struct wn_exec *exec)
     free(exec->act);
     free(exec->in);
     free(exec->out);
+    free(exec->late);
     wn_arena_done(&exec->tmp);
+    wn_arena_done(&exec->late_mem);
     *exec = (struct wn_exec){ 0 };
 }
 
@@ -137,7 +146,8 @@ static enum winnow_status exec_init(struct wn_exec *exec, const winnow_scratch *
     exec->act = aligned_alloc(64, s->act_bytes);
     exec->in = calloc(s->model->n_inputs + 1, sizeof *exec->in);
     exec->out = calloc(s->model->n_outputs + 1, sizeof *exec->out);
-    if (!exec->act || !exec->in || !exec->out) {
+    exec->late = calloc(s->model->n_outputs + 1, sizeof *exec->late);
+    if (!exec->act || !exec->in || !exec->out || !exec->late) {
         exec_done(exec);
         return wn_fail(err, WINNOW_E_NOMEM, "%zu bytes of activations", s->act_bytes);
     }
@@ -196,6 +206,8 @@ void winnow_scratch_free(winnow_scratch *scratch)
 size_t winnow_scratch_bytes(const winnow_scratch *scratch)
 {
     size_t total = scratch->n_exec * scratch->act_bytes;
+    for (unsigned i = 0; i < scratch->n_exec; i++)
+        total += scratch->exec[i].late_mem.total;
     for (unsigned i = 0; i < scratch->model->n_outputs; i++)
         total += scratch->out_cap[i];
     return total;
@@ -369,6 +381,8 @@ enum winnow_status wn_scratch_outputs(const winnow_scratch *s, int64_t rows, str
     for (unsigned i = 0; i < n; i++) {
         const struct wn_type *t = &s->plan->out_type[i];
         struct winnow_tensor *o = &outputs[i];
+        if (wn_late_makes(s->plan, i))
+            continue;
         size_t need = s->plan->out_row_bytes[i] * (size_t)rows;
         if (!o->data)
             o->data = s->out_mem[i];
@@ -381,6 +395,30 @@ enum winnow_status wn_scratch_outputs(const winnow_scratch *s, int64_t rows, str
         memcpy(o->shape, t->dim, sizeof o->shape);
         if (s->model->rows_independent)
             o->shape[0] = rows;
+    }
+    return WINNOW_OK;
+}
+
+/* Outputs whose shapes are known now. Such a model runs one row at a time, on the first exec. */
+static enum winnow_status set_late_outputs(const winnow_scratch *s, struct winnow_tensor *outputs,
+                                           struct winnow_err *err)
+{
+    for (unsigned i = 0; s->plan->late && i < s->model->n_outputs; i++) {
+        const struct wn_tensor *t = &s->exec[0].late[i];
+        struct winnow_tensor *o = &outputs[i];
+        if (!wn_late_makes(s->plan, i))
+            continue;
+        if (o->data && o->bytes < t->bytes)
+            return wn_fail(err, WINNOW_E_MALFORMED, "output '%s' needs %zu bytes, %zu are given",
+                           s->model->outputs[i].name, t->bytes, o->bytes);
+        if (!o->data)
+            o->data = t->data;
+        else if (t->bytes)
+            memcpy(o->data, t->data, t->bytes);
+        o->bytes = t->bytes;
+        o->dtype = t->dtype;
+        o->rank = t->rank;
+        memcpy(o->shape, t->dim, sizeof o->shape);
     }
     return WINNOW_OK;
 }
@@ -453,7 +491,8 @@ enum winnow_status winnow_run(const winnow_model *model, winnow_scratch *scratch
             wn_exec_run(&scratch->exec[0], scratch->pool, scratch->ns);
         }
     }
-    return wn_scratch_outcome(scratch, used, err);
+    WN_TRY(wn_scratch_outcome(scratch, used, err));
+    return set_late_outputs(scratch, outputs, err);
 }
 
 /* ---- looking inside ---- */

@@ -1,6 +1,8 @@
 /* specialize.c: a copy of the model's graph for concrete input shapes. Shapes are inferred in order; a node all of
- * whose inputs have become constant (Shape, and the arithmetic on it) is run here and now and disappears. */
+ * whose inputs have become constant (Shape, and the arithmetic on it) is run here and now and disappears. A node whose
+ * shapes depend on data, and what follows from it, is left for later (late.h). */
 #include "engine/ops/ops.h"
+#include "engine/plan/late.h"
 #include "engine/plan/plan.h"
 
 #include <string.h>
@@ -24,8 +26,16 @@ static bool needs_no_data(const struct wn_node *node)
     return wn_node_is(node, "Shape") || wn_node_is(node, "Size");
 }
 
+/* Sub-graphs that may take long are not run while planning. */
+static bool loops(const struct wn_node *node)
+{
+    return wn_node_is(node, "Loop") || wn_node_is(node, "Scan");
+}
+
 static bool all_known(const struct wn_graph *g, const struct wn_node *node)
 {
+    if (loops(node))
+        return false;
     for (unsigned i = 0; i < node->n_in; i++)
         if (node->in[i] != WN_NONE && !g->values.at[node->in[i]].constant)
             return needs_no_data(node) && concrete(&g->values.at[node->in[i]].type);
@@ -67,19 +77,31 @@ static enum winnow_status fold(struct wn_plan *plan, struct wn_node *node, struc
     return WINNOW_OK;
 }
 
-static enum winnow_status check_concrete(const struct wn_node *node, const struct wn_type *out, struct winnow_err *err)
+/* A node is late where its outputs are not known before it runs, or an input of it is late. Strings that a sub-graph
+ * makes need memory that a planned step does not have. */
+static bool is_late(const struct wn_graph *g, const struct wn_node *node, const struct wn_type *out,
+                    const bool *late_value)
+{
+    bool sub = false;
+    for (unsigned a = 0; a < node->n_attr; a++)
+        sub |= node->attr[a].kind == WN_ATTR_GRAPH;
+    for (unsigned i = 0; i < node->n_in; i++)
+        if (node->in[i] != WN_NONE && late_value[node->in[i]])
+            return true;
+    for (unsigned i = 0; i < node->n_out; i++)
+        if (node->out[i] != WN_NONE && (!concrete(&out[i]) || (sub && out[i].dtype == WINNOW_STRING)))
+            return true;
+    return false;
+}
+
+static enum winnow_status check_sizes(const struct wn_node *node, const struct wn_type *out, struct winnow_err *err)
 {
     size_t bytes;
-    for (unsigned i = 0; i < node->n_out; i++) {
-        if (node->out[i] == WN_NONE)
-            continue;
-        if (!concrete(&out[i]))
-            return wn_fail(err, WINNOW_E_UNSUPPORTED, "node '%s' (%s): the shape of output %u depends on its data",
-                           node->name, node->op_type, i);
-        if (!wn_shape_bytes(out[i].dim, (unsigned)out[i].rank, winnow_dtype_size(out[i].dtype), &bytes))
+    for (unsigned i = 0; i < node->n_out; i++)
+        if (node->out[i] != WN_NONE &&
+            !wn_shape_bytes(out[i].dim, (unsigned)out[i].rank, winnow_dtype_size(out[i].dtype), &bytes))
             return wn_fail(err, WINNOW_E_TOO_LARGE, "node '%s' (%s): output %u is too large", node->name, node->op_type,
                            i);
-    }
     return WINNOW_OK;
 }
 
@@ -101,7 +123,14 @@ static bool room_for(const struct wn_plan *plan, size_t bytes)
     return bytes <= FOLD_MAX_BYTES && (!limit || (bytes <= limit / 2 && plan->arena.total <= limit / 2 - bytes));
 }
 
-static enum winnow_status infer_node(struct wn_plan *plan, struct wn_node *node, struct winnow_err *err)
+/* Which nodes are late, and their outputs. */
+struct lateness {
+    bool *node, *value; /* [nodes], [values] */
+    bool any;
+};
+
+static enum winnow_status infer_node(struct wn_plan *plan, struct wn_node *node, struct lateness *late,
+                                     struct winnow_err *err)
 {
     struct wn_graph *g = &plan->g;
     struct wn_infer infer;
@@ -112,7 +141,14 @@ static enum winnow_status infer_node(struct wn_plan *plan, struct wn_node *node,
     WN_TRY(wn_ops_infer_node(&infer, err));
     if (all_known(g, node) && room_for(plan, out_bytes(node, out)))
         return fold(plan, node, err);
-    WN_TRY(check_concrete(node, out, err));
+    if (is_late(g, node, out, late->value)) {
+        late->any = late->node[node - g->nodes.at] = true;
+        for (unsigned i = 0; i < node->n_out; i++)
+            if (node->out[i] != WN_NONE)
+                late->value[node->out[i]] = true;
+        return WINNOW_OK;
+    }
+    WN_TRY(check_sizes(node, out, err));
     for (unsigned i = 0; i < node->n_out; i++)
         if (node->out[i] != WN_NONE)
             g->values.at[node->out[i]].type = out[i];
@@ -124,6 +160,10 @@ enum winnow_status wn_plan_specialize(struct wn_plan *plan, const struct wn_grap
 {
     WN_TRY(wn_graph_copy(&plan->g, &plan->arena, from, err));
     struct wn_graph *g = &plan->g;
+    struct lateness late = { .node = wn_arena_calloc(&plan->arena, g->nodes.n + 1, sizeof *late.node),
+                             .value = wn_arena_calloc(&plan->arena, g->values.n + 1, sizeof *late.value) };
+    if (!late.node || !late.value)
+        return wn_fail(err, WINNOW_E_NOMEM, "plan");
     for (size_t i = 0; i < g->values.n; i++)
         if (!g->values.at[i].constant)
             g->values.at[i].type.rank = -1;
@@ -131,6 +171,7 @@ enum winnow_status wn_plan_specialize(struct wn_plan *plan, const struct wn_grap
         g->values.at[g->inputs.at[i]].type = inputs[i];
     for (size_t i = 0; i < g->nodes.n; i++)
         if (!g->nodes.at[i].dead)
-            WN_TRY(infer_node(plan, &g->nodes.at[i], err));
-    return wn_graph_sort(g, err); /* what fed only folded nodes goes */
+            WN_TRY(infer_node(plan, &g->nodes.at[i], &late, err));
+    WN_TRY(wn_graph_sort(g, err)); /* what fed only folded nodes goes */
+    return late.any ? wn_late_split(plan, late.value, err) : WINNOW_OK;
 }

@@ -264,9 +264,14 @@ static void count(const char *name, enum verdict v)
 
 static bool all_claimed(const struct wn_graph *g)
 {
-    for (size_t i = 0; i < g->nodes.n; i++)
-        if (!wn_ops_find(g->nodes.at[i].domain, g->nodes.at[i].op_type, g->nodes.at[i].opset))
+    for (size_t i = 0; i < g->nodes.n; i++) {
+        const struct wn_node *node = &g->nodes.at[i];
+        if (!wn_ops_find(node->domain, node->op_type, node->opset))
             return false;
+        for (unsigned a = 0; a < node->n_attr; a++)
+            if (node->attr[a].kind == WN_ATTR_GRAPH && !all_claimed(node->attr[a].g))
+                return false;
+    }
     return true;
 }
 
@@ -292,7 +297,9 @@ static enum verdict judge(const char *name, const char *folder)
     snprintf(path, sizeof path, "%s/model.onnx", folder);
     enum winnow_status status = wn_onnx_read_file(path, NULL, &arena, &g, &err);
     if (status == WINNOW_OK) {
-        status = wn_pass_expand(&g, &err);
+        status = wn_graph_capture(&g, &err);
+        if (status == WINNOW_OK)
+            status = wn_pass_expand(&g, &err);
         if (status != WINNOW_OK) {
             v = status == WINNOW_E_UNSUPPORTED ? UNSUPPORTED : FAILED;
         } else if (all_claimed(&g)) {

@@ -228,3 +228,22 @@ Test(ops_infer, a_contradiction_with_the_declared_output_is_an_error)
     cr_assert_eq(t.g.values.at[t.out[0]].type.dim[0], -1, "a dynamic batch stays dynamic whatever is declared");
     node_done(&t);
 }
+
+Test(ops_infer, recurrent_and_detection_shapes)
+{
+    static const struct shape_case cases[] = {
+        { "LSTM", 14, "f32[7,?,3] f32[2,20,3] f32[2,20,5]", "hidden_size=5 direction=bidirectional", "f32[7,2,?,5]" },
+        { "GRU", 14, "f32[?,7,3] f32[1,15,3] f32[1,15,5]", "hidden_size=5 layout=1", "f32[?,7,1,5]" },
+        { "RNN", 14, "f32[*] f32[1,5,3] f32[1,5,5]", "hidden_size=5", "f32[?,1,?,5]" },
+        { "NonMaxSuppression", 11, "f32[1,6,4] f32[1,2,6]", "", "i64[?,3]" },
+        { "RoiAlign", 16, "f32[1,8,9,9] f32[5,4] i64[5]", "output_height=2 output_width=3", "f32[5,8,2,3]" },
+        { "GridSample", 20, "f32[?,3,8,8] f32[?,4,5,2]", "", "f32[?,3,4,5]" },
+        { "DFT", 17, "f32[2,10,1]", "axis=1 onesided=1", "f32[2,6,2]" },
+        { "STFT", 17, "f32[1,128,1] i64[]{8} - i64[]{16}", "", "f32[1,15,9,2]" },
+        { "Col2Im", 18, "f32[1,5,5] i64[2]{5,5} i64[2]{1,5}", "", "f32[1,1,5,5]" },
+        { "Det", 11, "f32[?,2,2]", "", "f32[?]" },
+        { "Unique", 11, "f32[4,2]", "axis=0", "f32[?,2]" },
+        { "SoftmaxCrossEntropyLoss", 13, "f32[3,5,2] i64[3,2]", "reduction=none", "f32[3,2]" },
+    };
+    check_shapes(cases, WN_COUNT(cases));
+}
