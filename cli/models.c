@@ -138,7 +138,7 @@ static void print_list(const json_t *versions)
             snprintf(generation, sizeof generation, "%.0f", wn_json_num(e, "generation", 0));
         printf("%-24s %7s  %-9s %10s  %-20.20s %-16s %s%s%s", name, version, standing, generation,
                wn_json_str(e, "digest"), wn_json_str(e, "made_by"), path, *path ? ": " : "", reason);
-        if (*by)
+        if (*by && strcmp(by, wn_json_str(e, "made_by"))) /* who put it there made it live, too */
             printf("%smade live by %s", *reason ? "; " : "", by);
         if (strcmp(standing, "waiting") == 0)
             printf("; winnow models promote %s %s does it", name, version);
