@@ -9,11 +9,9 @@ WN_INLINE vf vf_neg(vf x)
     return vf_sub(vf_zero(), x);
 }
 
-/** e^x; x in [-87.3, 88.3] after clamping, outside of it the nearest end's value. NaN stays. Cody-Waite reduction and a
- *  polynomial (Cephes expf), error below 2 ulp. */
-WN_INLINE vf vf_exp_clamped(vf x)
+/** e^x for x in [-87.3, 88.3]. Cody-Waite reduction and a polynomial (Cephes expf), error below 2 ulp. */
+WN_INLINE vf vf_exp_within(vf x)
 {
-    x = vf_clamp(x, vf_set1(-87.33654f), vf_set1(88.37626f));
     const vf n = vf_round(vf_mul(x, vf_set1(1.44269504f)));
     vf r = vf_fma(n, vf_set1(-0.693359375f), x);
     r = vf_fma(n, vf_set1(2.12194440e-4f), r);
@@ -24,7 +22,19 @@ WN_INLINE vf vf_exp_clamped(vf x)
     p = vf_fma(p, r, vf_set1(1.6666665459e-1f));
     p = vf_fma(p, r, vf_set1(5.0000001201e-1f));
     p = vf_fma(vf_mul(r, r), p, vf_add(r, vf_set1(1.0f)));
-    return vf_mul(p, vf_exp2i(n));
+    return vf_scale2(p, n);
+}
+
+/** e^x; x outside of [-87.3, 88.3] gives the nearest end's value. NaN stays. */
+WN_INLINE vf vf_exp_clamped(vf x)
+{
+    return vf_exp_within(vf_clamp(x, vf_set1(-87.33654f), vf_set1(88.37626f)));
+}
+
+/** e^x for x <= 0, at least e^-87.3 (NaN too). The same bits on every ISA: wn_exp_below() of f32_scalar.h. */
+WN_INLINE vf vf_exp_below(vf x)
+{
+    return vf_exp_within(vf_max(x, vf_set1(-87.33654f)));
 }
 
 /** e^x for x <= 0, as softmax needs it: 0 below -87.3 (also for -infinity). NaN stays. */

@@ -54,16 +54,8 @@ WN_INLINE vf vf_copysign(vf x, vf s)
     v512i sign = v512i_set1_i32(INT32_MIN);
     return v512i_as_f(v512i_or(v512i_and(sign, v512f_as_i(s)), v512i_andnot(sign, v512f_as_i(x))));
 }
-/** x rounded to the nearest integer, |x| < 2^31. */
-WN_INLINE vf vf_round(vf x)
-{
-    return v512i_to_f32(v512f_to_i32(x));
-}
-/** 2^x for integral x in [-126, 127]. */
-WN_INLINE vf vf_exp2i(vf x)
-{
-    return v512i_as_f(v512i_slli_i32(v512i_add_i32(v512f_to_i32(x), v512i_set1_i32(127)), 23));
-}
+#define vf_round  v512f_round
+#define vf_scale2 v512f_scale2
 /** a where x > y, else b. */
 WN_INLINE vf vf_select_gt(vf x, vf y, vf a, vf b)
 {
@@ -126,9 +118,10 @@ WN_INLINE vf vf_round(vf x)
 {
     return _mm256_round_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
 }
-WN_INLINE vf vf_exp2i(vf x)
+WN_INLINE vf vf_scale2(vf x, vf n)
 {
-    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(x), _mm256_set1_epi32(127)), 23));
+    const __m256i e = _mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)), 23);
+    return _mm256_mul_ps(x, _mm256_castsi256_ps(e));
 }
 WN_INLINE vf vf_select_gt(vf x, vf y, vf a, vf b)
 {

@@ -153,6 +153,8 @@ V512_INLINE v512f v512f_round(v512f x)
 {
     return _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
 }
+/** x * 2^n for integral n in [-126, 127]. */
+V512_OP2(v512f, v512f_scale2, scalef_ps, v512f, v512f)
 #define v512i_srai_i32(x, n) WN_V512(srai_epi32)(x, n)
 #define v512i_srai_i16(x, n) WN_V512(srai_epi16)(x, n)
 V512_OP1(float, v512f_sum, reduce_add_ps, v512f)
@@ -240,6 +242,13 @@ V512_INLINE v512i v512f_to_i32(v512f x)
         r.i32[k] =
             b.f32[k] >= -2147483648.0f && b.f32[k] < 2147483648.0f ? (int32_t)__builtin_rintf(b.f32[k]) : INT32_MIN;
     return r.i;
+}
+V512_INLINE v512f v512f_scale2(v512f x, v512f n)
+{
+    union v512_bits b = { .f = x }, e = { .f = n };
+    for (unsigned k = 0; k < 16; k++)
+        b.f32[k] = __builtin_ldexpf(b.f32[k], (int)e.f32[k]);
+    return b.f;
 }
 V512_INLINE v512i v512i_srai_i32(v512i x, unsigned n)
 {

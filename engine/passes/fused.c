@@ -554,6 +554,7 @@ static const struct wn_op table[] = {
     { "wn", "Conv", 1, 2, 4, 1, 1, infer_fconv, run_fconv, NULL },
     { "wn", "Linear", 1, 2, 4, 1, 1, infer_flinear, run_flinear, NULL },
     { "wn", "Attention", 1, 3, 4, 1, 1, wn_infer_attention, wn_run_attention, NULL },
+    { "wn", "QAttention", 1, 3, 4, 1, 1, wn_infer_qattention, wn_run_qattention, NULL },
     { "wn", "QConv", 1, 2, 4, 1, 1, infer_qconv, run_qconv, NULL },
     { "wn", "QLinear", 1, 2, 4, 1, 1, infer_qlinear, run_qlinear, NULL },
     { "wn", "DLinear", 1, 2, 5, 1, 1, infer_dlinear, run_dlinear, NULL },

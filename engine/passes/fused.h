@@ -51,6 +51,19 @@ struct wn_fused_attn {
     bool guarded; /* NaN weights count as 0: such a query's y is 0 */
 };
 
+/** node->fused of "wn.QAttention": in = Q (B, Sq, h, d), K (B, Sk, h, d), V (B, Sk, h, dv) u8, M as Attention's; for
+ * each sequence and head, the sums exact: s = (float)(sum of (q - q_zp) * (k - k_zp)) * mul;  where s_mul is not 0, s =
+ * (float)clamp(rne(s), -s_zp, 255 - s_zp)
+ *  * s_mul: the file quantizes the product;  (+ M, or M where it is not 0)
+ *  p = clamp(rne(softmax over the keys (s) / p_scale) + p_zp, 0, 255), NaN counts as 0
+ *  f = (float)(sum of (p - p_zp) * (v - v_zp)) * y_mul;  y u8 (B, Sq, h, dv) = clamp(rne(f) + y_zp, 0, 255), or f32 f
+ */
+struct wn_fused_qattn {
+    float mul, s_mul, p_scale, y_mul;
+    int32_t q_zp, k_zp, v_zp, s_zp, p_zp, y_zp;
+    bool y_f32, replace;
+};
+
 /** node->fused of "wn.QConv": in = X u8, W s8 const (O, I/g, kh, kw), B i32 const (O) or omitted, R or omitted;
  *  "wn.QLinear": in = X u8 (..., K), W s8 const (N, K), B, R likewise. */
 struct wn_fused_q8 {

@@ -1,4 +1,4 @@
-/* fused_attn.c: shape rule and plain-C run of the fused attention operator. */
+/* fused_attn.c: shape rules and plain-C runs of the fused attention operators. */
 #include <math.h>
 #include "engine/ops/ops.h"
 #include "engine/passes/fused_table.h"
@@ -44,46 +44,113 @@ enum winnow_status wn_infer_attention(struct wn_infer *in, struct winnow_err *er
     return WINNOW_OK;
 }
 
-/* One query of one head: its position in q and y, keys and values of its head. */
+enum winnow_status wn_infer_qattention(struct wn_infer *in, struct winnow_err *err)
+{
+    const struct wn_fused_qattn *f = in->node->fused;
+    WN_TRY(wn_infer_attention(in, err));
+    in->out[0].dtype = f->y_f32 ? WINNOW_F32 : WINNOW_U8;
+    return WINNOW_OK;
+}
+
+/* One query of one head: where it starts in Q and Y, its head in K and V, its mask (NULL, or of key 0); in elements. */
 struct query {
-    const float *q, *k, *v, *mask; /* mask: NULL, or of key 0 */
-    float *y;
-    int64_t n_k, d, dv, k_row, v_row, mask_key; /* floats from key to key */
-    const struct wn_fused_attn *f;
+    size_t q, k, v, y;
+    const float *mask;
+    int64_t n_k, d, dv, k_row, v_row, mask_key; /* elements from key to key */
+    const struct wn_run *run;
 };
 
-static float score(const struct query *a, int64_t j)
+static float masked(const struct query *a, int64_t j, bool replace, float s)
 {
-    double sum = 0;
-    for (int64_t i = 0; i < a->d; i++)
-        sum += (double)a->q[i] * (double)a->k[j * a->k_row + i];
-    float s = (float)sum * a->f->scale;
     if (!a->mask)
         return s;
     float m = a->mask[j * a->mask_key];
-    return a->f->replace ? (m != 0 ? m : s) : s + m;
+    return replace ? (m != 0 ? m : s) : s + m;
+}
+
+static float score(const struct query *a, int64_t j)
+{
+    const struct wn_fused_attn *f = a->run->node->fused;
+    const float *q = (const float *)a->run->in[0]->data + a->q, *k = (const float *)a->run->in[1]->data + a->k;
+    double sum = 0;
+    for (int64_t i = 0; i < a->d; i++)
+        sum += (double)q[i] * (double)k[j * a->k_row + i];
+    return masked(a, j, f->replace, (float)sum * f->scale);
+}
+
+/* p becomes e^(p - the largest); returns the sum. */
+static double exponentials(float *p, int64_t n)
+{
+    float top = -INFINITY;
+    double sum = 0;
+    for (int64_t j = 0; j < n; j++)
+        top = p[j] > top ? p[j] : top;
+    for (int64_t j = 0; j < n; j++)
+        sum += (double)(p[j] = expf(p[j] - top));
+    return sum;
 }
 
 static void attend(const struct query *a, float *p)
 {
-    float top = -INFINITY;
-    double sum = 0;
-    for (int64_t j = 0; j < a->n_k; j++) {
-        p[j] = score(a, j);
-        top = p[j] > top ? p[j] : top;
-    }
+    const struct wn_fused_attn *f = a->run->node->fused;
+    const float *v = (const float *)a->run->in[2]->data + a->v;
+    float *y = (float *)a->run->out[0].data + a->y;
     for (int64_t j = 0; j < a->n_k; j++)
-        sum += (double)(p[j] = expf(p[j] - top));
-    bool none = a->f->guarded && !(sum > 0);
+        p[j] = score(a, j);
+    double sum = exponentials(p, a->n_k);
+    bool none = f->guarded && !(sum > 0);
     for (int64_t i = 0; i < a->dv; i++) {
         double out = 0;
         for (int64_t j = 0; j < a->n_k; j++)
-            out += (double)p[j] * (double)a->v[j * a->v_row + i];
-        a->y[i] = none ? 0.0f : (float)(out / sum);
+            out += (double)p[j] * (double)v[j * a->v_row + i];
+        y[i] = none ? 0.0f : (float)(out / sum);
     }
 }
 
-enum winnow_status wn_run_attention(struct wn_run *run, struct winnow_err *err)
+/* rne with saturation, zero point and clamp to a byte; NaN counts as 0. */
+static int32_t byte(float x, int32_t zp)
+{
+    x = x < 65536.0f ? x : x != x ? 0.0f : 65536.0f;
+    int32_t i = (int32_t)rintf(x > -65536.0f ? x : -65536.0f) + zp;
+    return i < 0 ? 0 : i > 255 ? 255 : i;
+}
+
+static float q_score(const struct query *a, int64_t j)
+{
+    const struct wn_fused_qattn *f = a->run->node->fused;
+    const uint8_t *q = (const uint8_t *)a->run->in[0]->data + a->q, *k = (const uint8_t *)a->run->in[1]->data + a->k;
+    uint32_t sum = 0; /* wraps on absurd sizes */
+    for (int64_t i = 0; i < a->d; i++)
+        sum += (uint32_t)((q[i] - f->q_zp) * (k[j * a->k_row + i] - f->k_zp));
+    float s = (float)(int32_t)sum * f->mul;
+    if (f->s_mul != 0)
+        s = (float)(byte(s, f->s_zp) - f->s_zp) * f->s_mul;
+    return masked(a, j, f->replace, s);
+}
+
+static void q_attend(const struct query *a, float *p)
+{
+    const struct wn_fused_qattn *f = a->run->node->fused;
+    const uint8_t *v = (const uint8_t *)a->run->in[2]->data + a->v;
+    for (int64_t j = 0; j < a->n_k; j++)
+        p[j] = q_score(a, j);
+    double sum = exponentials(p, a->n_k);
+    for (int64_t i = 0; i < a->dv; i++) {
+        uint32_t out = 0;
+        for (int64_t j = 0; j < a->n_k; j++)
+            out += (uint32_t)((byte((float)((double)p[j] / sum) / f->p_scale, f->p_zp) - f->p_zp) *
+                              (v[j * a->v_row + i] - f->v_zp));
+        const float y = (float)(int32_t)out * f->y_mul;
+        if (f->y_f32)
+            ((float *)a->run->out[0].data)[a->y + (size_t)i] = y;
+        else
+            ((uint8_t *)a->run->out[0].data)[a->y + (size_t)i] = (uint8_t)byte(y, f->y_zp);
+    }
+}
+
+/* Every query of every head, one after the other. */
+static enum winnow_status each_query(struct wn_run *run, void (*attend_one)(const struct query *, float *),
+                                     struct winnow_err *err)
 {
     const struct wn_tensor *q = run->in[0], *k = run->in[1], *v = run->in[2];
     const struct wn_tensor *m = run->n_in > 3 ? run->in[3] : NULL, *y = &run->out[0];
@@ -97,20 +164,29 @@ enum winnow_status wn_run_attention(struct wn_run *run, struct winnow_err *err)
         for (int64_t i = 0; i < y->dim[1]; i++)
             for (int64_t h = 0; h < heads; h++) {
                 int64_t mb = md[0] == 1 ? 0 : b, mh = md[1] == 1 ? 0 : h, mq = md[2] == 1 ? 0 : i;
-                struct query a = { .q = (const float *)q->data +
-                                        (((q->dim[0] == 1 ? 0 : b) * q->dim[1] + i) * heads + h) * d,
-                                   .k = (const float *)k->data + ((k->dim[0] == 1 ? 0 : b) * n_k * heads + h) * d,
-                                   .v = (const float *)v->data + ((v->dim[0] == 1 ? 0 : b) * n_k * heads + h) * dv,
+                struct query a = { .q = (size_t)((((q->dim[0] == 1 ? 0 : b) * q->dim[1] + i) * heads + h) * d),
+                                   .k = (size_t)(((k->dim[0] == 1 ? 0 : b) * n_k * heads + h) * d),
+                                   .v = (size_t)(((v->dim[0] == 1 ? 0 : b) * n_k * heads + h) * dv),
+                                   .y = (size_t)(((b * y->dim[1] + i) * heads + h) * dv),
                                    .mask = m ? (const float *)m->data + ((mb * md[1] + mh) * md[2] + mq) * md[3] : NULL,
-                                   .y = (float *)y->data + ((b * y->dim[1] + i) * heads + h) * dv,
                                    .n_k = n_k,
                                    .d = d,
                                    .dv = dv,
                                    .k_row = heads * d,
                                    .v_row = heads * dv,
                                    .mask_key = md[3] == 1 ? 0 : 1,
-                                   .f = run->node->fused };
-                attend(&a, p);
+                                   .run = run };
+                attend_one(&a, p);
             }
     return WINNOW_OK;
+}
+
+enum winnow_status wn_run_attention(struct wn_run *run, struct winnow_err *err)
+{
+    return each_query(run, attend, err);
+}
+
+enum winnow_status wn_run_qattention(struct wn_run *run, struct winnow_err *err)
+{
+    return each_query(run, q_attend, err);
 }

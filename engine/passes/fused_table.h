@@ -7,5 +7,7 @@
 
 enum winnow_status wn_infer_attention(struct wn_infer *in, struct winnow_err *err);
 enum winnow_status wn_run_attention(struct wn_run *run, struct winnow_err *err);
+enum winnow_status wn_infer_qattention(struct wn_infer *in, struct winnow_err *err);
+enum winnow_status wn_run_qattention(struct wn_run *run, struct winnow_err *err);
 
 #endif

@@ -78,8 +78,9 @@ static enum winnow_status qlinear_conv(struct wn_graph *g, struct wn_node node, 
     return put_layer(g, "QConv", &node, at, node.in[0], qw.w, b ? node.in[8] : WN_NONE, f, err);
 }
 
-static enum winnow_status qlinear_matmul(struct wn_graph *g, struct wn_node node, struct wn_node *at,
-                                         struct winnow_err *err)
+/* Of an activation and constant weights. */
+static enum winnow_status qlinear_layer(struct wn_graph *g, struct wn_node node, struct wn_node *at,
+                                        struct winnow_err *err)
 {
     struct wn_qparam x, y;
     enum winnow_dtype xt, yt;
@@ -248,6 +249,33 @@ static enum winnow_status qlinear_concat(struct wn_graph *g, struct wn_node node
     cat->n_attr = node.n_attr;
     cat->op = wn_ops_find("", "Concat", cat->opset);
     return WINNOW_OK;
+}
+
+/* The product of two activations: attention.c makes its integer form where it is attention's. */
+static enum winnow_status qlinear_product(struct wn_graph *g, struct wn_node node, struct wn_node *at,
+                                          struct winnow_err *err)
+{
+    struct wn_qparam a, b, y;
+    if (wn_const_of(g, node.in[0]) || wn_const_of(g, node.in[3]) || !param_of(g, &node, 1, node.in[0], &a) ||
+        !param_of(g, &node, 4, node.in[3], &b) || !param_of(g, &node, 6, node.out[0], &y))
+        return WINNOW_OK;
+    wn_graph_kill(g, at);
+    wn_vid in[] = { to_f32(g, node.name, node.in[0], a), to_f32(g, node.name, node.in[3], b) };
+    wn_vid out = wn_like(g, node.out[0], WINNOW_F32);
+    struct wn_node *product = in[0] == WN_NONE || in[1] == WN_NONE || out == WN_NONE
+                                  ? NULL
+                                  : wn_graph_add_node(g, "", "MatMul", node.name, in, 2, &out, 1);
+    if (!product)
+        return WN_OOM(err, &node);
+    product->opset = 13;
+    product->op = wn_ops_find("", "MatMul", product->opset);
+    return from_f32(g, node.name, out, node.out[0], y) ? WINNOW_OK : WN_OOM(err, &node);
+}
+
+static enum winnow_status qlinear_matmul(struct wn_graph *g, struct wn_node node, struct wn_node *at,
+                                         struct winnow_err *err)
+{
+    return (wn_const_of(g, node.in[3]) ? qlinear_layer : qlinear_product)(g, node, at, err);
 }
 
 static const struct {

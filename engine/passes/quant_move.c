@@ -1,7 +1,9 @@
 /* quant_move.c: dequantizations and flips move down through operators that only move or choose elements, until they
- * meet a quantization or another flip, and both disappear. */
+ * meet a quantization or another flip, and both disappear. Quantizations move up through those that reorder elements,
+ * to the layer whose epilogue then takes them in. */
 #include <math.h>
 #include <string.h>
+#include "engine/passes/match.h"
 #include "engine/passes/quant.h"
 
 /* y = op(x) picks or reorders elements of input 0: it commutes with any increasing function of the elements. */
@@ -12,6 +14,18 @@ static bool moves_elements(const struct wn_node *node)
         if (wn_node_is(node, types[i]))
             return node->n_out == 1;
     return false;
+}
+
+/* y has the elements of input 0, each once. */
+static bool reorders_elements(const struct wn_node *node)
+{
+    return moves_elements(node) && !wn_node_is(node, "MaxPool");
+}
+
+static bool same_shape(const struct wn_graph *g, wn_vid a, wn_vid b)
+{
+    const struct wn_type *x = &g->values.at[a].type, *y = &g->values.at[b].type;
+    return x->rank >= 0 && x->rank == y->rank && memcmp(x->dim, y->dim, (size_t)x->rank * sizeof x->dim[0]) == 0;
 }
 
 /* op(f(x)) -> f(op(x)), f = Dequantize or Flip. */
@@ -89,6 +103,71 @@ static enum winnow_status spread(struct wn_graph *g, struct wn_node quant, struc
     return WINNOW_OK;
 }
 
+/* Quantize(op(x)) -> op(Quantize(x)): op reorders elements, or scales what a layer made (the scale joins the
+ * quantization's). `x` is op's input 0. */
+static enum winnow_status lift(struct wn_graph *g, struct wn_node quant, struct wn_node *at, struct wn_node op,
+                               wn_vid x, double factor, struct winnow_err *err)
+{
+    const bool scales = !reorders_elements(&op);
+    struct wn_fused_qelt f = *(const struct wn_fused_qelt *)quant.fused;
+    f.a_mul = (float)((double)f.a_mul / factor);
+    const void *fused = wn_fused_dup(g, &f, sizeof f);
+    wn_vid y = quant.out[0], q = scales ? y : wn_like(g, x, WINNOW_U8);
+    wn_graph_kill(g, at);
+    wn_graph_kill(g, wn_graph_producer(g, op.out[0]));
+    if (!fused || q == WN_NONE || !wn_fused_add(g, "Quantize", quant.name, &x, 1, q, fused))
+        return WN_OOM(err, &quant);
+    if (scales)
+        return WINNOW_OK;
+    wn_vid in[WN_OP_MAX_IN];
+    memcpy(in, op.in, op.n_in * sizeof *in);
+    in[0] = q;
+    struct wn_node *made = wn_graph_add_node(g, op.domain, op.op_type, op.name, in, op.n_in, &y, 1);
+    if (!made)
+        return WN_OOM(err, &op);
+    made->attr = op.attr;
+    made->n_attr = op.n_attr;
+    made->opset = op.opset;
+    made->op = op.op;
+    return WINNOW_OK;
+}
+
+/* v is a product, perhaps with a bias, reordered and scaled: a quantization behind it can become part of it. */
+static bool made_by_product(struct wn_graph *g, wn_vid v)
+{
+    for (int i = 0; i < 16; i++) {
+        const struct wn_node *node = wn_graph_producer(g, v);
+        wn_vid x;
+        double factor;
+        if (!node || wn_graph_n_uses(g, v) != 1)
+            return false;
+        if (wn_node_is(node, "MatMul") || wn_node_is(node, "Gemm"))
+            return true;
+        if (reorders_elements(node))
+            x = node->in[0];
+        else if (wn_node_is(node, "Add"))
+            x = wn_const_in(g, node, 0) ? node->in[1] : node->in[0];
+        else if (!wn_scaled_by(g, node, &x, &factor))
+            return false;
+        v = x;
+    }
+    return false;
+}
+
+/* `quant` can move up past `from`, which nobody else reads: past what reorders elements always (they are fewer bytes
+ * then), past a factor only where a layer will take it in. */
+static bool may_lift(struct wn_graph *g, const struct wn_node *quant, const struct wn_node *from, wn_vid *ret_x,
+                     double *ret_factor)
+{
+    *ret_x = from->n_in ? from->in[0] : WN_NONE;
+    *ret_factor = 1;
+    if (wn_graph_n_uses(g, quant->in[0]) != 1)
+        return false;
+    return reorders_elements(from) ||
+           (wn_scaled_by(g, from, ret_x, ret_factor) && *ret_factor > 0 && isfinite(*ret_factor) &&
+            same_shape(g, *ret_x, from->out[0]) && made_by_product(g, quant->in[0]));
+}
+
 static bool all_dequantized(struct wn_graph *g, const struct wn_node *cat)
 {
     for (unsigned i = 0; i < cat->n_in; i++)
@@ -106,6 +185,8 @@ static enum winnow_status move(struct wn_graph *g, size_t i, bool *moved, struct
     if (!from)
         return WINNOW_OK;
     *moved = true;
+    wn_vid x;
+    double factor;
     if (moves_elements(node) && (wn_fused_is(from, "Dequantize") || wn_fused_is(from, "Flip")))
         return sink(g, *node, node, *from, err);
     if (wn_fused_is(node, "Quantize") && wn_fused_is(from, "Dequantize"))
@@ -113,8 +194,11 @@ static enum winnow_status move(struct wn_graph *g, size_t i, bool *moved, struct
     if (wn_fused_is(node, "Quantize") && wn_node_is(from, "Concat") && wn_graph_n_uses(g, node->in[0]) == 1 &&
         all_dequantized(g, from))
         return spread(g, *node, node, *from, err);
+    if (wn_fused_is(node, "Quantize") && may_lift(g, node, from, &x, &factor))
+        return lift(g, *node, node, *from, x, factor, err);
     if (wn_fused_is(node, "Flip") && wn_fused_is(from, "Flip") && g->values.at[from->in[0]].producer != WN_NONE) {
-        wn_vid y = node->out[0], x = from->in[0];
+        wn_vid y = node->out[0];
+        x = from->in[0];
         wn_graph_kill(g, node);
         wn_graph_replace_uses(g, y, x);
         return WINNOW_OK;

@@ -44,6 +44,24 @@ enum winnow_status wn_cols8_new(struct wn_lower *lo, wn_vid v, size_t k, enum wn
     return WINNOW_OK;
 }
 
+bool wn_cols8_view(struct wn_lower *lo, wn_vid in, wn_vid out)
+{
+    const struct wn_place *from = &lo->plan->place[in];
+    struct wn_place *to = &lo->plan->place[out];
+    const struct wn_type *t = wn_lower_type(lo, out);
+    size_t k = 1;
+    if (!wn_cols8_is(lo, in) || has(lo, in, WN_FORM_PLAIN) || lo->output[out])
+        return false;
+    for (int i = t->rank; i-- > 0 && k < from->cols_k;)
+        k *= (size_t)t->dim[i];
+    if (k != from->cols_k)
+        return false;
+    to->form[WN_FORM_COLS_QUAD] = from->form[WN_FORM_COLS_QUAD];
+    to->form[WN_FORM_COLS_U8] = from->form[WN_FORM_COLS_U8];
+    to->cols_k = k;
+    return true;
+}
+
 /* ---- changes of form ---- */
 
 struct move_arg {

@@ -19,6 +19,8 @@ bool wn_cols8_is(const struct wn_lower *lo, wn_vid v);
 enum winnow_status wn_cols8_get(struct wn_lower *lo, wn_vid v, size_t k, enum wn_form form, struct wn_cols8 *ret);
 /** A new buffer of columns for v; v has it from now on. */
 enum winnow_status wn_cols8_new(struct wn_lower *lo, wn_vid v, size_t k, enum wn_form form, struct wn_cols8 *ret);
+/** `out`, another shape of `in`'s elements, shares in's columns where in is in these forms only; false: it does not. */
+bool wn_cols8_view(struct wn_lower *lo, wn_vid in, wn_vid out);
 /** v, which is in one of the forms, as a plain tensor. */
 enum winnow_status wn_cols8_to_plain(struct wn_lower *lo, wn_vid v);
 

@@ -99,17 +99,19 @@ enum winnow_status wn_lower_new_plain(struct wn_lower *lo, wn_vid v, struct wn_l
 
 /* ---- views ---- */
 
-enum winnow_status wn_lower_view(struct wn_lower *lo, const struct wn_node *node, bool *done)
+bool wn_lower_is_view(const struct wn_node *node)
 {
     static const char *const views[] = { "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Dropout" };
-    *done = false;
     for (size_t i = 0; i < WN_COUNT(views); i++)
-        *done = *done || wn_node_is(node, views[i]);
-    if (!*done || (node->n_out > 1 && node->out[1] != WN_NONE)) {
-        *done = false;
-        return WINNOW_OK;
-    }
-    if (wn_cols_view(lo, node->in[0], node->out[0]))
+        if (wn_node_is(node, views[i]))
+            return node->n_out == 1 || node->out[1] == WN_NONE;
+    return false;
+}
+
+enum winnow_status wn_lower_view(struct wn_lower *lo, const struct wn_node *node, bool *done)
+{
+    *done = wn_lower_is_view(node);
+    if (!*done || wn_cols_view(lo, node->in[0], node->out[0]) || wn_cols8_view(lo, node->in[0], node->out[0]))
         return WINNOW_OK;
     return wn_lower_plain(lo, node->in[0], &lo->plan->place[node->out[0]].form[WN_FORM_PLAIN]);
 }
@@ -325,10 +327,10 @@ static enum winnow_status index_graph(struct wn_lower *lo)
 enum winnow_status wn_plan_lower(struct wn_plan *plan, struct winnow_model *model, struct winnow_err *err)
 {
     static wn_lower_fn *const table[] = {
-        wn_lower_late,       wn_lower_view,       wn_lower_conv_f32,     wn_lower_conv_q8,   wn_lower_pool,
-        wn_lower_pool_q8,    wn_lower_concat,     wn_lower_eltwise_flat, wn_lower_eltwise,   wn_lower_dynamic_q8,
-        wn_lower_cols_q8,    wn_lower_eltwise_q8, wn_lower_linear_f32,   wn_lower_linear_q8, wn_lower_attn,
-        wn_lower_layer_norm, wn_lower_softmax,    wn_lower_split,        wn_lower_token,
+        wn_lower_late,    wn_lower_view,       wn_lower_conv_f32,     wn_lower_conv_q8,   wn_lower_pool,
+        wn_lower_pool_q8, wn_lower_concat,     wn_lower_eltwise_flat, wn_lower_eltwise,   wn_lower_dynamic_q8,
+        wn_lower_cols_q8, wn_lower_eltwise_q8, wn_lower_linear_f32,   wn_lower_linear_q8, wn_lower_attn,
+        wn_lower_attn_q8, wn_lower_layer_norm, wn_lower_softmax,      wn_lower_split,     wn_lower_token,
     };
     struct wn_lower lo = { .plan = plan, .model = model, .err = err, .reference = model->opts.reference };
     plan->place = wn_arena_calloc(&plan->arena, plan->g.values.n + 1, sizeof *plan->place);

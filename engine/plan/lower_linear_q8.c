@@ -54,18 +54,32 @@ static enum wn_form form_of(enum wn_q8_kind kind)
     return kind == WN_Q8_GEMV ? WN_FORM_PLAIN : kind == WN_Q8_SPMM ? WN_FORM_COLS_U8 : WN_FORM_COLS_QUAD;
 }
 
+/* Who reads v first, under another shape perhaps: then *v is that. NULL: nobody, or also the caller of the model. */
+static const struct wn_node *first_reader(const struct wn_lower *lo, wn_vid *v)
+{
+    for (;;) {
+        if (lo->user_at[*v] == lo->user_at[*v + 1] || lo->output[*v])
+            return NULL;
+        const struct wn_node *user = &lo->plan->g.nodes.at[lo->user[lo->user_at[*v]]];
+        if (!wn_lower_is_view(user) || user->in[0] != *v)
+            return user;
+        *v = user->out[0];
+    }
+}
+
 enum winnow_status wn_q8_linear_form(struct wn_lower *lo, wn_vid v, size_t k, enum wn_form *ret)
 {
-    const struct wn_graph *g = &lo->plan->g;
-    *ret = WN_FORM_PLAIN;
-    if (lo->user_at[v] == lo->user_at[v + 1] || lo->output[v])
-        return WINNOW_OK;
-    const struct wn_node *user = &g->nodes.at[lo->user[lo->user_at[v]]];
+    const struct wn_node *user = first_reader(lo, &v);
     struct wn_q8_choice c;
-    if (!wn_q8_is_linear(user) || user->in[0] != v)
+    *ret = WN_FORM_PLAIN;
+    if (user && wn_fused_is(user, "QAttention")) {
+        *ret = user->in[2] == v ? WN_FORM_COLS_U8 : WN_FORM_COLS_QUAD;
+        return WINNOW_OK;
+    }
+    if (!user || !wn_q8_is_linear(user) || user->in[0] != v)
         return WINNOW_OK;
     WN_TRY(wn_q8_choose(lo, user, &c));
-    if (c.fits && (size_t)g->values.at[user->in[1]].constant->dim[1] == k)
+    if (c.fits && (size_t)lo->plan->g.values.at[user->in[1]].constant->dim[1] == k)
         *ret = form_of(c.kind);
     return WINNOW_OK;
 }

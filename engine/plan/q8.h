@@ -25,8 +25,9 @@ enum winnow_status wn_q8_choose(struct wn_lower *lo, const struct wn_node *node,
 enum winnow_status wn_q8_choose_linear(struct wn_lower *lo, const struct wn_node *node, struct wn_q8_choice *ret);
 /** True for QLinear and DLinear. */
 bool wn_q8_is_linear(const struct wn_node *node);
-/** The form in which a producer of u8 value v, tokens of k features, should leave it for the linear layers that read
- * it: PLAIN where few tokens go through q8_gemv, where something else reads v first, or where nothing does. */
+/** The form in which a producer of u8 value v, tokens of k features, should leave it for the linear layers or attention
+ * that read it: PLAIN where few tokens go through q8_gemv, where something else reads v first, or where nothing does.
+ */
 enum winnow_status wn_q8_linear_form(struct wn_lower *lo, wn_vid v, size_t k, enum wn_form *ret);
 /** Ask every convolution which form it reads; elementwise steps and pools between pass the wish on. Before lowering. */
 enum winnow_status wn_q8_wishes(struct wn_lower *lo);

@@ -74,44 +74,66 @@ class Net:
 
 
 class Bert:
-    """The encoder of a BERT with its embeddings, in the words of PyTorch's exporter (opset 17, decomposed GELU)."""
+    """The encoder of a BERT with its embeddings, in the words of PyTorch's exporter (opset 17, decomposed GELU).
+    int8: what stands before every layer, and with `products` before both products of attention, is quantized per tensor
+    (u8) in a Q/DQ pair; weights are s8 per output channel; biases, residuals and normalizations stay f32."""
 
-    def __init__(self, width, heads, hidden, seed, sparsity, block):
+    def __init__(self, width, heads, hidden, seed, sparsity, block, int8=False, products=False):
         self.net, self.width, self.heads, self.hidden = Net(seed), width, heads, hidden
-        self.sparsity, self.block = sparsity, block
+        self.sparsity, self.block, self.int8, self.products = sparsity, block, int8, products
+        self.pairs = {}
 
     def f32(self, x):
         return self.net.const(np.float32(x))
+
+    def quantize(self, x, lo, hi, wanted=True):
+        """x through a Q/DQ pair for lo ... hi; one pair per value, whoever reads it."""
+        if not (self.int8 and wanted):
+            return x
+        if x not in self.pairs:
+            scale = (hi - lo) / 255
+            s, z = self.f32(scale), self.net.const(np.uint8(round(-lo / scale)))
+            self.pairs[x] = self.net.op("DequantizeLinear", [self.net.op("QuantizeLinear", [x, s, z]), s, z])
+        return self.pairs[x]
 
     def weights(self, inner, outer):
         """(inner, outer), as MatMul reads it; pruned in rows of the transposed matrix."""
         w = self.net.rng.laplace(size=(outer, inner)).astype(np.float32)
         w = thin(w, self.sparsity, self.block)
-        return self.net.const((w / np.sqrt((w * w).sum(1, keepdims=True) + 1e-6)).T.astype(np.float32), "w")
+        w = (w / np.sqrt((w * w).sum(1, keepdims=True) + 1e-6)).astype(np.float32)
+        if not self.int8:
+            return self.net.const(w.T, "w")
+        scale = (np.abs(w).max(1) / 127).astype(np.float32)
+        scale[scale == 0] = 1 / 127  # a channel of zeros
+        q = np.clip(np.rint(w / scale[:, None]), -127, 127).astype(np.int8)
+        zero = self.net.const(np.zeros(outer, np.int8))
+        return self.net.op("DequantizeLinear", [self.net.const(q.T, "w"), self.net.const(scale), zero], axis=1)
 
-    def linear(self, x, inner, outer):
+    def linear(self, x, inner, outer, lo=-6, hi=6):
+        """lo ... hi: of the input."""
         bias = (self.net.rng.normal(size=outer) * 0.1).astype(np.float32)
-        return self.net.op("Add", [self.net.const(bias, "b"), self.net.op("MatMul", [x, self.weights(inner, outer)])])
+        y = self.net.op("MatMul", [self.quantize(x, lo, hi), self.weights(inner, outer)])
+        return self.net.op("Add", [self.net.const(bias, "b"), y])
 
     def norm(self, x):
         g = (1 + self.net.rng.normal(size=self.width) * 0.1).astype(np.float32)
         b = (self.net.rng.normal(size=self.width) * 0.1).astype(np.float32)
         return self.net.op("LayerNormalization", [x, self.net.const(g), self.net.const(b)], axis=-1)
 
-    def cut(self, x):
+    def cut(self, x, perm):
         shape = np.array([0, 0, self.heads, self.width // self.heads], np.int64)
-        return self.net.op("Reshape", [x, self.net.const(shape)])
+        x = self.net.op("Transpose", [self.net.op("Reshape", [x, self.net.const(shape)])], perm=perm)
+        return self.quantize(x, -5, 5, self.products)
 
     def attention(self, x, mask):
-        q, k, v = (self.cut(self.linear(x, self.width, self.width)) for _ in range(3))
-        q = self.net.op("Transpose", [q], perm=[0, 2, 1, 3])
-        k = self.net.op("Transpose", [k], perm=[0, 2, 3, 1])
-        v = self.net.op("Transpose", [v], perm=[0, 2, 1, 3])
+        q, k, v = (self.cut(self.linear(x, self.width, self.width), perm)
+                   for perm in ([0, 2, 1, 3], [0, 2, 3, 1], [0, 2, 1, 3]))
         s = self.net.op("Div", [self.net.op("MatMul", [q, k]), self.f32((self.width // self.heads) ** 0.5)])
         p = self.net.op("Softmax", [self.net.op("Add", [s, mask])], axis=-1)
+        p = self.quantize(p, 0, 1, self.products)
         y = self.net.op("Transpose", [self.net.op("MatMul", [p, v])], perm=[0, 2, 1, 3])
         y = self.net.op("Reshape", [y, self.net.const(np.array([0, 0, self.width], np.int64))])
-        return self.linear(y, self.width, self.width)
+        return self.linear(y, self.width, self.width, -3, 3)
 
     def gelu(self, x):
         e = self.net.op("Add", [self.net.op("Erf", [self.net.op("Div", [x, self.f32(2 ** 0.5)])]), self.f32(1)])
@@ -119,13 +141,14 @@ class Bert:
 
     def layer(self, x, mask):
         x = self.norm(self.net.op("Add", [self.attention(x, mask), x]))
-        y = self.linear(self.gelu(self.linear(x, self.width, self.hidden)), self.hidden, self.width)
+        y = self.linear(self.gelu(self.linear(x, self.width, self.hidden)), self.hidden, self.width, -0.2, 5)
         return self.norm(self.net.op("Add", [y, x]))
 
 
-def bert(path, layers=12, width=768, heads=12, hidden=3072, vocabulary=1000, labels=2, sparsity=0.0, block=None, seed=1):
-    """Inputs input_ids and attention_mask (N, S); output (N, labels). Embeddings and classifier stay dense."""
-    b = Bert(width, heads, hidden, seed, sparsity, block)
+def bert(path, layers=12, width=768, heads=12, hidden=3072, vocabulary=1000, labels=2, sparsity=0.0, block=None, seed=1,
+         int8=False, products=False):
+    """Inputs input_ids and attention_mask (N, S); output (N, labels). Embeddings and classifier stay dense and f32."""
+    b = Bert(width, heads, hidden, seed, sparsity, block, int8, products)
     net, one = b.net, b.f32(1)
     mask = net.op("Unsqueeze", ["attention_mask", net.const(np.array([1, 2], np.int64))])
     mask = net.op("Mul", [net.op("Sub", [one, net.op("Cast", [mask], to=FLOAT)]), b.f32(-10000)])
@@ -134,7 +157,7 @@ def bert(path, layers=12, width=768, heads=12, hidden=3072, vocabulary=1000, lab
     for _ in range(layers):
         x = b.layer(x, mask)
     x = net.op("Gather", [x, net.const(np.int64(0))], axis=1)
-    b.sparsity = 0
+    b.sparsity, b.int8 = 0, False
     net.save(path, ["input_ids", "attention_mask"], ["N", "S"], b.linear(x, width, labels), ["N", labels], INT64)
 
 

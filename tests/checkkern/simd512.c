@@ -185,6 +185,12 @@ static void model_floats(enum simd512_op op, const union v *a, const union v *b,
         case SIMD512_mulf:
             r->f32[i] = x * y;
             break;
+        case SIMD512_roundf:
+            r->f32[i] = rintf(x);
+            break;
+        case SIMD512_scale2:
+            r->f32[i] = ldexpf(x, b->i32[i] >> 25);
+            break;
         default:
             r->f32[i] = fmaf(x, y, c->f32[i]);
         }

@@ -43,7 +43,9 @@
     OP(gt, v512f_gt(F(a), F(b)))                                                                                       \
     OP(nan, v512f_nan(F(a)))                                                                                           \
     OP(mulf, I(v512f_mul(F(a), F(b))))                                                                                 \
-    OP(fma, I(v512f_fma(F(a), F(b), F(c))))
+    OP(fma, I(v512f_fma(F(a), F(b), F(c))))                                                                            \
+    OP(roundf, I(v512f_round(F(a))))                                                                                   \
+    OP(scale2, I(v512f_scale2(F(a), v512i_to_f32(v512i_srai_i32(b, 25)))))
 
 enum simd512_op {
 #define OP(name, expr) SIMD512_##name,

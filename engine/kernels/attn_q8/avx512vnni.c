@@ -1,0 +1,62 @@
+/* avx512vnni.c: 6 keys (or 4 features) by 64 queries. vpdpbusd wants one operand unsigned: that is the key's or value's
+ * byte; what is kept of queries and weights is shifted by 128 into signed bytes, and sums make up for it at the end. */
+#define WN_F32_VEC512
+#include "engine/kernels/f32_math.h"
+
+#define NAME    wn_attn_q8_6x64__avx512vnni
+#define NV      4
+#define KR      6
+#define CENTRED 0
+#define CELL    4 /* bytes that a lane of a quad takes */
+
+typedef v512i vi;
+#define vi_load  v512i_load
+#define vi_store v512i_store
+#define vi_set1  v512i_set1_i32
+#define vi_zero  v512i_zero
+#define vi_add   v512i_add_i32
+#define vi_sub   v512i_sub_i32
+#define vi_mul   v512i_mullo_i32
+#define vi_min   v512i_min_i32
+#define vi_max   v512i_max_i32
+#define vi_or    v512i_or
+#define vi_shl   v512i_slli_i32
+#define vi_to_f  v512i_to_f32
+#define vf_to_i  v512f_to_i32
+#define vi_as_f  v512i_as_f
+#define vi_sum   v512i_sum_i32
+
+struct quad {
+    vi x;
+};
+
+/* Four bytes of a key or value for all lanes. */
+WN_INLINE struct quad spread(const void *p)
+{
+    return (struct quad){ v512i_bcast32(p) };
+}
+
+WN_INLINE struct quad quad_load(const uint8_t *p)
+{
+    return (struct quad){ v512i_load(p) };
+}
+
+WN_INLINE vi dot(vi acc, struct quad x, struct quad w)
+{
+    return v512i_dpbusd(acc, w.x, x.x);
+}
+
+/* Quads of queries, less 128. */
+WN_INLINE void keep_queries(uint8_t *to, const uint8_t *q, int32_t zp)
+{
+    v512i_store(to, v512i_xor(v512i_load(q), v512i_set1_i8(-128)));
+}
+
+/* Weights of four keys, 0 .. 255 less 128. */
+WN_INLINE void keep_weights(uint8_t *to, const vi p[4], int32_t zp)
+{
+    const vi lo = v512i_or(p[0], v512i_slli_i32(p[1], 8)), hi = v512i_or(p[2], v512i_slli_i32(p[3], 8));
+    v512i_store(to, v512i_xor(v512i_or(lo, v512i_slli_i32(hi, 16)), v512i_set1_i8(-128)));
+}
+
+#include "engine/kernels/attn_q8/kernel.inc"
