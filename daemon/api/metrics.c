@@ -130,7 +130,7 @@ static void index_metrics(struct wn_buf *to, struct wn_serve *serve)
             series(to, "winnow_model_generation", e[i].name, e[i].version, "");
             wn_buf_printf(to, "%" PRIu64 "\n", e[i].generation);
         }
-    family(to, "winnow_model_weight_bytes", "gauge", "Packed weights of a loaded version.");
+    family(to, "winnow_model_weight_bytes", "gauge", "Weights of a loaded version in memory.");
     for (size_t i = 0; i < n; i++)
         if (e[i].generation) {
             series(to, "winnow_model_weight_bytes", e[i].name, e[i].version, "");

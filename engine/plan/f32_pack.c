@@ -60,7 +60,9 @@ enum winnow_status wn_f32_pack_get(struct wn_lower *lo, const struct wn_tensor *
     struct wn_pack_maker maker = { kind, pack_make, pack_free, arg };
     if (!kind)
         return wn_fail(lo->err, WINNOW_E_NOMEM, "plan");
-    return wn_packs_get(lo->model->packs, w, &maker, (const void **)ret_pack, ret_bytes, lo->err);
+    WN_TRY(wn_packs_get(lo->model->packs, w, &maker, (const void **)ret_pack, ret_bytes, lo->err));
+    wn_facts_origin(lo->model->facts, w, *ret_pack, wn_f32_unpack);
+    return WINNOW_OK;
 }
 
 enum winnow_status wn_f32_pack_link(struct wn_lower *lo, const struct wn_f32_pack *pack, size_t g, const int32_t *koff,

@@ -31,6 +31,9 @@ enum winnow_status wn_f32_pack_get(struct wn_lower *lo, const struct wn_tensor *
  *  koff itself, or linked offsets in the plan's arena. */
 enum winnow_status wn_f32_pack_link(struct wn_lower *lo, const struct wn_f32_pack *pack, size_t g, const int32_t *koff,
                                     const int32_t **ret_off);
+/** The matrix (groups * rows, k) that `pack` was made of, which must have been finite (unpack.c). */
+enum winnow_status wn_f32_unpack(const void *pack, void *ret_w, struct winnow_err *err);
+bool wn_f32_finite(const float *w, size_t n);
 /** "f32_gemm__avx2" and the like, in the plan's arena; never NULL. */
 const char *wn_f32_kernel_name(struct wn_lower *lo, enum wn_family family);
 

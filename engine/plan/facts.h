@@ -1,6 +1,6 @@
-/* facts.h: what is found out about a model's weights once, however many shapes it is planned for: how many of them are
- * zero, in which pattern, and the hash of their content. Counting and hashing read every weight, which for a language
- * model costs more than a run does. */
+/* facts.h: what is known about a model's weights, found out once however many shapes it is planned for: how many of them
+ * are zero and in which pattern, the hash of their content, the sums of their rows. And where they are: in the graph, or,
+ * once they are packed, in the pack alone, from which they come back when a new shape wants another form. */
 #ifndef WN_FACTS_H
 #define WN_FACTS_H
 
@@ -25,5 +25,32 @@ struct wn_sparsity wn_facts_sparsity(struct wn_facts *facts, const struct wn_ten
 
 /** XXH3 of element type, shape and bytes. */
 struct wn_hash wn_facts_hash(struct wn_facts *facts, const struct wn_tensor *w);
+
+/** [O] sums of the rows of w (O, …) s8, in `arena`, as 64 bits. NULL: no memory. */
+const int64_t *wn_facts_row_sums(struct wn_facts *facts, const struct wn_tensor *w, size_t O, struct wn_arena *arena);
+
+/* ---- where weights are ---- */
+
+/** Around the making of a plan: weights are not given up meanwhile. Any number of threads. */
+void wn_facts_begin(struct wn_facts *facts);
+void wn_facts_end(struct wn_facts *facts);
+
+/** Makes [w->bytes] of `pack` again. */
+typedef enum winnow_status wn_unpack_fn(const void *pack, void *ret_w, struct winnow_err *err);
+/** `pack`, which lives as long as the model, holds all of w. Between begin and end. */
+void wn_facts_origin(struct wn_facts *facts, const struct wn_tensor *w, const void *pack, wn_unpack_fn *unpack);
+
+/** The bytes of w, to be read before wn_facts_end() only. Where they were given up they are made again, and `*ret_made`
+ *  is for the caller to free; else NULL. */
+enum winnow_status wn_facts_data(struct wn_facts *facts, const struct wn_tensor *w, const void **ret_data,
+                                 void **ret_made, struct winnow_err *err);
+/** The bytes of w, for a step that reads them in every run: they stay as long as the model. Between begin and end. */
+enum winnow_status wn_facts_pin(struct wn_facts *facts, const struct wn_tensor *w, const void **ret_data,
+                                struct winnow_err *err);
+
+/** Give up the memory of weights that one layer alone reads and that a pack holds, unless a plan is being made. */
+void wn_facts_release(struct wn_facts *facts);
+/** Bytes of weights that are in the graph or were made again and stay. */
+size_t wn_facts_bytes(struct wn_facts *facts);
 
 #endif

@@ -129,6 +129,27 @@ static void run_late(const struct wn_step *step, struct wn_exec *exec, unsigned 
         exec->status = run_late_nodes(step->arg, exec, &exec->err);
 }
 
+/* Constants of the late nodes are read in every run; those that a layer among them has to itself must stay. */
+static enum winnow_status pin_constants(struct wn_lower *lo, const struct wn_late *l, const struct wn_tensor **constant)
+{
+    for (size_t i = 0; i < l->n_nodes; i++)
+        for (unsigned k = 0; k < l->nodes[i].n_in; k++) {
+            const wn_vid v = l->nodes[i].in[k];
+            const void *data;
+            if (v == WN_NONE || !constant[v])
+                continue;
+            WN_TRY(wn_facts_pin(lo->model->facts, constant[v], &data, lo->err));
+            if (data == constant[v]->data)
+                continue;
+            struct wn_tensor *again = wn_arena_memdup(&lo->plan->arena, constant[v], sizeof *again);
+            if (!again)
+                return wn_fail(lo->err, WINNOW_E_NOMEM, "plan");
+            again->data = (void *)(uintptr_t)data;
+            constant[v] = again;
+        }
+    return WINNOW_OK;
+}
+
 enum winnow_status wn_lower_late(struct wn_lower *lo, const struct wn_node *node, bool *done)
 {
     struct wn_plan *plan = lo->plan;
@@ -149,6 +170,7 @@ enum winnow_status wn_lower_late(struct wn_lower *lo, const struct wn_node *node
         return wn_fail(lo->err, WINNOW_E_NOMEM, "plan");
     for (size_t v = 0; v < l->n_values; v++)
         a->constant[v] = plan->g.values.at[v].constant;
+    WN_TRY(pin_constants(lo, l, a->constant));
     for (size_t i = 0; i < l->n_in; i++) {
         const struct wn_type *t = wn_lower_type(lo, l->in[i]);
         a->in[i] =

@@ -217,7 +217,10 @@ enum winnow_status wn_lower_reference(struct wn_lower *lo, const struct wn_node 
             continue;
         const struct wn_tensor *c = lo->plan->g.values.at[node->in[i]].constant;
         if (c) {
+            const void *data;
+            WN_TRY(wn_facts_pin(lo->model->facts, c, &data, lo->err));
             a->in[i] = *c;
+            a->in[i].data = (void *)(uintptr_t)data;
             continue;
         }
         a->in[i] = typed(lo, node->in[i]);

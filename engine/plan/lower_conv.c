@@ -101,7 +101,9 @@ static enum winnow_status set_weights(struct wn_lower *lo, const struct wn_node 
     info->pattern = s.pattern;
     info->macs = (uint64_t)s.count * (uint64_t)(win->oh * win->ow);
     if (a->depthwise) {
-        a->dw = (struct wn_f32_dw){ .w = w->data, .taps = taps, .mult = O / groups };
+        const void *data;
+        WN_TRY(wn_facts_pin(lo->model->facts, w, &data, lo->err));
+        a->dw = (struct wn_f32_dw){ .w = data, .taps = taps, .mult = O / groups };
         a->off[0] = src->tap_off;
         a->by_rows = true;
         info->weight_bytes = w->bytes;

@@ -120,7 +120,9 @@ static enum winnow_status lower_rows(struct wn_lower *lo, const struct wn_node *
 {
     const size_t k = (size_t)w->dim[1];
     const bool plain = a->act == WN_ACT_NONE;
-    a->gemv = (struct wn_f32_gemv_args){ .w = w->data,
+    const void *data;
+    WN_TRY(wn_facts_pin(lo->model->facts, w, &data, lo->err));
+    a->gemv = (struct wn_f32_gemv_args){ .w = data,
                                          .k = k,
                                          .m = m,
                                          .x_stride = k,

@@ -228,13 +228,10 @@ static int32_t *weight_sums(struct wn_lower *lo, const struct wn_tensor *w, cons
 {
     size_t N = (size_t)w->dim[0], K = (size_t)w->dim[1];
     int32_t *sum = wn_arena_calloc(&lo->plan->arena, N, sizeof *sum);
-    for (size_t o = 0; sum && o < N; o++) {
-        int64_t s = w_zp ? -(int64_t)K * w_zp[o] : 0;
-        for (size_t k = 0; k < K; k++)
-            s += ((const int8_t *)w->data)[o * K + k];
-        sum[o] = (int32_t)(uint32_t)(uint64_t)s;
-    }
-    return sum;
+    const int64_t *row = wn_facts_row_sums(lo->model->facts, w, N, &lo->plan->arena);
+    for (size_t o = 0; sum && row && o < N; o++)
+        sum[o] = (int32_t)(uint32_t)(uint64_t)(row[o] - (w_zp ? (int64_t)K * w_zp[o] : 0));
+    return row ? sum : NULL;
 }
 
 static enum winnow_status scalar_at(struct wn_lower *lo, const struct wn_node *node, unsigned i, struct wn_loc *ret)

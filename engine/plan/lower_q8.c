@@ -251,15 +251,13 @@ const int32_t *wn_q8_bias(struct wn_lower *lo, const struct wn_node *node)
     const struct wn_tensor *b = node->n_in > 2 && node->in[2] != WN_NONE ? g->values.at[node->in[2]].constant : NULL;
     size_t O = (size_t)w->dim[0], K = O ? w->bytes / O : 0;
     int32_t *bias = wn_arena_calloc(&lo->plan->arena, O + 16, sizeof *bias);
-    for (size_t o = 0; bias && o < O; o++) {
-        const int8_t *row = (const int8_t *)w->data + o * K;
-        int64_t sum = 0, zp = f->w_zp ? f->w_zp[o] : 0;
-        for (size_t k = 0; k < K; k++)
-            sum += row[k];
-        int64_t v = (b ? ((const int32_t *)b->data)[o] : 0) - f->x_zp * (sum - (int64_t)K * zp);
+    const int64_t *sum = wn_facts_row_sums(lo->model->facts, w, O, &lo->plan->arena);
+    for (size_t o = 0; bias && sum && o < O; o++) {
+        int64_t zp = f->w_zp ? f->w_zp[o] : 0;
+        int64_t v = (b ? ((const int32_t *)b->data)[o] : 0) - f->x_zp * (sum[o] - (int64_t)K * zp);
         bias[o] = (int32_t)(uint32_t)v;
     }
-    return bias;
+    return sum ? bias : NULL;
 }
 
 static enum winnow_status set_epilogue(struct wn_lower *lo, const struct wn_node *node, struct conv_arg *a,

@@ -89,7 +89,9 @@ static enum winnow_status build(struct winnow_model *m, const void *bytes, size_
     m->rows_independent = wn_rows_independent(&m->g, &m->why_not);
     if (!m->opts.reference)
         WN_TRY(wn_passes_run(&m->g, err));
+    wn_graph_index(&m->g);
     m->facts = wn_facts_new(&m->g);
+    WN_TRY(wn_graph_sort(&m->g, err)); /* drops the index */
     m->packs = m->facts ? wn_packs_new(m->facts) : NULL;
     m->plans = wn_plans_new();
     if (!m->packs || !m->plans)
@@ -205,7 +207,7 @@ bool winnow_model_rows_independent(const winnow_model *model, const char **why)
 
 size_t winnow_model_weight_bytes(const winnow_model *model)
 {
-    return wn_packs_bytes(model->packs);
+    return wn_packs_bytes(model->packs) + wn_facts_bytes(model->facts);
 }
 
 const char *winnow_version(void)

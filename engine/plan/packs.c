@@ -127,8 +127,14 @@ enum winnow_status wn_packs_get(struct wn_packs *packs, const struct wn_tensor *
     pthread_mutex_lock(&table_lock);
     struct pack *pack = find(key);
     pthread_mutex_unlock(&table_lock);
-    if (!pack)
-        WN_TRY(make(key, w, maker, &pack, err));
+    if (!pack) {
+        struct wn_tensor source = *w;
+        const void *data;
+        WN_CLEANUP(wn_freep) void *made = NULL;
+        WN_TRY(wn_facts_data(packs->facts, w, &data, &made, err));
+        source.data = (void *)(uintptr_t)data;
+        WN_TRY(make(key, &source, maker, &pack, err));
+    }
     *ret_obj = pack->obj;
     if (ret_bytes)
         *ret_bytes = pack->bytes;

@@ -53,8 +53,9 @@ static enum winnow_status pack_make(const struct wn_tensor *w, const void *arg, 
     if (!p)
         return wn_fail(err, WINNOW_E_NOMEM, "packing weights");
     wn_arena_init(&p->arena, 0);
+    p->arg = *a;
+    p->arg.w_zp = NULL;
     p->kind = a->kind;
-    p->block = a->block;
     p->groups = a->kind == WN_Q8_DW ? 1 : a->groups;
     p->gemm = wn_arena_calloc(&p->arena, p->groups, sizeof *p->gemm);
     p->b4 = wn_arena_calloc(&p->arena, p->groups, sizeof *p->b4);
@@ -88,7 +89,7 @@ static const char *form_name(struct wn_lower *lo, enum wn_q8_kind kind, unsigned
 
 const char *wn_q8_kernel_name(struct wn_lower *lo, const struct wn_q8_pack *pack)
 {
-    const char *form = form_name(lo, pack->kind, pack->block);
+    const char *form = form_name(lo, pack->kind, pack->arg.block);
     return form ? wn_arena_printf(&lo->plan->arena, "%s__%s", form, wn_isa_name(wn_cpu_isa())) : NULL;
 }
 
@@ -105,7 +106,10 @@ enum winnow_status wn_q8_pack_get(struct wn_lower *lo, const struct wn_tensor *w
     struct wn_pack_maker maker = { kind, pack_make, pack_free, arg };
     if (!kind)
         return wn_fail(lo->err, WINNOW_E_NOMEM, "plan");
-    return wn_packs_get(lo->model->packs, w, &maker, (const void **)ret_pack, ret_bytes, lo->err);
+    WN_TRY(wn_packs_get(lo->model->packs, w, &maker, (const void **)ret_pack, ret_bytes, lo->err));
+    if (wn_q8_can_unpack(arg->kind))
+        wn_facts_origin(lo->model->facts, w, *ret_pack, wn_q8_unpack);
+    return WINNOW_OK;
 }
 
 enum winnow_status wn_q8_pack_link(struct wn_lower *lo, const struct wn_q8_pack *p, size_t g, const int32_t *koff,

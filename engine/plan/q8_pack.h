@@ -10,11 +10,18 @@
 #include "engine/kernels/q8_stem/q8_stem.h"
 #include "engine/plan/q8.h"
 
+struct wn_q8_pack_arg {
+    enum wn_q8_kind kind;
+    unsigned block;                      /* SPMM: rows of a block */
+    size_t groups, rows, channels, taps; /* rows, channels: of one group; linear layers: 1 group, 1 tap */
+    const int32_t *w_zp;                 /* depthwise: subtracted when packing */
+};
+
 /** One packed matrix per group; the one that `kind` names. */
 struct wn_q8_pack {
     struct wn_arena arena;
+    struct wn_q8_pack_arg arg; /* w_zp: NULL */
     enum wn_q8_kind kind;
-    unsigned block;
     size_t groups;
     struct wn_q8_gemm *gemm;
     struct wn_q8_spmm_b4 *b4;
@@ -24,13 +31,6 @@ struct wn_q8_pack {
     struct wn_q8_gemv gemv;
 };
 
-struct wn_q8_pack_arg {
-    enum wn_q8_kind kind;
-    unsigned block;                      /* SPMM: rows of a block */
-    size_t groups, rows, channels, taps; /* rows, channels: of one group; linear layers: 1 group, 1 tap */
-    const int32_t *w_zp;                 /* depthwise: subtracted when packing */
-};
-
 /** The pack of w (groups * rows, channels, taps) s8, shared by content (packs.h); it lives as long as the model. */
 enum winnow_status wn_q8_pack_get(struct wn_lower *lo, const struct wn_tensor *w, const struct wn_q8_pack_arg *arg,
                                   const struct wn_q8_pack **ret_pack, size_t *ret_bytes);
@@ -38,6 +38,9 @@ enum winnow_status wn_q8_pack_get(struct wn_lower *lo, const struct wn_tensor *w
  *  or per tap (DW). Not for GEMV. */
 enum winnow_status wn_q8_pack_link(struct wn_lower *lo, const struct wn_q8_pack *pack, size_t g, const int32_t *koff,
                                    const int32_t **ret_off);
+/** The matrix (groups * rows, channels, taps) that `pack` was made of (unpack.c); of the kinds that this is true for. */
+enum winnow_status wn_q8_unpack(const void *pack, void *ret_w, struct winnow_err *err);
+bool wn_q8_can_unpack(enum wn_q8_kind kind);
 /** "q8_gemm__avx2", "q8_spmm_4x1__avx512vnni" and the like, in the plan's arena; NULL: out of memory. */
 const char *wn_q8_kernel_name(struct wn_lower *lo, const struct wn_q8_pack *pack);
 

@@ -36,6 +36,8 @@ static bool all_known(const struct wn_graph *g, const struct wn_node *node)
 {
     if (loops(node))
         return false;
+    if (node->fused && strcmp(node->domain, "wn") == 0)
+        return false; /* a layer's weights may be in its packs only */
     for (unsigned i = 0; i < node->n_in; i++)
         if (node->in[i] != WN_NONE && !g->values.at[node->in[i]].constant)
             return needs_no_data(node) && concrete(&g->values.at[node->in[i]].type);

@@ -97,7 +97,7 @@ WINNOW_API const char *winnow_model_metadata(const winnow_model *model, const ch
  *  depends on its own input row only, so that requests may be merged. `why` (may be NULL) is set to the reason when
  *  false; it lives as long as the model. */
 WINNOW_API bool winnow_model_rows_independent(const winnow_model *model, const char **why);
-/** Bytes of packed weights this model keeps. */
+/** Bytes of weights this model keeps in memory: packed, or as the file has them where nothing else holds them. */
 WINNOW_API size_t winnow_model_weight_bytes(const winnow_model *model);
 
 /** A pool of `threads` (the caller included); 0 = the CPUs this process may use (affinity and cgroup quota). */
