@@ -128,8 +128,17 @@ static size_t steps_of(enum wn_family family, const struct wn_sparsity *s)
     }
 }
 
+/* q8_spmm works on whole steps of columns, whatever is used of the last. */
+static double whole_steps(enum wn_family family, double cols)
+{
+    static const double step[WN_ISA_COUNT] = { [WN_ISA_scalar] = 1, [WN_ISA_avx2] = 32, [WN_ISA_avx512vnni] = 64 };
+    bool bytes = family == WN_FAMILY_q8_spmm || family == WN_FAMILY_q8_spmm_2x1 || family == WN_FAMILY_q8_spmm_4x1;
+    return bytes ? ceil(cols / step[wn_cpu_isa()]) * step[wn_cpu_isa()] : cols;
+}
+
 double wn_cost_of(enum wn_family family, const struct wn_sparsity *s, double rows, double cols)
 {
+    cols = whole_steps(family, cols);
     return cycles(family, (double)steps_of(family, s), rows, cols);
 }
 

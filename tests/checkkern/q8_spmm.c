@@ -133,7 +133,7 @@ static void bench(struct ck *ck, const struct ck_kernel *kernel, unsigned block)
     } shapes[] = { { 768, 768, 1, 0 },  { 3072, 768, 1, 0 },  { 768, 3072, 1, 0 }, { 256, 64, 1, 56 },
                    { 128, 512, 1, 28 }, { 256, 1024, 1, 14 }, { 64, 64, 9, 56 },   { 128, 128, 9, 28 },
                    { 256, 256, 9, 14 }, { 512, 512, 9, 7 } };
-    static const double densities[] = { 0.1, 0.05 };
+    static const double densities[] = { 1, 0.1, 0.05 };
     for (size_t i = 0; i < WN_COUNT(shapes); i++)
         for (size_t j = 0; j < WN_COUNT(densities); j++)
             if (kernel->isa != WN_ISA_scalar || i == 0)
