@@ -20,6 +20,16 @@ static const struct {
     [WINNOW_U32] = { 4, "u32" },
     [WINNOW_U64] = { 8, "u64" },
     [WINNOW_BF16] = { 2, "bf16" },
+    [WINNOW_F8E4M3FN] = { 1, "f8e4m3fn" },
+    [WINNOW_F8E4M3FNUZ] = { 1, "f8e4m3fnuz" },
+    [WINNOW_F8E5M2] = { 1, "f8e5m2" },
+    [WINNOW_F8E5M2FNUZ] = { 1, "f8e5m2fnuz" },
+    [WINNOW_U4] = { 1, "u4" },
+    [WINNOW_I4] = { 1, "i4" },
+    [WINNOW_F4E2M1] = { 1, "f4e2m1" },
+    [WINNOW_F8E8M0] = { 1, "f8e8m0" },
+    [WINNOW_U2] = { 1, "u2" },
+    [WINNOW_I2] = { 1, "i2" },
 };
 
 size_t winnow_dtype_size(enum winnow_dtype dtype)

@@ -3,6 +3,7 @@
 #include "engine/graph/onnx_scan.h"
 
 #include <string.h>
+#include "base/small.h"
 
 enum {
     FLOAT_DATA = 4,
@@ -77,8 +78,9 @@ static bool store(enum winnow_dtype dtype, uint64_t v, unsigned char *to)
         memcpy(to, &u, sizeof u);
         return dtype == WINNOW_U16 ? i >= 0 && i <= UINT16_MAX : i >= INT16_MIN && i <= UINT16_MAX;
     }
-    default:
-        return false;
+    default: /* small.h */
+        *to = (uint8_t)i;
+        return wn_small_is(dtype) && i >= INT8_MIN && i <= UINT8_MAX;
     }
 }
 
@@ -190,6 +192,22 @@ static void copy_raw(struct wn_tensor *t, const uint8_t *raw)
 #endif
 }
 
+/* Elements that share bytes, the first in the lowest bits, to a byte each. */
+static void spread(struct wn_tensor *t, const uint8_t *packed)
+{
+    unsigned bits = wn_small_bits(t->dtype), per = 8 / bits;
+    unsigned char *to = t->data;
+    for (size_t i = 0; i < t->bytes; i++)
+        to[i] = (unsigned char)(packed[i / per] >> (i % per * bits) & ((1u << bits) - 1));
+}
+
+/* Bytes that a file has for the elements. */
+static size_t packed_bytes(const struct wn_tensor *t)
+{
+    unsigned per = wn_small_is(t->dtype) ? 8 / wn_small_bits(t->dtype) : 1;
+    return t->bytes / per + (t->bytes % per != 0);
+}
+
 /* Dtype, rank and extents from the wire into *t. */
 static enum winnow_status take_shape(int32_t data_type, size_t n_dims, const int64_t *dims, struct wn_tensor *t,
                                      struct winnow_err *err)
@@ -214,6 +232,22 @@ static enum winnow_status take_shape(int32_t data_type, size_t n_dims, const int
     return WINNOW_OK;
 }
 
+/* Data of a type of which several share a byte. */
+static enum winnow_status copy_packed(const uint8_t *begin, const uint8_t *end, struct wn_tensor *t,
+                                      const struct content *c, struct wn_arena *arena,
+                                      const struct wn_tensor **ret_tensor, struct winnow_err *err)
+{
+    struct wn_tensor bytes = { .dtype = t->dtype, .bytes = packed_bytes(t) };
+    if (!c->has_raw) {
+        if (!(bytes.data = wn_arena_alloc(arena, bytes.bytes)))
+            return wn_fail(err, WINNOW_E_NOMEM, "%zu bytes", bytes.bytes);
+        WN_TRY(copy_typed(begin, end, &bytes, arena, err));
+    }
+    spread(t, c->has_raw ? c->raw : bytes.data);
+    *ret_tensor = t;
+    return WINNOW_OK;
+}
+
 static enum winnow_status read_tensor(const uint8_t *bytes, const Onnx__TensorProto *proto, struct wn_arena *arena,
                                       const struct wn_tensor **ret_tensor, struct winnow_err *err)
 {
@@ -233,12 +267,14 @@ static enum winnow_status read_tensor(const uint8_t *bytes, const Onnx__TensorPr
     if (c.has_raw && (c.n_typed || shape.dtype == WINNOW_STRING))
         return wn_fail(err, WINNOW_E_MALFORMED, "raw data and typed data at once");
     size_t elem = winnow_dtype_size(shape.dtype);
-    size_t have = c.has_raw ? c.raw_len : c.n_typed * elem;
-    if (have != shape.bytes)
-        return wn_fail(err, WINNOW_E_MALFORMED, "%zu bytes of data where its shape demands %zu", have, shape.bytes);
+    size_t have = c.has_raw ? c.raw_len : c.n_typed * elem, need = packed_bytes(&shape);
+    if (have != need)
+        return wn_fail(err, WINNOW_E_MALFORMED, "%zu bytes of data where its shape demands %zu", have, need);
     struct wn_tensor *t = wn_arena_memdup(arena, &shape, sizeof shape);
     if (!t || !(t->data = wn_arena_alloc(arena, t->bytes)))
         return wn_fail(err, WINNOW_E_NOMEM, "%zu bytes", shape.bytes);
+    if (need != shape.bytes)
+        return copy_packed(begin, end, t, &c, arena, ret_tensor, err);
     if (c.has_raw)
         copy_raw(t, c.raw);
     else

@@ -8,6 +8,7 @@
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
+#include "base/small.h"
 #include "base/file.h"
 #include "base/strmap.h"
 #include "engine/graph/onnx_scan.h"
@@ -108,6 +109,22 @@ static enum winnow_status name_values(struct writer *w, struct names *names, str
 
 /* ---- tensors and types ---- */
 
+/* Several elements to a byte, the first in the lowest bits. */
+static enum winnow_status pack(struct writer *w, const struct wn_tensor *t, Onnx__TensorProto *to,
+                               struct winnow_err *err)
+{
+    unsigned bits = wn_small_bits(t->dtype), per = 8 / bits;
+    const uint8_t *from = t->data;
+    size_t n = t->bytes / per + (t->bytes % per != 0);
+    uint8_t *packed = wn_arena_alloc(&w->arena, n);
+    if (!packed)
+        return no_memory(err);
+    for (size_t i = 0; i < t->bytes; i++)
+        packed[i / per] |= (uint8_t)((from[i] & ((1u << bits) - 1)) << (i % per * bits));
+    to->raw_data = (ProtobufCBinaryData){ n, packed };
+    return WINNOW_OK;
+}
+
 static enum winnow_status put_tensor(struct writer *w, const struct wn_tensor *t, const char *name,
                                      Onnx__TensorProto *to, struct winnow_err *err)
 {
@@ -120,6 +137,8 @@ static enum winnow_status put_tensor(struct writer *w, const struct wn_tensor *t
     if (t->dtype != WINNOW_STRING) {
         to->has_raw_data = true;
         to->raw_data = (ProtobufCBinaryData){ t->bytes, t->data };
+        if (wn_small_is(t->dtype) && wn_small_bits(t->dtype) < 8)
+            return pack(w, t, to, err);
 #if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
         return wn_fail(err, WINNOW_E_UNSUPPORTED, "writing ONNX files on a big-endian machine");
 #endif

@@ -4,6 +4,7 @@
 #include <math.h>
 #include <string.h>
 #include "base/half.h"
+#include "base/small.h"
 
 int64_t wn_i64_of_f64(double d)
 {
@@ -61,6 +62,8 @@ uint64_t wn_u64_of_f64(double d)
             LOAD_INTS(INT_CONV)                                                                                        \
             LOAD_FLOATS(FLOAT_CONV)                                                                                    \
         default:                                                                                                       \
+            for (size_t i = 0; wn_small_is(dtype) && i < n; i++)                                                       \
+                y[i] = FLOAT_CONV(wn_small_to_f32(dtype, ((const uint8_t *)src)[at + (int64_t)i * stride]));           \
             break;                                                                                                     \
         }                                                                                                              \
     }
@@ -132,6 +135,8 @@ static int64_t clamp_i64(double d, int64_t lo, int64_t hi)
             STORE(U64, uint64_t, wn_u64_of_f64((double)x[i]))                                                          \
             STORE(I64, int64_t, wn_i64_of_f64((double)x[i]))                                                           \
         default:                                                                                                       \
+            for (size_t i = 0; wn_small_is(dtype) && i < n; i++)                                                       \
+                ((uint8_t *)dst)[at + (int64_t)i] = wn_small_from_f32(dtype, (float)x[i], true, WN_SMALL_UP);          \
             break;                                                                                                     \
         }                                                                                                              \
     }
@@ -153,6 +158,8 @@ static int64_t clamp_i64(double d, int64_t lo, int64_t hi)
             STORE(U64, uint64_t, x[i])                                                                                 \
             STORE(I64, int64_t, x[i])                                                                                  \
         default:                                                                                                       \
+            for (size_t i = 0; wn_small_is(dtype) && i < n; i++)                                                       \
+                ((uint8_t *)dst)[at + (int64_t)i] = wn_small_from_i64(dtype, (int64_t)x[i]);                           \
             break;                                                                                                     \
         }                                                                                                              \
     }

@@ -31,6 +31,7 @@ bool wn_dtype_is_float(enum winnow_dtype dtype);
 #define WN_INTS    (WN_D(U8) | WN_D(I8) | WN_D(U16) | WN_D(I16) | WN_D(I32) | WN_D(I64) | WN_D(U32) | WN_D(U64))
 #define WN_NUMBERS (WN_FLOATS | WN_INTS)
 #define WN_ALL     (WN_NUMBERS | WN_D(BOOL) | WN_D(STRING))
+#define WN_SMALL   (0x3ffu << WINNOW_F8E4M3FN) /* base/small.h */
 #define WN_INDEX   (WN_D(I32) | WN_D(I64))
 #define WN_U8_I8   (WN_D(U8) | WN_D(I8))
 

@@ -1,5 +1,6 @@
 /* shape.c: operators that keep the elements and change how they are seen (Reshape, Squeeze, ...), and those that make
  * tensors from shapes (Shape, Constant, Range, ...).  Source: ONNX Operators.md. */
+#include "base/small.h"
 #include "engine/ops/impl.h"
 
 #include <math.h>
@@ -45,11 +46,26 @@ enum winnow_status wn_run_dropout(struct wn_run *run, struct winnow_err *err)
 }
 
 /* ---- Cast ---- */
+#define CASTABLE (WN_NUMBERS | WN_D(BOOL) | WN_SMALL)
+
+static enum winnow_status round_of(const struct wn_node *node, enum wn_small_round *ret, struct winnow_err *err)
+{
+    static const char *const names[] = { "up", "down", "nearest" };
+    for (unsigned i = 0; i < WN_COUNT(names); i++)
+        if (wn_node_str_is(node, "round_mode", "up", names[i])) {
+            *ret = (enum wn_small_round)i;
+            return WINNOW_OK;
+        }
+    return wn_bad(err, "attribute round_mode");
+}
+
 enum winnow_status wn_infer_cast(struct wn_infer *in, struct winnow_err *err)
 {
     int64_t to = wn_node_int(in->node, "to", 0);
-    WN_TRY(wn_want(in, 0, WN_NUMBERS | WN_D(BOOL), err));
-    if (to <= 0 || to > 31 || !((WN_NUMBERS | WN_D(BOOL)) >> to & 1))
+    enum wn_small_round round;
+    WN_TRY(wn_want(in, 0, CASTABLE, err));
+    WN_TRY(round_of(in->node, &round, err));
+    if (to <= 0 || to > 31 || !(CASTABLE >> to & 1))
         return wn_lack(err, "attribute to: data type %lld", (long long)to);
     in->out[0] = in->in[0];
     in->out[0].dtype = (enum winnow_dtype)to;
@@ -58,10 +74,27 @@ enum winnow_status wn_infer_cast(struct wn_infer *in, struct winnow_err *err)
 
 enum winnow_status wn_infer_cast_like(struct wn_infer *in, struct winnow_err *err)
 {
-    WN_TRY(wn_want(in, 0, WN_NUMBERS | WN_D(BOOL), err));
-    WN_TRY(wn_want(in, 1, WN_NUMBERS | WN_D(BOOL), err));
+    enum wn_small_round round;
+    WN_TRY(wn_want(in, 0, CASTABLE, err));
+    WN_TRY(wn_want(in, 1, CASTABLE, err));
+    WN_TRY(round_of(in->node, &round, err));
     in->out[0] = in->in[0];
     in->out[0].dtype = in->in[1].dtype;
+    return WINNOW_OK;
+}
+
+/* To a small float, with the attributes that say what becomes of what it cannot hold. */
+static enum winnow_status cast_to_small(struct wn_run *run, struct winnow_err *err)
+{
+    struct wn_tensor *y = &run->out[0];
+    enum wn_small_round round = WN_SMALL_UP;
+    bool saturate = wn_node_int(run->node, "saturate", 1) != 0;
+    const float *x = wn_as_f32(run->in[0], run->tmp);
+    WN_TRY(round_of(run->node, &round, err));
+    if (!x)
+        return wn_nomem(err);
+    for (int64_t i = 0, n = wn_tensor_count(y); i < n; i++)
+        ((uint8_t *)y->data)[i] = wn_small_from_f32(y->dtype, x[i], saturate, round);
     return WINNOW_OK;
 }
 
@@ -71,6 +104,8 @@ enum winnow_status wn_run_cast(struct wn_run *run, struct winnow_err *err)
     struct wn_tensor *y = &run->out[0];
     enum wn_cls cls = wn_cls_of(x->dtype);
     union wn_chunk buf;
+    if (wn_small_is_float(y->dtype))
+        return cast_to_small(run, err);
     for (int64_t i = 0, n = wn_tensor_count(y); i < n; i += WN_CHUNK) {
         size_t m = (size_t)WN_MIN(n - i, WN_CHUNK);
         wn_store(y->dtype, y->data, i, m, cls, wn_load(x->dtype, x->data, i, 1, m, cls, &buf));

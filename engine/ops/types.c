@@ -1,4 +1,5 @@
 /* types.c: checks and arithmetic on types that every shape rule uses. */
+#include "base/small.h"
 #include "engine/ops/impl.h"
 
 /* ---- dtypes ---- */
@@ -24,7 +25,7 @@ enum wn_cls wn_cls_of(enum winnow_dtype dtype)
     case WINNOW_I64:
         return WN_CLS_I64;
     default:
-        return WN_CLS_NONE;
+        return wn_small_is_float(dtype) ? WN_CLS_F32 : wn_small_is(dtype) ? WN_CLS_I64 : WN_CLS_NONE;
     }
 }
 

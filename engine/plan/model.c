@@ -29,6 +29,9 @@ static enum winnow_status keep_ios(struct winnow_model *m, const wn_vid *v, size
         const struct wn_value *value = &m->g.values.at[v[i]];
         if (value->type.dtype == WINNOW_UNDEFINED || value->type.rank < 0)
             return wn_fail(err, WINNOW_E_UNSUPPORTED, "%s '%s' has no element type or rank", what, value->name);
+        if (value->type.dtype > WINNOW_BF16)
+            return wn_fail(err, WINNOW_E_UNSUPPORTED, "%s '%s' is %s; such types are supported inside a model only",
+                           what, value->name, winnow_dtype_name(value->type.dtype));
         ios[i].name = copy_str(&m->arena, value->name);
         ios[i].dtype = value->type.dtype;
         ios[i].rank = (unsigned)value->type.rank;

@@ -19,6 +19,17 @@ enum winnow_dtype {
     WINNOW_U32 = 12,
     WINNOW_U64 = 13,
     WINNOW_BF16 = 16,
+    /* Of a byte each in memory, also where a file packs them. Only conversions take these. */
+    WINNOW_F8E4M3FN = 17,
+    WINNOW_F8E4M3FNUZ = 18,
+    WINNOW_F8E5M2 = 19,
+    WINNOW_F8E5M2FNUZ = 20,
+    WINNOW_U4 = 21,
+    WINNOW_I4 = 22,
+    WINNOW_F4E2M1 = 23,
+    WINNOW_F8E8M0 = 24,
+    WINNOW_U2 = 25,
+    WINNOW_I2 = 26,
 };
 
 #endif

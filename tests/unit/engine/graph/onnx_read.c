@@ -189,8 +189,8 @@ Test(onnx_read, tensors_that_break_the_format)
         { -1, 1, { 1 }, 4, WINNOW_E_MALFORMED, "data type" },
         { 14, 1, { 1 }, 8, WINNOW_E_UNSUPPORTED, "data type 14" },
         { 15, 1, { 1 }, 16, WINNOW_E_UNSUPPORTED, "data type 15" },
-        { 17, 1, { 1 }, 1, WINNOW_E_UNSUPPORTED, "data type 17" },
-        { 22, 1, { 2 }, 1, WINNOW_E_UNSUPPORTED, "data type 22" },
+        { 27, 1, { 1 }, 1, WINNOW_E_UNSUPPORTED, "data type 27" },
+        { 22, 1, { 3 }, 1, WINNOW_E_MALFORMED, "1 bytes of data where its shape demands 2" },
         { 1000, 1, { 1 }, 1, WINNOW_E_MALFORMED, "data type 1000" },
         { 8, 1, { 1 }, 1, WINNOW_E_MALFORMED, "raw data" },
     };
@@ -359,8 +359,8 @@ Test(onnx_read, inputs_we_cannot_hold)
 {
     static const int64_t nine[9] = { 1, 1, 1, 1, 1, 1, 1, 1, 1 };
     struct pb a = pb_small_graph(), b = pb_small_graph(), c = pb_small_graph(), d = pb_small_graph();
-    pb_msg(&a, GRAPH_IN, pb_info("z", 17, 0, NULL));
-    refused(a, WINNOW_E_UNSUPPORTED, "input 'z': element type 17");
+    pb_msg(&a, GRAPH_IN, pb_info("z", 27, 0, NULL));
+    refused(a, WINNOW_E_UNSUPPORTED, "input 'z': element type 27");
     pb_msg(&b, GRAPH_IN, pb_info("z", 1, 9, nine));
     refused(b, WINNOW_E_UNSUPPORTED, "rank 9");
     struct pb info = { 0 }, type = { 0 }, seq = { 0 };
