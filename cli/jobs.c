@@ -421,6 +421,7 @@ int wn_cli_jobs(int argc, char **argv)
     bool watched = strcmp(a.action, "watch") == 0 || a.watch;
     bool failed = status == WINNOW_OK && watched && strcmp(wn_json_str(reply, "status"), "succeeded");
     json_decref(reply);
+    json_decref(a.columns);
     wn_remote_free(r);
     return status != WINNOW_OK ? wn_cli_fail(argv[0], &err) : failed ? WN_EXIT_FAILED : WN_EXIT_OK;
 }

@@ -355,6 +355,8 @@ int wn_cli_sparsify(int argc, char **argv)
         if (wn_tree_remove(dir, &ignored) != WINNOW_OK)
             fprintf(stderr, "%s: %s\n", argv[0], ignored.msg);
     }
+    json_decref(a.spec.training);
+    json_decref(a.spec.columns);
     if (status == WINNOW_OK)
         return WN_EXIT_OK;
     if (!was_there)
