@@ -122,16 +122,9 @@ static wn_vid take_residual(struct wn_graph *g, wn_vid *y)
 static void take_activation(struct wn_graph *g, wn_vid *y, struct layer *l)
 {
     struct wn_node *next = wn_graph_only_user(g, *y);
-    if (!next || strcmp(l->type, "Linear") != 0)
+    if (!next || strcmp(l->type, "Linear") != 0 || wn_act_of(next) == WN_ACT_NONE)
         return;
-    if (wn_node_is(next, "Gelu"))
-        l->f.act = wn_node_str_is(next, "approximate", "none", "tanh") ? WN_ACT_GELU_TANH : WN_ACT_GELU;
-    else if (wn_node_is(next, "Tanh"))
-        l->f.act = WN_ACT_TANH;
-    else if (wn_node_is(next, "Sigmoid"))
-        l->f.act = WN_ACT_SIGMOID;
-    else
-        return;
+    l->f.act = wn_act_of(next);
     *y = next->out[0];
     wn_graph_kill(g, next);
 }

@@ -283,28 +283,6 @@ static int32_t dot_q8(const struct window *win, const uint8_t *x, const int8_t *
     return (int32_t)sum;
 }
 
-static void put_q8(const struct wn_fused_q8 *f, const struct wn_tensor *r, void *y, int64_t at, int64_t o, int32_t acc)
-{
-    float v = (float)acc * f->mul[o];
-    if (y_is_float(f)) {
-        if (r)
-            v += ((const float *)r->data)[at];
-        ((float *)y)[at] = clampf(v, f->lo, f->hi);
-    } else {
-        if (r) {
-            v = v < f->s_hi ? v : f->s_hi; /* NaN too */
-            v = v > f->s_lo ? v : f->s_lo;
-            v = rintf(v) * f->s_mul + (float)(((const uint8_t *)r->data)[at] - f->r_zp) * f->r_mul;
-        }
-        ((uint8_t *)y)[at] = requant(v, f->y_zp, f->q_lo, f->q_hi);
-    }
-}
-
-static const struct wn_tensor *input(const struct wn_run *run, unsigned i)
-{
-    return i < run->n_in ? run->in[i] : NULL;
-}
-
 static float activate(enum wn_act act, float v)
 {
     switch (act) {
@@ -319,6 +297,32 @@ static float activate(enum wn_act act, float v)
     default:
         return v;
     }
+}
+
+static void put_q8(const struct wn_fused_q8 *f, const struct wn_tensor *r, void *y, int64_t at, int64_t o, int32_t acc)
+{
+    float v = (float)acc * f->mul[o];
+    if (y_is_float(f)) {
+        if (r)
+            v += ((const float *)r->data)[at];
+        ((float *)y)[at] = clampf(v, f->lo, f->hi);
+    } else {
+        if (f->act != WN_ACT_NONE) {
+            v = activate(f->act, v) / f->y_scale;
+            v = v != v ? 0.0f : v;
+        }
+        if (r) {
+            v = v < f->s_hi ? v : f->s_hi; /* NaN too */
+            v = v > f->s_lo ? v : f->s_lo;
+            v = rintf(v) * f->s_mul + (float)(((const uint8_t *)r->data)[at] - f->r_zp) * f->r_mul;
+        }
+        ((uint8_t *)y)[at] = requant(v, f->y_zp, f->q_lo, f->q_hi);
+    }
+}
+
+static const struct wn_tensor *input(const struct wn_run *run, unsigned i)
+{
+    return i < run->n_in ? run->in[i] : NULL;
 }
 
 static void put_f32(const struct wn_fused_f32 *f, const struct wn_tensor *r, float *y, int64_t at, float v)

@@ -76,6 +76,10 @@ struct wn_fused_q8 {
     float r_mul;  /* R is u8 when y is u8; f32 when y is f32 (the rest is unused then) */
     float s_mul, s_lo, s_hi;
     int32_t r_zp;
+    /* QLinear with u8 output and an activation other than NONE: y = clamp(rne(act((float)acc * mul) / y_scale) + y_zp,
+     * 0, 255), NaN counts as 0; mul[o] = x_scale * w_scale[o] */
+    enum wn_act act;
+    float y_scale;
 };
 
 /** node->fused of "wn.DLinear", a linear layer whose activations were quantized at run time: in = X u8 (..., K), W s8

@@ -19,6 +19,9 @@ void *wn_fused_dup(struct wn_graph *g, const void *fused, size_t bytes);
 /** Bounds of Relu, or of Clip with constant bounds; false for anything else. */
 bool wn_clamp_of(const struct wn_graph *g, const struct wn_node *node, float *ret_lo, float *ret_hi);
 
+/** The activation that a Gelu, Tanh or Sigmoid node computes; WN_ACT_NONE for anything else. */
+enum wn_act wn_act_of(const struct wn_node *node);
+
 /** String attribute of a layer between dequantizations that stayed f32: why. */
 #define WN_NOTE_ATTR "wn_note"
 

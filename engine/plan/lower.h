@@ -3,6 +3,7 @@
 #define WN_LOWER_H
 
 #include "engine/ops/ops.h"
+#include "engine/passes/fused.h"
 #include "engine/plan/facts.h"
 #include "engine/plan/model.h"
 #include "engine/plan/plan.h"
@@ -45,6 +46,9 @@ wn_lower_fn wn_lower_conv_f32, wn_lower_conv_q8, wn_lower_linear_f32, wn_lower_l
     wn_lower_pool_q8, wn_lower_dynamic_q8, wn_lower_cols_q8, wn_lower_eltwise_flat, wn_lower_eltwise,
     wn_lower_eltwise_q8, wn_lower_concat, wn_lower_layer_norm, wn_lower_softmax, wn_lower_split, wn_lower_token,
     wn_lower_attn, wn_lower_attn_q8;
+
+/** y = act(y), n floats; act is not NONE. */
+void wn_lower_activate(enum wn_act act, float *y, size_t n);
 
 /** The reference operator as a step (any node). */
 enum winnow_status wn_lower_reference(struct wn_lower *lo, const struct wn_node *node);

@@ -5,12 +5,16 @@
  * factor and an integer bias per row) each part computes for its own rows first. */
 #include <math.h>
 #include <string.h>
+#include "engine/kernels/move_q8/move_q8.h"
 #include "engine/plan/cols_q8.h"
 #include "engine/plan/q8_pack.h"
 
 /* Rows of a block: their outputs stay in L1 from the bias to the kernel. Bytes of input that columns are cut by. */
 #define BLOCK_ROWS  ((size_t)32)
 #define BLOCK_BYTES ((size_t)256 << 10)
+/* Columns of a block whose rows have an activation computed before they are quantized: 16 KiB of stack. */
+#define ACT_COLS ((size_t)128)
+#define ACT_ROWS ((size_t)1024) /* of one token */
 
 /* ---- choice ---- */
 
@@ -86,6 +90,12 @@ enum winnow_status wn_q8_linear_form(struct wn_lower *lo, wn_vid v, size_t k, en
 
 /* ---- the step ---- */
 
+/* Where row 0 would be of rows that begin at p, for kernels that count rows from 0. */
+static void *before(void *p, size_t bytes)
+{
+    return (void *)((uintptr_t)p - bytes);
+}
+
 struct linear_arg {
     const struct wn_q8_pack *pack;
     struct wn_q8_args args; /* without pointers into activations */
@@ -100,6 +110,8 @@ struct linear_arg {
     const float *w_scale, *bias; /* [rows]; bias or NULL */
     const int32_t *w_sum;        /* [rows] sum of w - w_zp */
     struct wn_loc mul, ibias;    /* [rows] of this run */
+    enum wn_act act;             /* not NONE: args are those of a f32 output, which `quant` then makes bytes of */
+    struct wn_move_q8 quant;     /* without x, y */
 };
 
 /* Factors and integer biases of rows [r0, r1) for the scale and zero point of this run. */
@@ -123,6 +135,39 @@ static void bind_rows(const struct linear_arg *a, struct wn_exec *exec, size_t r
     args->bias = bias;
 }
 
+/* y, n f32 results of rows from..to-1, `x_stride` bytes apart, become bytes at `y8`. */
+static void quantize_rows(const struct linear_arg *a, float *x, size_t x_stride, size_t n, size_t from, size_t to,
+                          uint8_t *y8)
+{
+    struct wn_move_q8 quant = a->quant;
+    for (size_t o = 0; o < to - from; o++)
+        wn_lower_activate(a->act, x + o * (x_stride / sizeof *x), n);
+    quant.x = before(x, from * x_stride);
+    quant.x_stride = x_stride;
+    quant.y = y8;
+    quant.n = n;
+    wn_move_q8_quantize_run(&quant, from, to);
+}
+
+/* One token's rows [r0, r1) with an activation. */
+static void gemv_activated(const struct linear_arg *a, struct wn_q8_args args, size_t r0, size_t r1, uint8_t *y8)
+{
+    float tile[ACT_ROWS];
+    for (size_t from = r0; from < r1; from += ACT_ROWS) {
+        const size_t to = WN_MIN(from + ACT_ROWS, r1);
+        struct wn_move_q8 quant = a->quant;
+        args.y = before(tile, from * sizeof *tile);
+        wn_q8_gemv_run(&a->pack->gemv, &args, from, to);
+        wn_lower_activate(a->act, tile, to - from);
+        quant.x = tile;
+        quant.y = y8 + from;
+        quant.n = to - from;
+        quant.channels = 1;
+        quant.form = WN_OUT_PLANE;
+        wn_move_q8_quantize_run(&quant, 0, 1);
+    }
+}
+
 static void run_gemv(const struct wn_step *step, struct wn_exec *exec, unsigned part, unsigned n_parts)
 {
     const struct linear_arg *a = step->arg;
@@ -138,7 +183,10 @@ static void run_gemv(const struct wn_step *step, struct wn_exec *exec, unsigned 
         args.y = (char *)wn_at(exec, a->y) + i * a->y_bytes;
         int32_t sum = args.w_zp ? wn_q8_gemv_sum(args.x, a->k) : 0;
         args.colsum = &sum;
-        wn_q8_gemv_run(&a->pack->gemv, &args, r0, r1);
+        if (a->act != WN_ACT_NONE)
+            gemv_activated(a, args, r0, r1, args.y);
+        else
+            wn_q8_gemv_run(&a->pack->gemv, &args, r0, r1);
     }
 }
 
@@ -164,6 +212,29 @@ static void put_bias(const struct linear_arg *a, const struct wn_q8_args *args, 
         float *y = (float *)(void *)((char *)args->y + o * args->y_stride);
         for (size_t c = 0; c < args->n; c++)
             y[c] = a->bias[o];
+    }
+}
+
+/* As run_cols(), the activation computed block by block before bytes are made. */
+static void run_activated(const struct wn_step *step, struct wn_exec *exec, unsigned part, unsigned n_parts)
+{
+    const struct linear_arg *a = step->arg;
+    struct wn_q8_args all = a->args;
+    _Alignas(64) float tile[BLOCK_ROWS * ACT_COLS];
+    size_t r0, r1;
+    wn_share(a->rows, 4, part, n_parts, &r0, &r1);
+    all.colsum = all.w_zp ? wn_at(exec, a->colsum) : NULL;
+    all.y_stride = ACT_COLS * sizeof *tile;
+    for (size_t c = 0; c < a->cx.cols; c += ACT_COLS) {
+        struct wn_q8_args args = wn_q8_args_cols(&all, c, WN_MIN(ACT_COLS, a->cx.cols - c));
+        args.x = (const uint8_t *)wn_at(exec, a->cx.loc) + c * wn_cols8_elem(&a->cx);
+        for (size_t from = r0; from < r1; from += BLOCK_ROWS) {
+            const size_t to = WN_MIN(from + BLOCK_ROWS, r1);
+            args.y = before(tile, from * args.y_stride);
+            run_kernel(a, &args, from, to);
+            quantize_rows(a, tile, args.y_stride, args.n, from, to,
+                          (uint8_t *)wn_at(exec, a->cy8.loc) + c * wn_cols8_elem(&a->cy8));
+        }
     }
 }
 
@@ -209,9 +280,14 @@ static void run_colsum(const struct wn_step *step, struct wn_exec *exec, unsigne
 static enum winnow_status set_static(struct wn_lower *lo, const struct wn_node *node, struct linear_arg *a)
 {
     const struct wn_fused_q8 *f = node->fused;
+    const bool f32 = f->y_f32 || f->act != WN_ACT_NONE;
+    a->act = f->act;
+    a->quant = (struct wn_move_q8){
+        .channels = a->rows, .scale = f->y_scale, .zp = f->y_zp, .q_lo = f->q_lo, .q_hi = f->q_hi
+    };
     a->args = (struct wn_q8_args){ .n = 1,
-                                   .y_stride = f->y_f32 ? 4 : 1,
-                                   .out = f->y_f32 ? WN_OUT_F32 : WN_OUT_PLANE,
+                                   .y_stride = f32 ? 4 : 1,
+                                   .out = f32 ? WN_OUT_F32 : WN_OUT_PLANE,
                                    .bias = wn_q8_bias(lo, node),
                                    .mul = f->mul,
                                    .w_zp = f->w_zp,
@@ -300,7 +376,7 @@ static enum winnow_status lower_cols(struct wn_lower *lo, const struct wn_node *
     WN_TRY(set_offsets(lo, node, a));
     if (a->args.w_zp)
         WN_TRY(add_colsum(lo, node, a));
-    if (a->args.out == WN_OUT_F32) {
+    if (a->args.out == WN_OUT_F32 && a->act == WN_ACT_NONE) {
         WN_TRY(wn_cols_new(lo, node->out[0], a->rows, &a->cy));
         a->args.y_stride = a->cy.stride * sizeof(float);
         return WINNOW_OK;
@@ -309,6 +385,10 @@ static enum winnow_status lower_cols(struct wn_lower *lo, const struct wn_node *
     if (out == WN_FORM_PLAIN)
         out = WN_FORM_COLS_QUAD;
     WN_TRY(wn_cols8_new(lo, node->out[0], a->rows, out, &a->cy8));
+    a->quant.form = out == WN_FORM_COLS_QUAD ? WN_OUT_QUAD : WN_OUT_PLANE;
+    a->quant.y_stride = a->cy8.stride;
+    if (a->act != WN_ACT_NONE)
+        return WINNOW_OK;
     a->args.out = out == WN_FORM_COLS_QUAD ? WN_OUT_QUAD : WN_OUT_PLANE;
     a->args.y_stride = a->cy8.stride;
     return WINNOW_OK;
@@ -332,7 +412,7 @@ enum winnow_status wn_lower_linear_q8(struct wn_lower *lo, const struct wn_node 
     a->m = wn_lower_bytes(lo, node->in[0]) / a->k;
     bool dynamic = wn_fused_is(node, "DLinear"), gemv = c.kind == WN_Q8_GEMV;
     WN_TRY(dynamic ? set_dynamic(lo, node, a) : set_static(lo, node, a));
-    a->y_bytes = a->rows * (a->args.out == WN_OUT_F32 ? 4 : 1);
+    a->y_bytes = a->rows * (a->args.out == WN_OUT_F32 && a->act == WN_ACT_NONE ? 4 : 1);
     size_t bytes;
     struct wn_q8_pack_arg pa = {
         .kind = c.kind, .block = c.block, .groups = 1, .rows = a->rows, .channels = a->k, .taps = 1
@@ -340,7 +420,12 @@ enum winnow_status wn_lower_linear_q8(struct wn_lower *lo, const struct wn_node 
     WN_TRY(wn_q8_pack_get(lo, w, &pa, &a->pack, &bytes));
     WN_TRY(gemv ? lower_gemv(lo, node, a) : lower_cols(lo, node, c.kind, a));
     const char *kernel = wn_q8_kernel_name(lo, a->pack);
-    struct wn_step *step = kernel ? wn_lower_step(lo, node, kernel, gemv ? run_gemv : run_cols, a) : NULL;
+    struct wn_step *step = kernel ? wn_lower_step(lo, node, kernel,
+                                                  gemv                    ? run_gemv
+                                                  : a->act != WN_ACT_NONE ? run_activated
+                                                                          : run_cols,
+                                                  a)
+                                  : NULL;
     if (!step)
         return wn_fail(lo->err, WINNOW_E_NOMEM, "node '%s'", node->name);
     step->macs = (uint64_t)(a->m * a->k * a->rows);

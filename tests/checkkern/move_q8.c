@@ -203,7 +203,9 @@ static const struct ck_kernel kernels[] = { CK_KERNEL(wn_move_rows_to_quads_u8, 
     CK_KERNEL(wn_move_q8_to_quads_##NR##__##isa, isa, check_to_quads, bench_columns)                                   \
     CK_KERNEL(wn_move_q8_import_##NR##__##isa, isa, check_import, NULL)                                                \
     CK_KERNEL(wn_move_q8_export_##NR##__##isa, isa, check_export, NULL)
+#define QUANTIZE(isa, NR) CK_KERNEL(wn_move_q8_quantize_##NR##__##isa, isa, check_quantize, bench_columns)
 #include "engine/kernels/move_q8/move_q8.def"
 #undef KERNEL
+#undef QUANTIZE
 };
 CK_FAMILY(kernels)

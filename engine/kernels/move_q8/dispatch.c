@@ -1,5 +1,5 @@
 /* dispatch.c: the best kernel that this CPU (WINNOW_CPU permitting) has; AVX-512 machines run the AVX2 ones, which the
- * memory bounds anyway. */
+ * memory bounds anyway, except where they divide. */
 #include "engine/kernels/move_q8/move_q8.h"
 
 #define DISPATCH(args_type, what)                                                                                      \
@@ -11,7 +11,13 @@
             wn_move_q8_##what##_32__avx2(args, c0, c1);                                                                \
     }
 
-DISPATCH(wn_move_q8, quantize)
+void wn_move_q8_quantize_run(const struct wn_move_q8 *args, size_t c0, size_t c1)
+{
+    static wn_move_q8_fn *const kernels[WN_ISA_COUNT] = { wn_move_q8_quantize_1__scalar, wn_move_q8_quantize_32__avx2,
+                                                          wn_move_q8_quantize_16__avx512vnni };
+    kernels[wn_cpu_isa()](args, c0, c1);
+}
+
 DISPATCH(wn_move_q8, dequantize)
 DISPATCH(wn_move_q8, to_planes)
 DISPATCH(wn_move_q8, to_quads)

@@ -72,7 +72,9 @@ wn_move_q8_image_fn wn_move_q8_export_run;
     wn_move_q8_range_fn wn_move_q8_range_##NR##__##isa;                                                                \
     wn_move_q8_image_fn wn_move_q8_import_##NR##__##isa;                                                               \
     wn_move_q8_image_fn wn_move_q8_export_##NR##__##isa;
+#define QUANTIZE(isa, NR) wn_move_q8_fn wn_move_q8_quantize_##NR##__##isa;
 #include "engine/kernels/move_q8/move_q8.def"
 #undef KERNEL
+#undef QUANTIZE
 
 #endif
