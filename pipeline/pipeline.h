@@ -100,7 +100,7 @@ struct wn_pipe_batch {
     uint32_t *used;   /* [rows] tokens of each text without padding; NULL for pictures */
     uint32_t *length; /* [rows] how much of each row the model has to see, its own padding included: what its text would
                          have alone (winnow_run_ragged()); NULL: all */
-    size_t bad_row; /* on failure: the row at fault, SIZE_MAX: none */
+    size_t bad_row;   /* on failure: the row at fault, SIZE_MAX: none */
 };
 /** Rows of raw items -> tensors for the model inputs that the pipeline fills. A row's numbers do not depend on the rows
  *  beside it, but for padding, which the model's mask hides. Any thread.

@@ -3,7 +3,7 @@
 set -eu
 cd "$(dirname "$0")/.."
 
-PACKAGES="build-essential pkg-config clang llvm libclang-rt-14-dev libevent-dev libnghttp2-dev libprotobuf-c-dev
+PACKAGES="build-essential pkg-config clang clang-format go-md2man llvm libclang-rt-14-dev libevent-dev libnghttp2-dev libprotobuf-c-dev
  protobuf-c-compiler protobuf-compiler libjansson-dev libyaml-dev libcriterion-dev libsqlite3-dev libssl-dev
  libturbojpeg0-dev libspng-dev libstb-dev node-llhttp libarchive-dev libseccomp-dev libsystemd-dev
  libcurl4-openssl-dev libdnnl-dev libsimde-dev libmuparser-dev libonnx-dev libonnx-testdata libxxhash-dev uuid-dev

@@ -28,6 +28,14 @@ PC
 for page in README.md ARCHITECTURE.md CONTRIBUTING.md CHANGELOG.md LICENSE docs/*.md docs/man/*.md demo/README.md; do
     [ -f "$page" ] && put 644 "$page" "$root/share/doc/winnow/$page"
 done
+if command -v go-md2man > /dev/null; then
+    tools/man.sh "$BUILD/man" "$VERSION"
+    for page in "$BUILD"/man/man*/*; do
+        put 644 "$page" "$root/share/${page#"$BUILD"/}"
+    done
+else
+    echo "go-md2man is not there: no man pages" >&2
+fi
 for unit in systemd/*.service systemd/*.socket systemd/*.slice; do
     [ -f "$unit" ] || continue
     to="$root/lib/systemd/system/$(basename "$unit")"

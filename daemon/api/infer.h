@@ -43,7 +43,7 @@ struct wn_infer {
     unsigned n_want;
     int binary_output; /* request-wide; as wn_infer_want.binary */
     uint64_t timeout_us;
-    int64_t top_k;  /* classes in "label" and "score"; 0 = not said */
+    int64_t top_k;    /* classes in "label" and "score"; 0 = not said */
     uint32_t *used;   /* [rows] tokens of each text, once bound; NULL without texts */
     uint32_t *length; /* [rows] of each text with its own padding, likewise (struct wn_pipe_batch) */
 };

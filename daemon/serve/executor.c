@@ -2,8 +2,8 @@
  *
  * DESIGN  The CPUs for inference are split into streams; each is an executor thread with a pool of its own, so that
  *         batches run side by side without touching each other. A scratch belongs to one generation and stream
- *         (gen->scratch): only that executor uses it, without a lock, and it dies with the generation. A batch of several
- *         jobs is gathered into one contiguous input per tensor, run once, and its rows are copied into memory of each
+ *         (gen->scratch): only that executor uses it, without a lock, and it dies with the generation. A batch of
+ * several jobs is gathered into one contiguous input per tensor, run once, and its rows are copied into memory of each
  *         job's own. Should a merged batch fail, its jobs run again one by one: nobody fails for another's sake.
  * LOCKS   batch, to take a batch and to close it; runs, copies and callbacks are outside. */
 #include "daemon/serve/internal.h"

@@ -215,8 +215,8 @@ static enum winnow_status zeros(const struct wn_gen *gen, struct winnow_tensor *
 }
 
 /* Scratches of the streams: planned and with memory for a batch of `rows`. */
-static enum winnow_status reserve(struct wn_gen *gen, const struct winnow_tensor *in,
-                                  int64_t rows, struct winnow_err *err)
+static enum winnow_status reserve(struct wn_gen *gen, const struct winnow_tensor *in, int64_t rows,
+                                  struct winnow_err *err)
 {
     WN_CLEANUP(wn_freep) struct winnow_tensor *many = calloc(gen->n_in + 1u, sizeof *many);
     if (!many)

@@ -19,11 +19,11 @@
 #include "daemon/serve/pbtxt.h"
 #include "daemon/serve/serve.h"
 
-#define WN_MAX_ROOTS      65
-#define WN_MAX_MODELS     65536
-#define WN_MAX_VERSIONS   4096
-#define WN_MAX_LISTENERS  16
-#define WN_BATCH_CAP      4096 /* = the largest batch.max_batch */
+#define WN_MAX_ROOTS     65
+#define WN_MAX_MODELS    65536
+#define WN_MAX_VERSIONS  4096
+#define WN_MAX_LISTENERS 16
+#define WN_BATCH_CAP     4096 /* = the largest batch.max_batch */
 
 /* ---- the catalogue ---- */
 

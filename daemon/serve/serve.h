@@ -162,8 +162,8 @@ struct wn_job {
     struct wn_gen *gen;           /* a reference held by the job */
     struct winnow_tensor *inputs; /* [n_inputs of the model], data owned by the job */
     int64_t rows;                 /* rows of a model with independent rows; else 1 */
-    const uint32_t *length;       /* [rows] of axis 1, where rows are padded (winnow_run_ragged()); NULL: they are not */
-    uint64_t deadline_ns;         /* wn_now_ns() time; 0: batch.timeout from wn_serve_submit() on (which sets it) */
+    const uint32_t *length; /* [rows] of axis 1, where rows are padded (winnow_run_ragged()); NULL: they are not */
+    uint64_t deadline_ns;   /* wn_now_ns() time; 0: batch.timeout from wn_serve_submit() on (which sets it) */
     /** Called once on an executor or timer thread with the outcome; outputs are set on success. After it the executors
      * do not touch the job. */
     void (*done)(struct wn_job *job);

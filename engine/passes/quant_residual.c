@@ -1,10 +1,11 @@
-/* quant_residual.c: QConv, then QAdd with another tensor -> one QConv with a residual (fused.h). The layer's own result is
- * still rounded as the file has it, in a register instead of in memory: in a ResNet the additions were a quarter of the
- * time at 95 % zeros. */
+/* quant_residual.c: QConv, then QAdd with another tensor -> one QConv with a residual (fused.h). The layer's own result
+ * is still rounded as the file has it, in a register instead of in memory: in a ResNet the additions were a quarter of
+ * the time at 95 % zeros. */
 #include "engine/passes/fused.h"
 #include "engine/passes/impl.h"
 
-/* The convolution that makes operand `side` of an addition for nobody else; NULL: there is none that could take it over.
+/* The convolution that makes operand `side` of an addition for nobody else; NULL: there is none that could take it
+ * over.
  */
 static struct wn_node *layer_of(struct wn_graph *g, const struct wn_node *add, unsigned side)
 {

@@ -1,12 +1,11 @@
 /* facts.c: a sorted table of the graph's constants, filled as questions come.
  *
- * DESIGN  A layer's weights in the graph and their packed form are the same numbers twice. When a layer alone reads them
- *         (no other node, no output, no sub-graph) and no step of a plan points at them, the pages that they lie in are
+ * DESIGN  A layer's weights in the graph and their packed form are the same numbers twice. When a layer alone reads
+ * them (no other node, no output, no sub-graph) and no step of a plan points at them, the pages that they lie in are
  *         given back to the system; the tensor stays where it is, its data is no longer to be read but through
- *         wn_facts_data(). Small tensors stay: they share pages. What passes left behind goes at once: matrices as they were
- *         before they were transposed.
- * LOCKS   making (planning threads read, giving up writes), then lock, a leaf; counting, hashing and unpacking happen
- *         outside lock, so two threads may find the same fact twice. */
+ *         wn_facts_data(). Small tensors stay: they share pages. What passes left behind goes at once: matrices as they
+ * were before they were transposed. LOCKS   making (planning threads read, giving up writes), then lock, a leaf;
+ * counting, hashing and unpacking happen outside lock, so two threads may find the same fact twice. */
 #include "engine/plan/facts.h"
 
 #include <pthread.h>
@@ -17,8 +16,8 @@
 #include "engine/passes/fused.h"
 #include "engine/plan/f32_pack.h"
 
-#define PAGE      ((size_t)4096)
-#define WORTH_IT  (16 * PAGE) /* smaller weights stay */
+#define PAGE     ((size_t)4096)
+#define WORTH_IT (16 * PAGE) /* smaller weights stay */
 
 struct fact {
     const struct wn_tensor *w;

@@ -1,6 +1,6 @@
-/* facts.h: what is known about a model's weights, found out once however many shapes it is planned for: how many of them
- * are zero and in which pattern, the hash of their content, the sums of their rows. And where they are: in the graph, or,
- * once they are packed, in the pack alone, from which they come back when a new shape wants another form. */
+/* facts.h: what is known about a model's weights, found out once however many shapes it is planned for: how many of
+ * them are zero and in which pattern, the hash of their content, the sums of their rows. And where they are: in the
+ * graph, or, once they are packed, in the pack alone, from which they come back when a new shape wants another form. */
 #ifndef WN_FACTS_H
 #define WN_FACTS_H
 
@@ -21,7 +21,8 @@ void wn_facts_free(struct wn_facts *facts); /* NULL is fine */
 
 /** wn_sparsity_of() of the matrices w (O, I, taps), f32 or s8. A tensor that is not the graph's own (made for one plan)
  *  is counted anew each time. */
-struct wn_sparsity wn_facts_sparsity(struct wn_facts *facts, const struct wn_tensor *w, size_t O, size_t I, size_t taps);
+struct wn_sparsity wn_facts_sparsity(struct wn_facts *facts, const struct wn_tensor *w, size_t O, size_t I,
+                                     size_t taps);
 
 /** XXH3 of element type, shape and bytes. */
 struct wn_hash wn_facts_hash(struct wn_facts *facts, const struct wn_tensor *w);

@@ -1,6 +1,5 @@
-/* plans.c: plans in order of their last use, the newest first; looked through one by one, which for 64 of them costs less
- * than the smallest step.
- * LOCKS  plans->lock is a leaf. */
+/* plans.c: plans in order of their last use, the newest first; looked through one by one, which for 64 of them costs
+ * less than the smallest step. LOCKS  plans->lock is a leaf. */
 #include "engine/plan/plans.h"
 
 #include <pthread.h>

@@ -12,7 +12,7 @@
 /** Any thread may ask; plans are made outside the lock. */
 struct wn_plans;
 
-struct wn_plans *wn_plans_new(void); /* NULL: no memory */
+struct wn_plans *wn_plans_new(void);        /* NULL: no memory */
 void wn_plans_free(struct wn_plans *plans); /* NULL is fine */
 
 /** A reference to the plan of `model` for these input types (wn_plan_new()), made if it is not there; the one that was

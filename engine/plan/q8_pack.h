@@ -38,7 +38,8 @@ enum winnow_status wn_q8_pack_get(struct wn_lower *lo, const struct wn_tensor *w
  *  or per tap (DW). Not for GEMV. */
 enum winnow_status wn_q8_pack_link(struct wn_lower *lo, const struct wn_q8_pack *pack, size_t g, const int32_t *koff,
                                    const int32_t **ret_off);
-/** The matrix (groups * rows, channels, taps) that `pack` was made of (unpack.c); of the kinds that this is true for. */
+/** The matrix (groups * rows, channels, taps) that `pack` was made of (unpack.c); of the kinds that this is true for.
+ */
 enum winnow_status wn_q8_unpack(const void *pack, void *ret_w, struct winnow_err *err);
 bool wn_q8_can_unpack(enum wn_q8_kind kind);
 /** "q8_gemm__avx2", "q8_spmm_4x1__avx512vnni" and the like, in the plan's arena; NULL: out of memory. */

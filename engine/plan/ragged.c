@@ -1,8 +1,8 @@
 /* ragged.c: rows of a batch that are padded on the right, each computed at its own length.
  *
  * DESIGN  A model with independent rows runs row by row anyway, so nothing forces one length on all: each row gets the
- *         plan of its length and reads the first of its elements where they lie; nothing is copied. Rows differ in cost,
- *         so threads take them one by one, longest first, instead of in shares. */
+ *         plan of its length and reads the first of its elements where they lie; nothing is copied. Rows differ in
+ * cost, so threads take them one by one, longest first, instead of in shares. */
 #include <stdlib.h>
 #include <string.h>
 #include "engine/plan/scratch.h"
@@ -136,14 +136,15 @@ static void ragged_done(struct ragged *r)
     free(r->order);
 }
 
-enum winnow_status winnow_run_ragged(const winnow_model *model, winnow_scratch *scratch, const struct winnow_tensor *inputs,
-                                     unsigned n_inputs, const uint32_t *length, struct winnow_tensor *outputs,
-                                     unsigned n_outputs, struct winnow_err *err)
+enum winnow_status winnow_run_ragged(const winnow_model *model, winnow_scratch *scratch,
+                                     const struct winnow_tensor *inputs, unsigned n_inputs, const uint32_t *length,
+                                     struct winnow_tensor *outputs, unsigned n_outputs, struct winnow_err *err)
 {
     int64_t rows;
     WN_CHECK_MAGIC(scratch, WN_SCRATCH_MAGIC);
     WN_TRY(wn_scratch_check(scratch, inputs, n_inputs, true, &rows, err));
-    if (scratch->model != model || !model->rows_independent || !inputs_fit(model, inputs) || rows < 1 || rows > INT32_MAX)
+    if (scratch->model != model || !model->rows_independent || !inputs_fit(model, inputs) || rows < 1 ||
+        rows > INT32_MAX)
         return winnow_run(model, scratch, inputs, n_inputs, outputs, n_outputs, err);
     bool even = true;
     for (int64_t i = 0; i < rows; i++) {

@@ -16,7 +16,7 @@ struct winnow_scratch {
     struct wn_exec *exec;    /* [n_exec] */
     unsigned n_exec;
     size_t act_bytes; /* of each exec */
-    void **out_mem; /* [n_outputs] for outputs the caller gives no memory for */
+    void **out_mem;   /* [n_outputs] for outputs the caller gives no memory for */
     size_t *out_cap;
     bool profile;
     uint64_t *ns; /* [plan->steps] while profiled */
@@ -24,8 +24,8 @@ struct winnow_scratch {
 
 /** Rows of the request (1 for models without independent rows); what is wrong with its inputs is said.
  *  @param with_data  whether their bytes are looked at */
-enum winnow_status wn_scratch_check(const winnow_scratch *s, const struct winnow_tensor *inputs, unsigned n, bool with_data,
-                                    int64_t *ret_rows, struct winnow_err *err);
+enum winnow_status wn_scratch_check(const winnow_scratch *s, const struct winnow_tensor *inputs, unsigned n,
+                                    bool with_data, int64_t *ret_rows, struct winnow_err *err);
 /** Plan and memory for these shapes: s->plan, as many execs as the threads will use, room for outputs. */
 enum winnow_status wn_scratch_ready(winnow_scratch *s, const struct winnow_tensor *inputs, int64_t rows,
                                     struct winnow_err *err);

@@ -1,10 +1,10 @@
 /* unpack.c: weights back from their packed form, so that one form of them is enough in memory.
  *
- * DESIGN  A matrix times the identity is the matrix, whatever stream its pack is: the family's own kernel multiplies it by
- *         64 columns of the identity at a time. Exact: every sum has one term that is not zero. It costs about as much as
- *         a run of as many columns as the layer has inputs, and happens when a new shape wants another form. Rejected: an
- *         inverse of each stream of each instruction set. f32 weights have to be finite: 0 * infinity is no zero. A -0
- *         comes back as 0, which no product but a zero's sign can tell. */
+ * DESIGN  A matrix times the identity is the matrix, whatever stream its pack is: the family's own kernel multiplies it
+ * by 64 columns of the identity at a time. Exact: every sum has one term that is not zero. It costs about as much as a
+ * run of as many columns as the layer has inputs, and happens when a new shape wants another form. Rejected: an inverse
+ * of each stream of each instruction set. f32 weights have to be finite: 0 * infinity is no zero. A -0 comes back as 0,
+ * which no product but a zero's sign can tell. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -43,9 +43,7 @@ static enum winnow_status f32_group(const struct wn_f32_pack *p, size_t g, const
         wn_f32_spmm_link(&p->spmm[g], koff, off);
         by = off;
     }
-    const struct wn_f32_args args = {
-        .x = x, .n = COLS, .y = y, .y_stride = COLS, .lo = -INFINITY, .hi = INFINITY
-    };
+    const struct wn_f32_args args = { .x = x, .n = COLS, .y = y, .y_stride = COLS, .lo = -INFINITY, .hi = INFINITY };
     for (size_t k0 = 0; k0 < p->k; k0 += COLS) {
         const size_t n = WN_MIN(COLS, p->k - k0);
         for (size_t c = 0; c < n; c++)

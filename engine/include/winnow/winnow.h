@@ -133,9 +133,10 @@ WINNOW_API WINNOW_MUST_USE enum winnow_status winnow_run(const winnow_model *mod
                                                          struct winnow_err *err);
 
 /** Run rows of different length at once: texts that were padded to the longest of a request. Row i is computed as if it
- *  stood alone with length[i] elements (axis 1 of the inputs), so padding costs nothing and answers do not depend on it.
- *  Where outputs have that axis, what lies behind a row's length is zero. Else as winnow_run(), which it is for a model
- *  whose rows are not independent, or whose inputs do not all have one dynamic axis 1 that no output has further in.
+ *  stood alone with length[i] elements (axis 1 of the inputs), so padding costs nothing and answers do not depend on
+ * it. Where outputs have that axis, what lies behind a row's length is zero. Else as winnow_run(), which it is for a
+ * model whose rows are not independent, or whose inputs do not all have one dynamic axis 1 that no output has further
+ * in.
  *  @param length  [rows] 1 … the extent of axis 1. Up to 64 different ones are kept planned (winnow_run() likewise)
  *  @return as winnow_run(); E_MALFORMED for a length out of range */
 WINNOW_API WINNOW_MUST_USE enum winnow_status winnow_run_ragged(const winnow_model *model, winnow_scratch *scratch,

@@ -3,7 +3,8 @@
  * A plan calls them once per plane (with the column mask, so that pad columns stay 0) or, when no mask is needed, once
  * per contiguous range of a tensor. Nothing is packed. Any number of threads, each on its own range. Sources: ONNX
  * operators of the same names. The scalar reference uses libm; the vector kernels are within 5e-7 * max(1, |y|)
- * of the exact value (erf 1.1 units in the last place, gelu 1.4e-7, the others 1.3e-7 or less, on [-20, 20]). NaN gives NaN. */
+ * of the exact value (erf 1.1 units in the last place, gelu 1.4e-7, the others 1.3e-7 or less, on [-20, 20]). NaN gives
+ * NaN. */
 #ifndef WN_ELTWISE_F32_H
 #define WN_ELTWISE_F32_H
 

@@ -1,5 +1,5 @@
-/* Shapes that depend on data: planned up to them, run node by node from there; results in the scratch's memory or in the
- * caller's. */
+/* Shapes that depend on data: planned up to them, run node by node from there; results in the scratch's memory or in
+ * the caller's. */
 #include "engine/plan/plan.h"
 #include "tests/unit/engine/plan/net.h"
 

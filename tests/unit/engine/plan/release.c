@@ -1,5 +1,5 @@
-/* Weights that a layer alone reads are given up once they are packed, and come back bit for bit when another shape wants
- * them in another form: dense, unstructured and in blocks, f32 and int8, on every instruction set. */
+/* Weights that a layer alone reads are given up once they are packed, and come back bit for bit when another shape
+ * wants them in another form: dense, unstructured and in blocks, f32 and int8, on every instruction set. */
 #include "engine/kernels/kernels.h"
 #include "engine/plan/facts.h"
 #include "engine/plan/model.h"
@@ -159,7 +159,8 @@ Test(release, weights_that_are_not_finite_stay)
 {
     struct net n;
     net_init(&n, 9);
-    wn_vid x = net_input(&n, "x", WINNOW_F32, 3, NET_DIMS(-1, -1, 256)), w = net_normals(&n, 2, NET_DIMS(256, 256), 0.1f);
+    wn_vid x = net_input(&n, "x", WINNOW_F32, 3, NET_DIMS(-1, -1, 256)),
+           w = net_normals(&n, 2, NET_DIMS(256, 256), 0.1f);
     ((float *)net_data(&n, w))[777] = INFINITY;
     net_output(&n, net_op(&n, "MatMul", NET_IN(x, w)));
     winnow_model *model = net_load(&n, false);
