@@ -132,6 +132,16 @@ V512_OP2(v512i, v512i_packs_i16, packs_epi16, v512i, v512i)
 V512_OP2(v512i, v512i_packus_i16, packus_epi16, v512i, v512i)
 /** pshufb: bytes within each lane by the low bits of idx; idx < 0 gives 0. */
 V512_OP2(v512i, v512i_shuffle_i8, shuffle_epi8, v512i, v512i)
+/** Lane i of v[j] becomes lane j of v[i]. */
+V512_INLINE void v512i_transpose_lanes(v512i v[4])
+{
+    v512i a = WN_V512(shuffle_i32x4)(v[0], v[1], 0x44), b = WN_V512(shuffle_i32x4)(v[0], v[1], 0xee);
+    v512i c = WN_V512(shuffle_i32x4)(v[2], v[3], 0x44), d = WN_V512(shuffle_i32x4)(v[2], v[3], 0xee);
+    v[0] = WN_V512(shuffle_i32x4)(a, c, 0x88);
+    v[1] = WN_V512(shuffle_i32x4)(a, c, 0xdd);
+    v[2] = WN_V512(shuffle_i32x4)(b, d, 0x88);
+    v[3] = WN_V512(shuffle_i32x4)(b, d, 0xdd);
+}
 /** dwords across all lanes by idx. */
 V512_INLINE v512i v512i_permute_i32(v512i x, v512i idx)
 {

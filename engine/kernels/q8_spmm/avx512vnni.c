@@ -36,17 +36,6 @@ struct rows {
     size_t y_stride, r_stride;
 };
 
-/* Lane i of v[j] <-> lane j of v[i]: step order <-> column order. */
-WN_Q8_INLINE void transpose_lanes(v512i *v)
-{
-    v512i a = WN_V512(shuffle_i32x4)(v[0], v[1], 0x44), b = WN_V512(shuffle_i32x4)(v[0], v[1], 0xee);
-    v512i c = WN_V512(shuffle_i32x4)(v[2], v[3], 0x44), d = WN_V512(shuffle_i32x4)(v[2], v[3], 0xee);
-    v[0] = WN_V512(shuffle_i32x4)(a, c, 0x88);
-    v[1] = WN_V512(shuffle_i32x4)(a, c, 0xdd);
-    v[2] = WN_V512(shuffle_i32x4)(b, d, 0x88);
-    v[3] = WN_V512(shuffle_i32x4)(b, d, 0xdd);
-}
-
 /* 64 dwords in column order from p, of which n (a multiple of 16, at least 1) may be read. */
 WN_Q8_INLINE void load_columns(const void *p, size_t n, v512i *v)
 {
@@ -156,7 +145,7 @@ WN_Q8_INLINE void block_f32(const struct job *j, size_t o, size_t end, size_t c,
         WN_UNROLL
         for (unsigned v = 0; v < nv; v++) {
             v512i *sums = acc + (r * nv + v) * 4;
-            transpose_lanes(sums);
+            v512i_transpose_lanes(sums);
             WN_UNROLL
             for (unsigned i = 0; i < 4; i++)
                 if (64 * v + 16 * i < n)
@@ -201,7 +190,7 @@ WN_Q8_INLINE void bytes_to_quads(const uint8_t *b, uint8_t *y, size_t n)
     v512i lo23 = v512i_unpacklo_i8(r2, r3), hi23 = v512i_unpackhi_i8(r2, r3);
     v512i q[4] = { v512i_unpacklo_i16(lo01, lo23), v512i_unpackhi_i16(lo01, lo23), v512i_unpacklo_i16(hi01, hi23),
                    v512i_unpackhi_i16(hi01, hi23) };
-    transpose_lanes(q);
+    v512i_transpose_lanes(q);
     for (unsigned i = 0; i < 4 && 16 * i < n; i++)
         v512i_store(y + 64 * i, q[i]);
 }
@@ -213,7 +202,7 @@ WN_Q8_INLINE void quads_to_bytes(const struct wn_q8_v512 *e, const uint8_t *q, u
     WN_UNROLL
     for (unsigned i = 0; i < 4; i++)
         c[i] = v512i_shuffle_i8(c[i], e->transpose);
-    transpose_lanes(c); /* lane L of c[i]: columns 16 L + 4 i .. + 3, one dword for each row */
+    v512i_transpose_lanes(c); /* lane L of c[i]: columns 16 L + 4 i .. + 3, one dword for each row */
     v512i lo01 = v512i_unpacklo_i32(c[0], c[1]), hi01 = v512i_unpackhi_i32(c[0], c[1]);
     v512i lo23 = v512i_unpacklo_i32(c[2], c[3]), hi23 = v512i_unpackhi_i32(c[2], c[3]);
     v512i_store(b, v512i_unpacklo_i64(lo01, lo23));
@@ -277,12 +266,12 @@ static void tile(struct job *j, size_t row0, size_t row1, size_t c, size_t n)
     for (unsigned v = 0; v < nv; v++) {
         if (a->w_zp) {
             load_columns(a->colsum + c + WIDE * v, n - WIDE * v, j->colsum + 4 * v);
-            transpose_lanes(j->colsum + 4 * v);
+            v512i_transpose_lanes(j->colsum + 4 * v);
         }
         if (a->mask) {
             v512i m[4];
             load_columns(a->mask + c + WIDE * v, n - WIDE * v, m);
-            transpose_lanes(m);
+            v512i_transpose_lanes(m);
             j->keep[v] = v512i_packs_i16(v512i_packs_i32(m[0], m[1]), v512i_packs_i32(m[2], m[3]));
         }
     }

@@ -47,9 +47,14 @@ typedef void wn_q8_stem_fn(const struct wn_q8_stem *mat, const int32_t *off, con
 /** Run with the kernel of mat's stream. */
 wn_q8_stem_fn wn_q8_stem_run;
 
-/** The loop over tiles, with the dense kernel to use. */
+/** quads[kq][WN_Q8_STEM_TILE][4] of n columns of x, at most WN_Q8_STEM_TILE (those behind n may be anything); taps past
+ *  mat->k are 0. x may be over-read as args.x may. */
+typedef void wn_q8_stem_gather_fn(const struct wn_q8_stem *mat, const int32_t *tap_off, const uint8_t *x, size_t n,
+                                  uint8_t *quads);
+wn_q8_stem_gather_fn wn_q8_stem_gather__sse2;
+/** The loop over tiles, with the gathering and the dense kernel to use. */
 void wn_q8_stem_tiles(const struct wn_q8_stem *mat, const int32_t *off, const struct wn_q8_args *args, size_t row0,
-                      size_t row1, wn_q8_gemm_fn *gemm, wn_q8_colsum_fn *colsum);
+                      size_t row1, wn_q8_stem_gather_fn *gather, wn_q8_gemm_fn *gemm, wn_q8_colsum_fn *colsum);
 
 #define KERNEL(isa, stream, MR, NR) wn_q8_stem_fn wn_q8_stem_##MR##x##NR##__##isa;
 #include "engine/kernels/q8_stem/q8_stem.def"

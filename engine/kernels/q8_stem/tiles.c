@@ -1,5 +1,4 @@
-/* tiles.c: gather the taps of 64 columns into quads, then multiply. SSE2 is enough: four loads and eight interleaves
- * serve 16 columns of four taps for all rows. */
+/* tiles.c: gather the taps of 64 columns into quads, then multiply. */
 #include <emmintrin.h>
 #include "engine/kernels/q8_stem/q8_stem.h"
 
@@ -20,8 +19,8 @@ static void interleave(uint8_t *dst, const uint8_t *const p[4], size_t c)
     _mm_storeu_si128(d + 3, _mm_unpackhi_epi16(lo, hi));
 }
 
-/* quads[kq][TILE][4] of n columns of x; taps past k are 0. */
-static void gather(const struct wn_q8_stem *mat, const int32_t *tap_off, const uint8_t *x, size_t n, uint8_t *quads)
+void wn_q8_stem_gather__sse2(const struct wn_q8_stem *mat, const int32_t *tap_off, const uint8_t *x, size_t n,
+                             uint8_t *quads)
 {
     for (size_t kq = 0; kq < mat->gemm.quads; kq++) {
         const uint8_t *p[4];
@@ -33,7 +32,7 @@ static void gather(const struct wn_q8_stem *mat, const int32_t *tap_off, const u
 }
 
 void wn_q8_stem_tiles(const struct wn_q8_stem *mat, const int32_t *off, const struct wn_q8_args *args, size_t row0,
-                      size_t row1, wn_q8_gemm_fn *gemm, wn_q8_colsum_fn *colsum)
+                      size_t row1, wn_q8_stem_gather_fn *gather, wn_q8_gemm_fn *gemm, wn_q8_colsum_fn *colsum)
 {
     _Alignas(64) uint8_t quads[WN_Q8_STEM_MAX_K * WN_Q8_STEM_TILE + WN_OVERREAD];
     int32_t sums[WN_Q8_STEM_TILE], koff[WN_Q8_STEM_MAX_K / 4];
