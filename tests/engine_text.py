@@ -2,7 +2,7 @@
 """Language models through the engine.
 
   - bert_tiny_agnews of ../shared/data, f32 and dynamic int8, beside the stored references; the integer operators of the
-    latter beside exact arithmetic in numpy's int64, bit for bit; the same of what ONNX Runtime's own quantizer and
+    latter beside exact arithmetic in numpy's int64, bit for bit; the same of what ONNX Runtime's own quantizers and
     optimizer make of the f32 file
   - all-MiniLM-L6-v2, f32 and with int8 weights (tests/minilm.py), beside ONNX Runtime without graph optimisation on real
     sentences of mixed length, alone and in padded batches: within 1e-4 of the largest element
@@ -186,6 +186,40 @@ def runtime_forms(folder):
     expect(d <= limit, f"bert_tiny with {sorted(kinds)}: differs by {d:.3g}, at most {limit:.3g}")
 
 
+class Calibration:
+    """Two batches of random ids, as quantize_static() asks for them."""
+
+    def __init__(self):
+        rng = np.random.default_rng(4)
+        self.feeds = iter([{"input_ids": rng.integers(1000, 20000, (2, n)), "attention_mask": np.ones((2, n), np.int64),
+                            "token_type_ids": np.zeros((2, n), np.int64)} for n in (9, 31)])
+
+    def get_next(self):
+        return next(self.feeds, None)
+
+
+def static_forms(folder):
+    """What ONNX Runtime's static quantizer makes of bert_tiny's products, beside ONNX Runtime itself without graph
+    optimisation: attention in integers, in Q/DQ pairs and in integer operators."""
+    import onnxruntime as ort
+    from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
+    source = DATA / "models/bert_tiny_agnews_fp32.onnx"
+    opts = ort.SessionOptions()
+    opts.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    for name, kw in (("qdq_u8", {}), ("operators_u8", {"quant_format": QuantFormat.QOperator}),
+                     ("qdq_i8", {"activation_type": QuantType.QInt8, "extra_options": {"ActivationSymmetric": True}})):
+        path = folder / f"bert_tiny_static_{name}.onnx"
+        quantize_static(source, path, Calibration(), op_types_to_quantize=["MatMul"], weight_type=QuantType.QInt8,
+                        per_channel=True, **kw)
+        want = ort.InferenceSession(str(path), opts, providers=["CPUExecutionProvider"]).run(["logits"], agnews4())[0]
+        for options in ({"threads": 1}, {"threads": 2}, {"reference": True}):
+            model = Model(path, **options)
+            got = model.run(agnews4())["logits"]
+            model.close()
+            d, limit = np.abs(got - want).max(), 1e-3 * np.abs(want).max()  # of a few weights that round otherwise
+            expect(d <= limit, f"{path.name} {options}: differs by {d:.3g}, at most {limit:.3g}")
+
+
 # ---- MiniLM ----
 
 def mini_lm(paths):
@@ -268,6 +302,7 @@ def main():
         folder.mkdir(parents=True, exist_ok=True)
         exact_integers(folder, DATA / "models/bert_tiny_agnews_dynint8.onnx")
         runtime_forms(folder)
+        static_forms(folder)
         try:
             paths = minilm.fetch()
         except minilm.Missing as e:
