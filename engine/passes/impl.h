@@ -33,6 +33,7 @@ int wn_rows_node_axis(struct wn_graph *g, const struct wn_node *node, const int 
 /* The passes in the order of passes.c. Each may leave dead nodes and unsorted new ones behind; passes.c sorts. */
 enum winnow_status wn_pass_clean(struct wn_graph *g, struct winnow_err *err);
 enum winnow_status wn_pass_cse(struct wn_graph *g, struct winnow_err *err);
+enum winnow_status wn_pass_einsum(struct wn_graph *g, struct winnow_err *err);
 enum winnow_status wn_pass_layer_norm(struct wn_graph *g, struct winnow_err *err);
 enum winnow_status wn_pass_gelu(struct wn_graph *g, struct winnow_err *err);
 enum winnow_status wn_pass_attention(struct wn_graph *g, struct winnow_err *err);

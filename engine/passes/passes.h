@@ -17,6 +17,9 @@ WINNOW_MUST_USE enum winnow_status wn_passes_run(struct wn_graph *g, struct winn
 WINNOW_MUST_USE enum winnow_status wn_pass_expand(struct wn_graph *g, struct winnow_err *err);
 /** Fold every node whose inputs are constant (single passes are public for tests and for the trainer). */
 WINNOW_MUST_USE enum winnow_status wn_pass_fold(struct wn_graph *g, struct winnow_err *err);
+/** Attention over merged batch and heads becomes the fused operator; all shapes are concrete, the graph is sorted and
+ *  inferred, and is so again. */
+WINNOW_MUST_USE enum winnow_status wn_pass_heads(struct wn_graph *g, struct winnow_err *err);
 /** Fold BatchNormalization into the convolution before it. */
 WINNOW_MUST_USE enum winnow_status wn_pass_fold_batchnorm(struct wn_graph *g, struct winnow_err *err);
 

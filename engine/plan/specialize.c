@@ -2,6 +2,7 @@
  * whose inputs have become constant (Shape, and the arithmetic on it) is run here and now and disappears. A node whose
  * shapes depend on data, and what follows from it, is left for later (late.h). */
 #include "engine/ops/ops.h"
+#include "engine/passes/passes.h"
 #include "engine/plan/late.h"
 #include "engine/plan/plan.h"
 
@@ -175,5 +176,5 @@ enum winnow_status wn_plan_specialize(struct wn_plan *plan, const struct wn_grap
         if (!g->nodes.at[i].dead)
             WN_TRY(infer_node(plan, &g->nodes.at[i], &late, err));
     WN_TRY(wn_graph_sort(g, err)); /* what fed only folded nodes goes */
-    return late.any ? wn_late_split(plan, late.value, err) : WINNOW_OK;
+    return late.any ? wn_late_split(plan, late.value, err) : wn_pass_heads(g, err);
 }

@@ -61,8 +61,8 @@ static void expect_rows_alone(winnow_model *model, const struct winnow_tensor *x
     }
 }
 
-/* The model by its own operators and fused, on these inputs. */
-static void expect_same(const struct winnow_tensor *x, unsigned n_x, const char *what)
+/* The model by its own operators and fused, on these inputs; each sequence alone too, where `rows`. */
+static void expect_equal(const struct winnow_tensor *x, unsigned n_x, bool rows, const char *what)
 {
     winnow_model *ref = net_load(&n, true);
     struct net_answer want = net_run(ref, 1, x, n_x);
@@ -76,7 +76,7 @@ static void expect_same(const struct winnow_tensor *x, unsigned n_x, const char 
             double d = net_difference(&got.t, &want.t);
             cr_expect_leq(d, 1e-5, "%s on %s, %u threads: difference %g", what, wn_isa_name((enum wn_isa)isa), threads,
                           d);
-            if (threads == 1)
+            if (threads == 1 && rows)
                 expect_rows_alone(model, x, n_x, &got.t, what);
             free(got.t.data);
         }
@@ -85,6 +85,16 @@ static void expect_same(const struct winnow_tensor *x, unsigned n_x, const char 
     net_force(WN_ISA_scalar);
     free(want.t.data);
     winnow_model_unref(ref);
+}
+
+static void expect_same(const struct winnow_tensor *x, unsigned n_x, const char *what)
+{
+    expect_equal(x, n_x, true, what);
+}
+
+static void expect_fused_alike(const struct winnow_tensor *x, unsigned n_x, const char *what)
+{
+    expect_equal(x, n_x, false, what);
 }
 
 static void optimise(void)
@@ -483,4 +493,105 @@ Test(transformer, weights_that_others_read_stay)
     optimise();
     cr_expect_eq(net_count(&n, "wn", "Attention"), 0);
     net_done(&n);
+}
+
+/* ---- attention in other words ---- */
+
+enum { EINSUM, EINSUM_HEADS_FIRST, MERGED, MERGED_APART_FOR_MASK, TOKENS_FIRST, TWO_MASKS, WORDS };
+
+static wn_vid einsum(const char *equation, wn_vid a, wn_vid b)
+{
+    wn_vid y = op2("Einsum", a, b);
+    cr_assert(wn_node_set_str(&n.g, &n.g.nodes.at[n.g.nodes.n - 1], "equation", equation));
+    return y;
+}
+
+static wn_vid permuted3(wn_vid v, int64_t a, int64_t b, int64_t c)
+{
+    wn_vid y = op1("Transpose", v);
+    net_ints(&n, "perm", NET_DIMS(a, b, c), 3);
+    return y;
+}
+
+static wn_vid shaped(wn_vid v, int64_t a, int64_t b, int64_t c, int64_t d)
+{
+    return op2("Reshape", v, net_i64s(&n, NET_DIMS(a, b, c, d), d ? 4 : 3));
+}
+
+static wn_vid softmax(wn_vid x)
+{
+    wn_vid y = op1("Softmax", x);
+    net_int(&n, "axis", -1);
+    return y;
+}
+
+/* x (B, S, K), mask (B, 1, 1, S) to be added. */
+static wn_vid attention_in(int words, wn_vid x, wn_vid mask, int64_t B, int64_t S)
+{
+    wn_vid q = projection(x), k = projection(x), v = projection(x), y, scale = net_f32(&n, 0.35355338f);
+    if (words == TOKENS_FIRST) { /* (S, B h, d) */
+        wn_vid p[] = { q, k, v };
+        for (int i = 0; i < 3; i++)
+            p[i] = shaped(permuted3(p[i], 1, 0, 2), S, B * H, D, 0);
+        wn_vid s = op2("MatMul", permuted3(op2("Mul", p[0], scale), 1, 0, 2), permuted3(p[1], 1, 2, 0));
+        y = permuted3(op2("MatMul", softmax(s), permuted3(p[2], 1, 0, 2)), 1, 0, 2);
+        return permuted3(shaped(y, S, B, K, 0), 1, 0, 2);
+    }
+    q = shaped(q, 0, 0, H, D);
+    k = shaped(k, 0, 0, H, D);
+    v = shaped(v, 0, 0, H, D);
+    if (words == EINSUM) {
+        wn_vid p = softmax(op2("Add", op2("Mul", einsum("bqhd,bkhd->bhqk", q, k), scale), mask));
+        return shaped(einsum("bhqk,bkhd->bqhd", p, v), 0, 0, K, 0);
+    }
+    q = transpose(q, 0, 2, 1, 3);
+    k = transpose(k, 0, 2, 1, 3);
+    v = transpose(v, 0, 2, 1, 3);
+    if (words == EINSUM_HEADS_FIRST) {
+        wn_vid p = softmax(op2("Add", op2("Mul", einsum("bhid,bhjd->bhij", q, k), scale), mask));
+        return shaped(transpose(einsum("bhij,bhjd->bhid", p, v), 0, 2, 1, 3), 0, 0, K, 0);
+    }
+    if (words == TWO_MASKS) {
+        wn_vid bias = net_normals(&n, 3, NET_DIMS(H, 1, S), 1);
+        wn_vid s = op2("Mul", op2("MatMul", q, transpose(k, 0, 1, 3, 2)), scale);
+        y = op2("MatMul", softmax(op2("Add", op2("Add", bias, s), mask)), v);
+        return shaped(transpose(y, 0, 2, 1, 3), 0, 0, K, 0);
+    }
+    q = shaped(q, B * H, S, D, 0);
+    k = permuted3(shaped(k, B * H, S, D, 0), 0, 2, 1);
+    v = shaped(v, B * H, S, D, 0);
+    wn_vid s = op2("MatMul", op2("Mul", q, scale), k);
+    if (words == MERGED)
+        s = op2("Add", s, net_normals(&n, 2, NET_DIMS(S, S), 1));
+    else
+        s = shaped(op2("Add", shaped(s, B, H, S, S), mask), B * H, S, S, 0);
+    y = transpose(shaped(op2("MatMul", softmax(s), v), B, H, S, D), 0, 2, 1, 3);
+    return shaped(y, 0, 0, K, 0);
+}
+
+Test(transformer, attention_in_other_words)
+{
+    const int64_t B = 2, S = 19;
+    for (int words = 0; words < WORDS; words++) {
+        char what[64];
+        snprintf(what, sizeof what, "attention in words %d", words);
+        start((unsigned)words + 1, 17);
+        wn_vid x = net_input(&n, "x", WINNOW_F32, 3, NET_DIMS(B, S, K));
+        wn_vid mask = net_input(&n, "mask", WINNOW_F32, 4, NET_DIMS(B, 1, 1, S));
+        net_output(&n, op2("MatMul", attention_in(words, x, mask, B, S), net_normals(&n, 2, NET_DIMS(K, K), 0.5f)));
+        float *data = noise((size_t)(B * S * K), 1), *hide = noise((size_t)(B * S), 1);
+        for (int64_t i = 0; i < B * S; i++)
+            hide[i] = i % S && hide[i] < -0.5f ? -10000.0f : 0.0f;
+        const struct winnow_tensor in[] = { net_tensor(WINNOW_F32, 3, NET_DIMS(B, S, K), data),
+                                            net_tensor(WINNOW_F32, 4, NET_DIMS(B, 1, 1, S), hide) };
+        expect_fused_alike(in, 2, what);
+        optimise();
+        cr_assert_eq(wn_pass_heads(&n.g, &n.err), WINNOW_OK, "%s", n.err.msg);
+        cr_expect_eq(net_count(&n, "wn", "Attention"), 1, "%s: not fused", what);
+        cr_expect(!net_count(&n, "", "MatMul") && !net_count(&n, "", "Softmax") && !net_count(&n, "", "Einsum"), "%s",
+                  what);
+        free(data);
+        free(hide);
+        net_done(&n);
+    }
 }
