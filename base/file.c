@@ -158,3 +158,9 @@ enum winnow_status wn_dir_sync_parent(const char *path, struct winnow_err *err)
         return wn_fail(err, WINNOW_E_NOMEM, "folder of '%s'", path);
     return wn_dir_sync(dir, err);
 }
+
+char *wn_file_folder(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    return slash == path ? wn_strdup("/") : slash ? wn_asprintf("%.*s", (int)(slash - path), path) : wn_strdup(".");
+}

@@ -21,5 +21,7 @@ WINNOW_MUST_USE enum winnow_status wn_file_write_durable(const char *path, const
 WINNOW_MUST_USE enum winnow_status wn_dir_sync(const char *path, struct winnow_err *err);
 /** wn_dir_sync() of the folder that `path` lies in: to be called after a rename or unlink of `path`. */
 WINNOW_MUST_USE enum winnow_status wn_dir_sync_parent(const char *path, struct winnow_err *err);
+/** The folder that `path` lies in ("." where it names none); malloc'ed, NULL when out of memory. */
+char *wn_file_folder(const char *path);
 
 #endif

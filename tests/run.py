@@ -123,6 +123,7 @@ def conformance(total):
         if program.exists():
             run(total, name, [program])
     run(total, "conformance, newest", [PYTHON, "tests/conformance/newest.py"])
+    run(total, "conformance, plans", [PYTHON, "tests/conformance/plans.py"])
 
 
 def models(total):

@@ -291,8 +291,42 @@ struct load {
     struct winnow_err err;
 };
 
+/* Where tensors lie in other files, the digest is that of model.onnx's digest and each file's name and digest. A file
+ * that was touched since `since` (wall clock) may not be what was read. */
+static enum winnow_status add_external(struct wn_gen *gen, int64_t since_ns, struct winnow_err *err)
+{
+    struct wn_hasher *h = wn_hasher_new();
+    bool ok = h && wn_hasher_add(h, &gen->sha, sizeof gen->sha);
+    enum winnow_status status = WINNOW_OK;
+    const char *name;
+    for (unsigned i = 0; status == WINNOW_OK && (name = winnow_model_external(gen->model, i)) != NULL; i++) {
+        WN_CLEANUP(wn_freep) char *path = wn_asprintf("%s/%s", gen->dir, name);
+        struct wn_sha256 sha;
+        bool there = false;
+        status = path ? wn_sha256_file(path, &sha, NULL, err) : wn_fail(err, WINNOW_E_NOMEM, "hashing '%s'", name);
+        struct wn_file_id id = path ? wn_file_id_of(path, &there) : (struct wn_file_id){ 0 };
+        if (status == WINNOW_OK && (!there || id.ctime_ns >= since_ns))
+            status = wn_fail(err, WINNOW_E_UNAVAILABLE, "'%s' changed while it was read", path);
+        ok =
+            ok && status == WINNOW_OK && wn_hasher_add(h, name, strlen(name) + 1) && wn_hasher_add(h, &sha, sizeof sha);
+        gen->external = true;
+    }
+    if (status == WINNOW_OK && (!ok || !wn_hasher_finish(h, &gen->sha)))
+        status = wn_fail(err, WINNOW_E_INTERNAL, "hashing '%s'", gen->dir);
+    wn_hasher_free(h);
+    return status;
+}
+
+static int64_t now_wall_ns(void)
+{
+    struct timespec ts;
+    clock_gettime(CLOCK_REALTIME, &ts);
+    return (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
+}
+
 static enum winnow_status read_model(struct load *l, struct winnow_err *err)
 {
+    int64_t since_ns = now_wall_ns();
     struct wn_gen *gen = l->gen;
     WN_CLEANUP(wn_freep) char *path = wn_asprintf("%s/model.onnx", gen->dir);
     WN_CLEANUP(wn_freep) void *bytes = NULL;
@@ -307,10 +341,16 @@ static enum winnow_status read_model(struct load *l, struct winnow_err *err)
         return wn_fail(err, WINNOW_E_UNAVAILABLE, "'%s' changed while it was read", path);
     if (!wn_sha256(bytes, n, &gen->sha))
         return wn_fail(err, WINNOW_E_INTERNAL, "SHA-256 of '%s'", path);
-    wn_digest_text(&gen->sha, gen->digest);
     gen->file_bytes = n;
-    struct winnow_load_opts opts = { .max_file_bytes = l->max_file, .max_memory_bytes = l->max_memory };
-    return winnow_model_load_memory(bytes, n, path, &opts, &gen->model, err);
+    struct winnow_load_opts opts = { .max_file_bytes = l->max_file,
+                                     .max_memory_bytes = l->max_memory,
+                                     .folder = gen->dir,
+                                     .max_external_bytes = l->max_file };
+    WN_TRY(winnow_model_load_memory(bytes, n, path, &opts, &gen->model, err));
+    if (winnow_model_external(gen->model, 0))
+        WN_TRY(add_external(gen, since_ns, err));
+    wn_digest_text(&gen->sha, gen->digest);
+    return WINNOW_OK;
 }
 
 static enum winnow_status load_now(struct load *l, struct winnow_err *err)

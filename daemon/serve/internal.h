@@ -127,7 +127,8 @@ struct wn_gen {
     char name[WN_NAME_MAX + 1];
     int64_t version;
     uint64_t number;
-    struct wn_sha256 sha, aux; /* model.onnx; pipeline, labels, configuration */
+    struct wn_sha256 sha, aux; /* model.onnx, with external data; pipeline, labels, configuration */
+    bool external;             /* tensors were read from files beside model.onnx */
     char digest[WN_DIGEST_TEXT];
     char *dir;
     bool made_here;

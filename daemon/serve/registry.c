@@ -161,6 +161,11 @@ uint64_t wn_gen_number(const struct wn_gen *gen)
 {
     return gen->number;
 }
+bool wn_gen_external(const struct wn_gen *gen)
+{
+    return gen->external;
+}
+
 const char *wn_gen_digest(const struct wn_gen *gen)
 {
     return gen->digest;

@@ -51,8 +51,10 @@ struct wn_gen *wn_gen_unref(struct wn_gen *gen); /* NULL is fine; returns NULL *
 const char *wn_gen_model_name(const struct wn_gen *gen);
 int64_t wn_gen_version(const struct wn_gen *gen);
 uint64_t wn_gen_number(const struct wn_gen *gen);
-/** "sha256:…" of model.onnx. */
+/** "sha256:…" of model.onnx; where weights lie in files beside it, of its digest and their names and digests. */
 const char *wn_gen_digest(const struct wn_gen *gen);
+/** True when some of its tensors lie in files beside model.onnx (ONNX's external data). */
+bool wn_gen_external(const struct wn_gen *gen);
 winnow_model *wn_gen_model(const struct wn_gen *gen);
 /** NULL for a model without pipeline.yaml. */
 const struct wn_pipeline *wn_gen_pipeline(const struct wn_gen *gen);

@@ -24,6 +24,7 @@ void wn_graph_done(struct wn_graph *g)
     wn_vec_done(&g->outputs);
     wn_vec_done(&g->opsets);
     wn_vec_done(&g->meta);
+    wn_vec_done(&g->external);
 }
 
 /* ---- copy ---- */

@@ -108,7 +108,8 @@ struct wn_graph {
     WN_VEC(wn_vid) inputs;        /* without initializers, even where an old file lists them as inputs */
     WN_VEC(wn_vid) outputs;
     WN_VEC(struct wn_opset) opsets;
-    WN_VEC(struct wn_meta) meta; /* metadata_props */
+    WN_VEC(struct wn_meta) meta;   /* metadata_props */
+    WN_VEC(const char *) external; /* files beside the model's that tensors were read from, relative to its folder */
     int64_t ir_version;
     const char *producer;
     const struct wn_graph *outer; /* the graph around a sub-graph; NULL at the top */

@@ -10,6 +10,8 @@ struct wn_onnx_limits {
     size_t max_skeleton;   /* memory for the unpacked messages without tensor data; 256 MiB */
     unsigned max_depth;    /* nesting of messages; 64 */
     unsigned max_messages; /* sub-messages in the whole file; 1 000 000 */
+    const char *folder;    /* below which tensors may lie in other files; NULL: such tensors are refused */
+    size_t max_external;   /* bytes of tensors in other files; 16 GiB */
 };
 
 /** Read a serialized ModelProto. A pre-scan bounds depth and counts and cuts raw_data and big packed fields out before
@@ -17,10 +19,12 @@ struct wn_onnx_limits {
  *  Names are checked to be valid UTF-8 without NUL; shapes to be non-negative and not to overflow; data to have the
  *  length its shape demands; the graph to be acyclic with every value defined once. Nodes come sorted.
  *  `bytes` is not used after the call. `g` is initialised by the call; release with wn_graph_done() on success only.
- *  @return WINNOW_OK, E_MALFORMED, E_UNSUPPORTED (a dtype we lack, external data), E_TOO_LARGE, E_NOMEM */
+ *  @return WINNOW_OK, E_MALFORMED, E_UNSUPPORTED (a dtype we lack, external data without
+ *          a folder), E_TOO_LARGE, E_NOMEM; of a file beside it also E_NOT_FOUND, E_DENIED, E_IO */
 WINNOW_MUST_USE enum winnow_status wn_onnx_read(const void *bytes, size_t n, const struct wn_onnx_limits *limits,
                                                 struct wn_arena *arena, struct wn_graph *g, struct winnow_err *err);
-/** wn_onnx_read() of a file, read once into memory that is released before the call returns. */
+/** wn_onnx_read() of a file, read once into memory that is released before the call returns. Unless limits->folder says
+ *  otherwise, tensors may lie in files in its folder and below. */
 WINNOW_MUST_USE enum winnow_status wn_onnx_read_file(const char *path, const struct wn_onnx_limits *limits,
                                                      struct wn_arena *arena, struct wn_graph *g,
                                                      struct winnow_err *err);

@@ -5,6 +5,7 @@
  *         not matter and everything is linear. A name found further out becomes an outer value (graph.h) in each graph
  *         between. A sub-graph's value that has the name of one further out is given another: names are then unique
  *         along any chain of graphs, and passes need not think of hiding. */
+#include "engine/graph/external.h"
 #include "engine/graph/onnx_scan.h"
 
 #include <limits.h>
@@ -18,7 +19,8 @@
 #define POOL       (16u << 10) /* names and small arrays are cut from pieces of this size */
 
 struct reader {
-    const uint8_t *bytes;
+    struct wn_onnx_source from;
+    struct wn_external external;
     const Onnx__ModelProto *model;
     struct wn_arena *arena;
     struct wn_graph *top;
@@ -175,7 +177,7 @@ static enum winnow_status read_initializers(struct reader *r, struct scope *s, c
             return wn_fail(err, WINNOW_E_MALFORMED, "initializer %zu has no name", i);
         WN_TRY(define(r, s, tp->name, "initializer", &v, err));
         const struct wn_tensor *t;
-        WN_TRY(wn_onnx_tensor(r->bytes, tp, "initializer", r->arena, &t, err));
+        WN_TRY(wn_onnx_tensor(&r->from, tp, "initializer", r->arena, &t, err));
         set_constant(&s->g->values.at[v], t);
     }
     for (size_t i = 0; i < proto->n_sparse_initializer; i++) {
@@ -184,7 +186,7 @@ static enum winnow_status read_initializers(struct reader *r, struct scope *s, c
             return wn_fail(err, WINNOW_E_MALFORMED, "sparse initializer %zu has no name", i);
         WN_TRY(define(r, s, sp->values->name, "sparse initializer", &v, err));
         const struct wn_tensor *t;
-        WN_TRY(wn_onnx_sparse_tensor(r->bytes, sp, "initializer", &r->dense_budget, r->arena, &t, err));
+        WN_TRY(wn_onnx_sparse_tensor(&r->from, sp, "initializer", &r->dense_budget, r->arena, &t, err));
         set_constant(&s->g->values.at[v], t);
     }
     return WINNOW_OK;
@@ -416,14 +418,14 @@ static enum winnow_status read_attr(struct reader *r, struct scope *s, const Onn
         return take_str(r, &p->s, &a->s) ? WINNOW_OK : no_memory(err);
     case ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__TENSOR:
         a->kind = WN_ATTR_TENSOR;
-        return p->t ? wn_onnx_tensor(r->bytes, p->t, "tensor", r->arena, &a->t, err)
+        return p->t ? wn_onnx_tensor(&r->from, p->t, "tensor", r->arena, &a->t, err)
                     : wn_fail(err, WINNOW_E_MALFORMED, "the tensor is missing");
     case ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__SPARSE_TENSOR: /* Constant's sparse_value: the same, dense */
         a->kind = WN_ATTR_TENSOR;
         if (strcmp(a->name, "sparse_value") == 0)
             a->name = "value";
         return p->sparse_tensor
-                   ? wn_onnx_sparse_tensor(r->bytes, p->sparse_tensor, "tensor", &r->dense_budget, r->arena, &a->t, err)
+                   ? wn_onnx_sparse_tensor(&r->from, p->sparse_tensor, "tensor", &r->dense_budget, r->arena, &a->t, err)
                    : wn_fail(err, WINNOW_E_MALFORMED, "the tensor is missing");
     case ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__FLOATS:
         a->kind = WN_ATTR_FLOATS;
@@ -649,19 +651,27 @@ static enum winnow_status read_header(struct reader *r, struct winnow_err *err)
     return WINNOW_OK;
 }
 
+static void reader_done(struct reader *r)
+{
+    wn_external_done(&r->external);
+}
+
 enum winnow_status wn_onnx_read(const void *bytes, size_t n, const struct wn_onnx_limits *limits,
                                 struct wn_arena *arena, struct wn_graph *g, struct winnow_err *err)
 {
     struct wn_onnx_limits lim = wn_onnx_limits_or_default(limits);
     WN_CLEANUP(wn_onnx_skeleton_done) struct wn_onnx_skeleton skeleton = { 0 };
     WN_TRY(wn_onnx_unpack(bytes, n, &lim, &skeleton, err));
-    struct reader r = { .bytes = bytes,
+    WN_CLEANUP(reader_done)
+    struct reader r = { .from.bytes = bytes,
                         .model = skeleton.model,
                         .arena = arena,
                         .top = g,
                         .dense_budget = lim.max_skeleton,
                         .value_budget = lim.max_skeleton };
     wn_graph_init(g, arena);
+    wn_external_init(&r.external, lim.folder, lim.max_external, g);
+    r.from.external = &r.external;
     enum winnow_status status = read_header(&r, err);
     if (status != WINNOW_OK) {
         wn_graph_done(g);
@@ -680,6 +690,11 @@ enum winnow_status wn_onnx_read_file(const char *path, const struct wn_onnx_limi
     struct wn_onnx_limits lim = wn_onnx_limits_or_default(limits);
     WN_CLEANUP(wn_freep) void *bytes = NULL;
     size_t n;
+    WN_CLEANUP(wn_freep) char *folder = wn_file_folder(path);
+    if (!folder)
+        return no_memory(err);
+    if (!lim.folder)
+        lim.folder = folder;
     WN_TRY(wn_file_read(path, lim.max_file_bytes, &bytes, &n, err));
     enum winnow_status status = wn_onnx_read(bytes, n, &lim, arena, g, err);
     return status == WINNOW_OK ? status : wn_fail_at(err, status, "'%.*s'", WN_CLIP(path));

@@ -39,6 +39,8 @@ struct wn_onnx_limits wn_onnx_limits_or_default(const struct wn_onnx_limits *lim
         lim.max_depth = DEPTH_CAP;
     if (!lim.max_messages)
         lim.max_messages = 1000000;
+    if (!lim.max_external)
+        lim.max_external = (size_t)16 << 30;
     return lim;
 }
 

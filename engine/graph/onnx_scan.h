@@ -27,15 +27,22 @@ enum winnow_status wn_onnx_unpack(const uint8_t *bytes, size_t n, const struct w
                                   struct wn_onnx_skeleton *ret_skeleton, struct winnow_err *err);
 void wn_onnx_skeleton_done(struct wn_onnx_skeleton *skeleton);
 
-/** The tensor that `proto` (of a skeleton) describes, its data copied from the file's `bytes` into the arena.
+/** Where a tensor's data is: the model file's bytes, and files beside it. */
+struct wn_onnx_source {
+    const uint8_t *bytes;
+    struct wn_external *external; /* external.h */
+};
+/** The tensor that `proto` (of a skeleton) describes, its data copied from the file's bytes, or from another file, into
+ *  the arena, whose limit grows by what another file gives.
  *  @param what   how messages call it, e.g. "initializer"
- *  @return E_MALFORMED, E_UNSUPPORTED (element type, rank, external data), E_NOMEM; err names the tensor */
-enum winnow_status wn_onnx_tensor(const uint8_t *bytes, const Onnx__TensorProto *proto, const char *what,
+ *  @return E_MALFORMED, E_UNSUPPORTED (element type, rank), E_NOMEM, what wn_external_find() returns; err names the
+ *          tensor */
+enum winnow_status wn_onnx_tensor(const struct wn_onnx_source *from, const Onnx__TensorProto *proto, const char *what,
                                   struct wn_arena *arena, const struct wn_tensor **ret_tensor, struct winnow_err *err);
 /** The dense form of a sparse tensor; `*budget` bytes may be spent on dense forms and is lowered. */
-enum winnow_status wn_onnx_sparse_tensor(const uint8_t *bytes, const Onnx__SparseTensorProto *proto, const char *what,
-                                         size_t *budget, struct wn_arena *arena, const struct wn_tensor **ret_tensor,
-                                         struct winnow_err *err);
+enum winnow_status wn_onnx_sparse_tensor(const struct wn_onnx_source *from, const Onnx__SparseTensorProto *proto,
+                                         const char *what, size_t *budget, struct wn_arena *arena,
+                                         const struct wn_tensor **ret_tensor, struct winnow_err *err);
 
 /** Length of `s` as it should stand in a message: at most 80 bytes, cut at a character. For "%.*s". */
 int wn_onnx_clip(const char *s);

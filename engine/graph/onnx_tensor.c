@@ -4,6 +4,7 @@
 
 #include <string.h>
 #include "base/small.h"
+#include "engine/graph/external.h"
 
 enum {
     FLOAT_DATA = 4,
@@ -176,7 +177,8 @@ static void copy_raw(struct wn_tensor *t, const uint8_t *raw)
 {
     if (!t->bytes)
         return;
-    memcpy(t->data, raw, t->bytes);
+    if (t->data != raw)
+        memcpy(t->data, raw, t->bytes);
     unsigned char *p = t->data;
     if (t->dtype == WINNOW_BOOL)
         for (size_t i = 0; i < t->bytes; i++)
@@ -248,20 +250,52 @@ static enum winnow_status copy_packed(const uint8_t *begin, const uint8_t *end, 
     return WINNOW_OK;
 }
 
-static enum winnow_status read_tensor(const uint8_t *bytes, const Onnx__TensorProto *proto, struct wn_arena *arena,
-                                      const struct wn_tensor **ret_tensor, struct winnow_err *err)
+/* Memory that a file may ask for is bounded by its size; what lies in another file adds to that. */
+#define TIMES 24 /* as winnow_model_load_memory() reckons */
+
+static enum winnow_status read_external(const struct wn_onnx_source *from, const Onnx__TensorProto *proto,
+                                        const struct wn_tensor *shape, struct wn_arena *arena,
+                                        const struct wn_tensor **ret_tensor, struct winnow_err *err)
+{
+    if (shape->dtype == WINNOW_STRING)
+        return wn_fail(err, WINNOW_E_MALFORMED, "strings as external data");
+    size_t need = packed_bytes(shape), extra;
+    uint64_t offset;
+    WN_TRY(wn_external_find(from->external, proto, need, &offset, err));
+    if (arena->limit && wn_mul_size(need, TIMES, &extra) && !wn_add_size(arena->limit, extra, &arena->limit))
+        arena->limit = 0;
+    struct wn_tensor *t = wn_arena_memdup(arena, shape, sizeof *shape);
+    unsigned char *raw = wn_arena_alloc(arena, need);
+    if (!t || !raw)
+        return wn_fail(err, WINNOW_E_NOMEM, "%zu bytes", need);
+    WN_TRY(wn_external_fill(from->external, offset, raw, need, err));
+    if (need == t->bytes) {
+        t->data = raw;
+        copy_raw(t, raw);
+    } else {
+        if (!(t->data = wn_arena_alloc(arena, t->bytes)))
+            return wn_fail(err, WINNOW_E_NOMEM, "%zu bytes", t->bytes);
+        spread(t, raw);
+    }
+    *ret_tensor = t;
+    return WINNOW_OK;
+}
+
+static enum winnow_status read_tensor(const struct wn_onnx_source *from, const Onnx__TensorProto *proto,
+                                      struct wn_arena *arena, const struct wn_tensor **ret_tensor,
+                                      struct winnow_err *err)
 {
     struct wn_tensor shape = { 0 };
     WN_TRY(take_shape(proto->data_type, proto->n_dims, proto->dims, &shape, err));
     if (proto->n_external_data || proto->data_location == ONNX__TENSOR_PROTO__DATA_LOCATION__EXTERNAL)
-        return wn_fail(err, WINNOW_E_UNSUPPORTED, "its data lies in another file (external data)");
+        return read_external(from, proto, &shape, arena, ret_tensor, err);
     if (proto->segment)
         return wn_fail(err, WINNOW_E_UNSUPPORTED, "it is stored in segments");
     struct wn_onnx_span span;
     if (proto->raw_data.len != sizeof span)
         return wn_fail(err, WINNOW_E_INTERNAL, "tensor without its place in the file");
     memcpy(&span, proto->raw_data.data, sizeof span);
-    const uint8_t *begin = bytes + span.off, *end = begin + span.len;
+    const uint8_t *begin = from->bytes + span.off, *end = begin + span.len;
     struct content c;
     WN_TRY(look(begin, end, shape.dtype, &c, err));
     if (c.has_raw && (c.n_typed || shape.dtype == WINNOW_STRING))
@@ -283,10 +317,10 @@ static enum winnow_status read_tensor(const uint8_t *bytes, const Onnx__TensorPr
     return WINNOW_OK;
 }
 
-enum winnow_status wn_onnx_tensor(const uint8_t *bytes, const Onnx__TensorProto *proto, const char *what,
+enum winnow_status wn_onnx_tensor(const struct wn_onnx_source *from, const Onnx__TensorProto *proto, const char *what,
                                   struct wn_arena *arena, const struct wn_tensor **ret_tensor, struct winnow_err *err)
 {
-    enum winnow_status status = read_tensor(bytes, proto, arena, ret_tensor, err);
+    enum winnow_status status = read_tensor(from, proto, arena, ret_tensor, err);
     if (status != WINNOW_OK && proto->name && *proto->name)
         return wn_fail_at(err, status, "%s '%.*s'", what, WN_CLIP(proto->name));
     return status == WINNOW_OK ? status : wn_fail_at(err, status, "%s", what);
@@ -314,15 +348,15 @@ static bool sparse_at(const struct wn_tensor *dense, const struct wn_tensor *ind
     return true;
 }
 
-static enum winnow_status read_sparse(const uint8_t *bytes, const Onnx__SparseTensorProto *proto, size_t *budget,
-                                      struct wn_arena *arena, const struct wn_tensor **ret_tensor,
+static enum winnow_status read_sparse(const struct wn_onnx_source *from, const Onnx__SparseTensorProto *proto,
+                                      size_t *budget, struct wn_arena *arena, const struct wn_tensor **ret_tensor,
                                       struct winnow_err *err)
 {
     const struct wn_tensor *values, *index;
     if (!proto->values || !proto->indices)
         return wn_fail(err, WINNOW_E_MALFORMED, "values or indices are missing");
-    WN_TRY(wn_onnx_tensor(bytes, proto->values, "values", arena, &values, err));
-    WN_TRY(wn_onnx_tensor(bytes, proto->indices, "indices", arena, &index, err));
+    WN_TRY(wn_onnx_tensor(from, proto->values, "values", arena, &values, err));
+    WN_TRY(wn_onnx_tensor(from, proto->indices, "indices", arena, &index, err));
     if (values->dtype == WINNOW_STRING)
         return wn_fail(err, WINNOW_E_UNSUPPORTED, "strings in a sparse tensor");
     struct wn_tensor shape = { 0 };
@@ -348,10 +382,10 @@ static enum winnow_status read_sparse(const uint8_t *bytes, const Onnx__SparseTe
     return WINNOW_OK;
 }
 
-enum winnow_status wn_onnx_sparse_tensor(const uint8_t *bytes, const Onnx__SparseTensorProto *proto, const char *what,
-                                         size_t *budget, struct wn_arena *arena, const struct wn_tensor **ret_tensor,
-                                         struct winnow_err *err)
+enum winnow_status wn_onnx_sparse_tensor(const struct wn_onnx_source *from, const Onnx__SparseTensorProto *proto,
+                                         const char *what, size_t *budget, struct wn_arena *arena,
+                                         const struct wn_tensor **ret_tensor, struct winnow_err *err)
 {
-    enum winnow_status status = read_sparse(bytes, proto, budget, arena, ret_tensor, err);
+    enum winnow_status status = read_sparse(from, proto, budget, arena, ret_tensor, err);
     return status == WINNOW_OK ? status : wn_fail_at(err, status, "sparse %s", what);
 }

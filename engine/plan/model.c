@@ -74,7 +74,9 @@ static enum winnow_status first_plan(struct winnow_model *m, struct winnow_err *
 
 static enum winnow_status build(struct winnow_model *m, const void *bytes, size_t n, struct winnow_err *err)
 {
-    struct wn_onnx_limits limits = { .max_file_bytes = m->opts.max_file_bytes };
+    struct wn_onnx_limits limits = { .max_file_bytes = m->opts.max_file_bytes,
+                                     .folder = m->opts.folder,
+                                     .max_external = m->opts.max_external_bytes };
     WN_TRY(wn_onnx_read(bytes, n, &limits, &m->arena, &m->g, err));
     WN_TRY(wn_graph_capture(&m->g, err));
     WN_TRY(wn_pass_expand(&m->g, err));
@@ -141,6 +143,7 @@ enum winnow_status winnow_model_load_memory(const void *bytes, size_t n, const c
     wn_arena_init(&m->arena, limit);
     wn_graph_init(&m->g, &m->arena);
     enum winnow_status status = build(m, bytes, n, err);
+    m->opts.folder = NULL; /* the caller's */
     if (status != WINNOW_OK)
         return wn_fail_at(err, status, "model '%s'", name);
     *ret_model = WN_TAKE(m);
@@ -152,8 +155,13 @@ enum winnow_status winnow_model_load(const char *path, const struct winnow_load_
 {
     WN_CLEANUP(wn_freep) void *bytes = NULL;
     size_t n, max = opts && opts->max_file_bytes ? opts->max_file_bytes : DEFAULT_MAX_FILE;
+    struct winnow_load_opts here = opts ? *opts : (struct winnow_load_opts){ 0 };
+    WN_CLEANUP(wn_freep) char *folder = wn_file_folder(path);
+    if (!folder)
+        return wn_fail(err, WINNOW_E_NOMEM, "model '%s'", path);
+    here.folder = folder;
     WN_TRY(wn_file_read(path, max, &bytes, &n, err));
-    return winnow_model_load_memory(bytes, n, path, opts, ret_model, err);
+    return winnow_model_load_memory(bytes, n, path, &here, ret_model, err);
 }
 
 winnow_model *winnow_model_ref(winnow_model *model)
@@ -199,6 +207,11 @@ const char *winnow_model_metadata(const winnow_model *model, const char *key)
         if (strcmp(model->g.meta.at[i].key, key) == 0)
             return model->g.meta.at[i].value;
     return NULL;
+}
+
+const char *winnow_model_external(const winnow_model *model, unsigned i)
+{
+    return i < model->g.external.n ? model->g.external.at[i] : NULL;
 }
 
 bool winnow_model_rows_independent(const winnow_model *model, const char **why)

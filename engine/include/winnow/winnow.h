@@ -57,6 +57,9 @@ struct winnow_load_opts {
     size_t max_file_bytes;   /* default 2 GiB */
     size_t max_memory_bytes; /* activations of one run, per scratch; default 4 GiB */
     bool reference;          /* run every operator by its plain-C reference (slow; the oracle `winnow compare` uses) */
+    const char *folder;      /* winnow_model_load_memory(): below which tensors may lie in other files (ONNX's external
+                                data); NULL: such models are refused. winnow_model_load() takes the file's own folder */
+    size_t max_external_bytes; /* of tensors in other files; default 16 GiB */
 };
 
 /** Load and compile the ONNX file at `path`. The file is read once and may be replaced afterwards.
@@ -93,6 +96,9 @@ WINNOW_API const struct winnow_io *winnow_model_input(const winnow_model *model,
 WINNOW_API const struct winnow_io *winnow_model_output(const winnow_model *model, unsigned i);
 /** Value of an entry of the file's metadata_props, or NULL. */
 WINNOW_API const char *winnow_model_metadata(const winnow_model *model, const char *key);
+/** Files beside the model's that its tensors were read from, relative to its folder; NULL past the last. They live as
+ *  long as the model. */
+WINNOW_API const char *winnow_model_external(const winnow_model *model, unsigned i);
 /** True when the first dimension of every input and output is a dynamic batch and it was proved that each output row
  *  depends on its own input row only, so that requests may be merged. `why` (may be NULL) is set to the reason when
  *  false; it lives as long as the model. */

@@ -218,7 +218,7 @@ Test(onnx_read, data_in_the_wrong_place)
     pb_msg(&ext, TENSOR_EXTERNAL, entry);
     refused(tensor_graph(ext), WINNOW_E_UNSUPPORTED, "external data");
     pb_int(&loc, TENSOR_LOCATION, 1);
-    refused(tensor_graph(loc), WINNOW_E_UNSUPPORTED, "'t'");
+    refused(tensor_graph(loc), WINNOW_E_MALFORMED, "without a location");
     pb_int(&wrong, TENSOR_INT64S, 1);
     refused(tensor_graph(wrong), WINNOW_E_MALFORMED, "0 bytes");
     pb_bytes(&broken, TENSOR_FLOATS, "\0\0\0\0\0", 5);
