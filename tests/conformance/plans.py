@@ -2,7 +2,7 @@
 """ONNX's node tests through the public API, so through passes, plans, kernels and what is run late: what the references
 pass (tests/conformance/newest.py) must come out of winnow_run() as well.
 
-    plans.py [FOLDER]     default: BUILD/onnx-node, which newest.py writes
+    plans.py [FOLDER]     default: BUILD/onnx-node-VERSION, which newest.py writes
 
 Left out: cases with strings, and those of element types that numpy has not."""
 import os
@@ -45,7 +45,8 @@ def different(got, want):
 
 
 def main():
-    folder = pathlib.Path(sys.argv[1]) if len(sys.argv) > 1 else BUILD / "onnx-node"
+    words = [a for a in sys.argv[1:] if a != "-v"]
+    folder = pathlib.Path(words[0]) if words else BUILD / f"onnx-node-{onnx.__version__}"
     count, refused = {"passed": 0, "failed": 0, "skipped": 0}, 0
     for case in sorted(p for p in folder.iterdir() if p.is_dir()):
         graph = onnx.load(case / "model.onnx", load_external_data=False).graph
