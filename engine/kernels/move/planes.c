@@ -26,9 +26,11 @@ void wn_move_plane_to_nchw_f32(const float *src, size_t channels, const struct w
 }
 
 /* ---- stride phases ---- */
+#define ROWS_INLINE static inline __attribute__((always_inline)) void
+
 /* Two phases of a row of n elements: even ones to a, odd ones to b. `room` elements of each may be written, for what
  * lies behind the row's is written later. */
-static void halve_4(const uint32_t *src, size_t n, size_t room, uint32_t *a, uint32_t *b)
+ROWS_INLINE halve_4(const uint32_t *src, size_t n, size_t room, uint32_t *a, uint32_t *b)
 {
     size_t i = 0;
     for (; i + (room >= 4 ? 1 : 8) <= n; i += 8, room -= WN_MIN(room, (size_t)4)) {
@@ -41,7 +43,7 @@ static void halve_4(const uint32_t *src, size_t n, size_t room, uint32_t *a, uin
         (i % 2 ? b : a)[i / 2] = src[i];
 }
 
-static void halve_1x32(const uint8_t *src, uint8_t *a, uint8_t *b)
+ROWS_INLINE halve_1x32(const uint8_t *src, uint8_t *a, uint8_t *b)
 {
     const __m128i low = _mm_set1_epi16(0x00ff);
     const __m128i lo = _mm_loadu_si128((const __m128i *)(const void *)src);
@@ -50,7 +52,7 @@ static void halve_1x32(const uint8_t *src, uint8_t *a, uint8_t *b)
     _mm_storeu_si128((__m128i *)(void *)b, _mm_packus_epi16(_mm_srli_epi16(lo, 8), _mm_srli_epi16(hi, 8)));
 }
 
-static void halve_1(const uint8_t *src, size_t n, size_t room, uint8_t *a, uint8_t *b)
+ROWS_INLINE halve_1(const uint8_t *src, size_t n, size_t room, uint8_t *a, uint8_t *b)
 {
     size_t i = 0;
     for (; i + (room >= 16 ? 1 : 32) <= n; i += 32, room -= WN_MIN(room, (size_t)16))
@@ -80,7 +82,7 @@ static __m128i splat_4(uint32_t value)
  * the phases are, NULL: not wanted. */
 #define PHASES(bits, type)                                                                                             \
     /* n elements; `room` may be written, for what lies behind them is written later. */                               \
-    static void fill_##bits(type *p, size_t n, size_t room, type value)                                                \
+    ROWS_INLINE fill_##bits(type *p, size_t n, size_t room, type value)                                                \
     {                                                                                                                  \
         if (n <= 16 / sizeof value && room >= 16 / sizeof value) {                                                     \
             _mm_storeu_si128((__m128i *)(void *)p, splat_##bits(value));                                               \
@@ -89,7 +91,7 @@ static __m128i splat_4(uint32_t value)
         for (size_t i = 0; i < n; i++)                                                                                 \
             p[i] = value;                                                                                              \
     }                                                                                                                  \
-    static void split_row_##bits(const type *src, size_t w, type *const *to, size_t at, size_t room, size_t sw)        \
+    ROWS_INLINE split_row_##bits(const type *src, size_t w, type *const *to, size_t at, size_t room, size_t sw)        \
     {                                                                                                                  \
         if (sw == 1) {                                                                                                 \
             memcpy(to[0] + at, src, w * sizeof *src);                                                                  \
@@ -107,7 +109,7 @@ static __m128i splat_4(uint32_t value)
                 to[px][at + i] = src[x];                                                                               \
     }                                                                                                                  \
     /* Row phase py of a channel. */                                                                                   \
-    static void split_##bits(const type *src, const struct wn_plane *sp, const struct wn_plane *dp, type *const *to,   \
+    ROWS_INLINE split_##bits(const type *src, const struct wn_plane *sp, const struct wn_plane *dp, type *const *to,   \
                              size_t sh, size_t py, size_t sw, type pad)                                                \
     {                                                                                                                  \
         const size_t w = WN_MIN((size_t)sp->w, (size_t)dp->w * sw), h = (size_t)sp->h, dh = (size_t)dp->h;             \
@@ -144,7 +146,9 @@ static __m128i splat_4(uint32_t value)
                     to[px] = at >= 0 ? dst + (size_t)at * phase : NULL;                                                \
                     wanted = wanted || at >= 0;                                                                        \
                 }                                                                                                      \
-                if (wanted)                                                                                            \
+                if (wanted && sw == 2) /* a constant: no loops over the phases */                                      \
+                    split_##bits(src, sp, dp, to, (size_t)sh, (size_t)py, 2, pad);                                     \
+                else if (wanted)                                                                                       \
                     split_##bits(src, sp, dp, to, (size_t)sh, (size_t)py, (size_t)sw, pad);                            \
             }                                                                                                          \
     }
