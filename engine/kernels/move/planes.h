@@ -23,8 +23,8 @@ void wn_move_plane_to_nchw_f32(const float *src, size_t channels, const struct w
 /** Split planes into stride phases. dst_plane: extents, pitch and cols of one phase plane; its stride is the distance
  * from channel to channel, `phase` the distance from phase (py, px) to the next in the order py * sw + px, in elements.
  * What src does not have (past its h, w) is `pad`. slot [sh * sw]: the place of each phase among those wanted, -1: not
- * wanted; NULL: all, in order. src and dst do not overlap. _4: f32 or quad elements; _1: bytes. 1 <= sh,
- * sw <= 8. */
+ * wanted; NULL: all, in order. src and dst do not overlap; up to WN_OVERREAD bytes past src's last column
+ * may be read. _4: f32 or quad elements; _1: bytes. 1 <= sh, sw <= 8. */
 void wn_move_phases_4(const void *src, const struct wn_plane *src_plane, size_t channels, void *dst,
                       const struct wn_plane *dst_plane, size_t phase, const int8_t *slot, int32_t sh, int32_t sw,
                       uint32_t pad);
