@@ -337,9 +337,40 @@ static enum winnow_status set_dynamic(struct wn_lower *lo, const struct wn_node 
     return a->mul.kind == WN_LOC_NONE || a->ibias.kind == WN_LOC_NONE ? WINNOW_E_NOMEM : WINNOW_OK;
 }
 
-static enum winnow_status lower_gemv(struct wn_lower *lo, const struct wn_node *node, struct linear_arg *a)
+struct copy_arg {
+    struct wn_loc from, to;
+    size_t bytes;
+};
+
+static void run_copy(const struct wn_step *step, struct wn_exec *exec, unsigned part, unsigned n_parts)
+{
+    const struct copy_arg *a = step->arg;
+    size_t from, to;
+    wn_share(a->bytes, 64, part, n_parts, &from, &to);
+    memcpy((char *)wn_at(exec, a->to) + from, (const char *)wn_at(exec, a->from) + from, to - from);
+}
+
+/* x where the kernel may read past its end: memory of the caller is copied first. */
+static enum winnow_status padded_input(struct wn_lower *lo, const struct wn_node *node, struct linear_arg *a)
 {
     WN_TRY(wn_lower_plain(lo, node->in[0], &a->x));
+    if (a->x.kind == WN_LOC_BUF)
+        return WINNOW_OK;
+    struct copy_arg *c = wn_arena_calloc(&lo->plan->arena, 1, sizeof *c);
+    if (!c)
+        return wn_fail(lo->err, WINNOW_E_NOMEM, "node '%s'", node->name);
+    *c = (struct copy_arg){ .from = a->x, .bytes = a->m * a->k };
+    c->to = wn_lower_buf(lo, c->bytes + WN_OVERREAD);
+    if (c->to.kind == WN_LOC_NONE || !wn_lower_step(lo, node, "copy", run_copy, c))
+        return WINNOW_E_NOMEM;
+    wn_lower_touch(lo, c->to);
+    a->x = c->to;
+    return WINNOW_OK;
+}
+
+static enum winnow_status lower_gemv(struct wn_lower *lo, const struct wn_node *node, struct linear_arg *a)
+{
+    WN_TRY(padded_input(lo, node, a));
     return wn_lower_new_plain(lo, node->out[0], &a->y);
 }
 
