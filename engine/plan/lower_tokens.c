@@ -1,5 +1,6 @@
 /* lower_tokens.c: what stands between the layers of a transformer: layer normalization, softmax, pieces of the
  * features, one token of each sequence. */
+#include <string.h>
 #include "engine/kernels/norm_f32/norm_f32.h"
 #include "engine/plan/cols.h"
 #include "engine/plan/planes.h"
@@ -20,8 +21,8 @@ static enum winnow_status finish(struct wn_lower *lo, const struct wn_node *node
 /* ---- layer normalization ---- */
 
 struct norm_arg {
-    struct wn_norm_f32 args; /* without x, y */
-    struct wn_cols cx, cy;
+    struct wn_norm_f32 args; /* without x, r, y */
+    struct wn_cols cx, cr, cy;
     struct wn_loc x, y;
 };
 
@@ -33,6 +34,7 @@ static void run_norm_cols(const struct wn_step *step, struct wn_exec *exec, unsi
     wn_share(a->cx.cols, WN_COLS, part, n_parts, &c0, &c1);
     args.n = c1 - c0;
     args.x = wn_cols_at(exec, &a->cx, 0) + c0;
+    args.r = a->cr.k ? wn_cols_at(exec, &a->cr, 0) + c0 : NULL;
     args.y = wn_cols_at(exec, &a->cy, 0) + c0;
     if (args.n)
         wn_norm_f32_cols_run(&args);
@@ -72,16 +74,60 @@ static size_t inner(const struct wn_lower *lo, wn_vid v, int64_t axis)
     return n;
 }
 
-enum winnow_status wn_lower_layer_norm(struct wn_lower *lo, const struct wn_node *node, bool *done)
+/* Features of what node normalizes, when a kernel fits; else 0. */
+static size_t norm_features(const struct wn_lower *lo, const struct wn_node *node)
 {
-    *done = false;
     if (lo->reference || !wn_node_is(node, "LayerNormalization") || node->n_out != 1 ||
         wn_lower_type(lo, node->in[0])->dtype != WINNOW_F32)
-        return WINNOW_OK;
+        return 0;
     const size_t k = inner(lo, node->in[0], wn_node_int(node, "axis", -1));
     const bool beta = node->n_in > 2 && node->in[2] != WN_NONE;
-    if (!k || !constant(lo, node, 1, k) || (beta && !constant(lo, node, 2, k)))
+    return !k || !constant(lo, node, 1, k) || (beta && !constant(lo, node, 2, k)) ? 0 : k;
+}
+
+/* A sum of two values of one shape, of which at least one lies in columns, that a normalization alone reads: it adds
+ * them itself. */
+enum winnow_status wn_lower_norm_sum(struct wn_lower *lo, const struct wn_node *node, bool *done)
+{
+    const struct wn_graph *g = &lo->plan->g;
+    *done = false;
+    if (lo->reference || !wn_node_is(node, "Add") || node->in[0] == node->in[1])
         return WINNOW_OK;
+    const wn_vid y = node->out[0];
+    if (lo->output[y] || lo->user_at[y + 1] - lo->user_at[y] != 1)
+        return WINNOW_OK;
+    const struct wn_node *norm = &g->nodes.at[lo->user[lo->user_at[y]]];
+    const size_t k = norm->in[0] == y ? norm_features(lo, norm) : 0;
+    if (!k || (!wn_cols_has(lo, node->in[0], k) && !wn_cols_has(lo, node->in[1], k)))
+        return WINNOW_OK;
+    const struct wn_type *t = wn_lower_type(lo, y);
+    for (unsigned i = 0; i < 2; i++) {
+        const struct wn_type *x = wn_lower_type(lo, node->in[i]);
+        if (g->values.at[node->in[i]].constant || x->rank != t->rank ||
+            memcmp(x->dim, t->dim, (size_t)t->rank * sizeof t->dim[0]) != 0)
+            return WINNOW_OK;
+    }
+    *done = true;
+    return WINNOW_OK;
+}
+
+/* The sum that wn_lower_norm_sum() left to the normalization of v; NULL: v is made already. */
+static const struct wn_node *sum_of(const struct wn_lower *lo, wn_vid v)
+{
+    const struct wn_place *place = &lo->plan->place[v];
+    for (int f = 0; f < WN_FORM_COUNT; f++)
+        if (place->form[f].kind != WN_LOC_NONE)
+            return NULL;
+    return &lo->plan->g.nodes.at[lo->plan->g.values.at[v].producer];
+}
+
+enum winnow_status wn_lower_layer_norm(struct wn_lower *lo, const struct wn_node *node, bool *done)
+{
+    const size_t k = norm_features(lo, node);
+    *done = false;
+    if (!k)
+        return WINNOW_OK;
+    const struct wn_node *sum = sum_of(lo, node->in[0]);
     struct norm_arg *a = wn_arena_calloc(&lo->plan->arena, 1, sizeof *a);
     if (!a)
         return wn_fail(lo->err, WINNOW_E_NOMEM, "node '%s'", node->name);
@@ -90,16 +136,20 @@ enum winnow_status wn_lower_layer_norm(struct wn_lower *lo, const struct wn_node
                                     .gamma = constant(lo, node, 1, k),
                                     .beta = constant(lo, node, 2, k),
                                     .eps = wn_node_float(node, "epsilon", 1e-5f) };
-    if (a->args.n <= WN_COLS / 2 && !wn_cols_has(lo, node->in[0], k)) {
+    if (!sum && a->args.n <= WN_COLS / 2 && !wn_cols_has(lo, node->in[0], k)) {
         WN_TRY(wn_lower_plain(lo, node->in[0], &a->x));
         WN_TRY(wn_lower_new_plain(lo, node->out[0], &a->y));
         return finish(lo, node, "norm_f32", run_norm_rows, a, (struct wn_loc[]){ a->x, a->y }, 2, done);
     }
-    WN_TRY(wn_cols_get(lo, node->in[0], k, &a->cx));
+    WN_TRY(wn_cols_get(lo, sum ? sum->in[0] : node->in[0], k, &a->cx));
+    if (sum)
+        WN_TRY(wn_cols_get(lo, sum->in[1], k, &a->cr));
     WN_TRY(wn_cols_new(lo, node->out[0], k, &a->cy));
     a->args.x_stride = a->cx.stride;
+    a->args.r_stride = a->cr.stride;
     a->args.y_stride = a->cy.stride;
-    return finish(lo, node, "norm_f32", run_norm_cols, a, (struct wn_loc[]){ a->cx.loc, a->cy.loc }, 2, done);
+    return finish(lo, node, "norm_f32", run_norm_cols, a, (struct wn_loc[]){ a->cx.loc, a->cr.loc, a->cy.loc }, 3,
+                  done);
 }
 
 /* ---- softmax ---- */
