@@ -305,6 +305,14 @@ case("If: a condition of two", choice(yes, no, 1, (2,)), r"the_node.*condition",
 case("If: branches of unequal outputs", choice(yes, both), r"the_node.*outputs")
 case("If: a branch with an input", choice(ox.graph([ox.node("Abs", ["i"], ["p"])], [ox.value("i", F, [1, 4])], [
     ox.value("p", F, [1, 4])]), no), r"the_node.*inputs")
+case("If: weights of 64 KiB that branches alone read", net(
+    [ox.node("If", ["c"], ["y"], "the_node",
+             then_branch=ox.graph([ox.node("MatMul", ["x", "big"], ["p"])], [], [ox.value("p", F, [1, 4096])]),
+             else_branch=ox.graph([ox.node("MatMul", ["x", "big2"], ["q"])], [], [ox.value("q", F, [1, 4096])]))],
+    [t("big", F, [4, 4096], np.full((4, 4096), 2, np.float32).tobytes()),
+     t("big2", F, [4, 4096], np.full((4, 4096), 3, np.float32).tobytes())],
+    inputs=[ox.value("c", ox.BOOL, []), ox.value("x", F, [1, 4])], outputs=[ox.value("y", F, [1, 4096])]),
+    gives(np.full((1, 4096), 20.0)), {"c": np.array(True), "x": X})
 case("If: no else_branch", net([ox.node("If", ["c"], ["y"], "the_node", then_branch=yes)], [t("c", ox.BOOL, [], b"\1")]),
      r"the_node.*else_branch")
 case("If: takes 70 values", ox.model(ox.graph(

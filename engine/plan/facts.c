@@ -90,6 +90,24 @@ static bool find_shared(struct wn_facts *facts)
     return sorted != NULL;
 }
 
+/* What sub-graphs read is needed as it is, whoever else reads it: their values share the tensors of the graph around.
+ */
+static void keep_inner(struct wn_facts *facts, const struct wn_graph *g)
+{
+    for (size_t i = 0; i < g->nodes.n; i++)
+        for (unsigned a = 0; a < g->nodes.at[i].n_attr; a++) {
+            const struct wn_graph *sub = g->nodes.at[i].attr[a].kind == WN_ATTR_GRAPH ? g->nodes.at[i].attr[a].g : NULL;
+            for (size_t v = 0; sub && v < sub->values.n; v++) {
+                const struct wn_tensor *w = sub->values.at[v].constant;
+                struct fact *f = w && w->dtype != WINNOW_STRING ? find(facts, w) : NULL;
+                if (f)
+                    f->alone = f->dead = false;
+            }
+            if (sub)
+                keep_inner(facts, sub);
+        }
+}
+
 /* Which tensors are the weights of one layer and nothing else, and which are nothing's any more. */
 static bool find_alone(struct wn_facts *facts, const struct wn_graph *g)
 {
@@ -105,6 +123,7 @@ static bool find_alone(struct wn_facts *facts, const struct wn_graph *g)
         struct fact *f = find(facts, g->values.at[node->in[1]].constant);
         f->alone = wn_graph_n_uses(g, node->in[1]) == 1;
     }
+    keep_inner(facts, g);
     return find_shared(facts);
 }
 
