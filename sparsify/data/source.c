@@ -145,6 +145,8 @@ static void archive_freep(struct archive **a)
 static enum winnow_status archive_fault(struct walk *w, struct archive *a)
 {
     const char *text = archive_error_string(a);
+    if (archive_format(a) == 0 && archive_errno(a) == EILSEQ) /* "Unrecognized archive format" */
+        text = "neither a zip nor a tar: pictures come as LABEL/picture in one";
     return wn_fail(w->err, archive_errno(a) == ENOMEM ? WINNOW_E_NOMEM : WINNOW_E_MALFORMED, "%s: %s", w->what,
                    text ? text : "broken archive");
 }
