@@ -136,7 +136,8 @@ static enum winnow_status read_tls(const struct wn_config *cfg, struct wn_tls **
         return WINNOW_OK;
     WN_TRY(secret_path("tls.certificate", cfg->tls.certificate, &certificate, err));
     WN_TRY(secret_path("tls.key", cfg->tls.key, &key, err));
-    return wn_tls_new(certificate, key, ret, err);
+    enum winnow_status status = wn_tls_new(certificate, key, ret, err);
+    return status == WINNOW_OK ? status : wn_fail_at(err, status, "tls");
 }
 
 /** New connections find `tls` (NULL: clear text only). */
@@ -165,7 +166,9 @@ static enum winnow_status read_tokens(const struct wn_config *cfg, bool reload, 
     if (cfg->server.auth != WN_AUTH_TOKENS)
         return WINNOW_OK;
     WN_TRY(secret_path("auth.tokens_file", cfg->auth.tokens_file, &path, err));
-    WN_TRY(wn_tokens_read(path, &tokens, err));
+    enum winnow_status status = wn_tokens_read(path, &tokens, err);
+    if (status != WINNOW_OK)
+        return wn_fail_at(err, status, "auth.tokens_file");
     if (reload ? wn_tokens_blank(tokens) : !wn_tokens_count(tokens))
         return wn_fail(err, WINNOW_E_MALFORMED, "%s: no token in it; winnow token create NAME -f FILE makes one", path);
     *ret = WN_TAKE(tokens);

@@ -73,6 +73,16 @@ static enum winnow_status fail(struct winnow_err *err, const char *what, const c
     return wn_fail(err, WINNOW_E_MALFORMED, "%s '%s': %s", what, path, why ? why : "cannot be used");
 }
 
+/* Nothing of the kind could be read: OpenSSL's words for a file that holds something else say nothing about it. */
+static enum winnow_status nothing_read(struct winnow_err *err, const char *what, const char *kind, const char *path)
+{
+    int reason = ERR_GET_REASON(ERR_peek_last_error());
+    if (reason != PEM_R_NO_START_LINE && reason != ERR_R_UNSUPPORTED)
+        return fail(err, what, path);
+    ERR_clear_error();
+    return wn_fail(err, WINNOW_E_MALFORMED, "%s '%s': no %s in it, in PEM", what, path, kind);
+}
+
 /* A file's bytes as a BIO; `ret_bytes` must outlive it. */
 static enum winnow_status open_pem(const char *what, const char *path, void **ret_bytes, size_t *ret_n, BIO **ret_bio,
                                    struct winnow_err *err)
@@ -105,7 +115,7 @@ static enum winnow_status load_chain(struct wn_tls *tls, const char *path, struc
     WN_TRY(open_pem("certificate", path, &bytes, &n, &bio, err));
     X509 *leaf = PEM_read_bio_X509_AUX(bio, NULL, no_password, NULL);
     if (!leaf)
-        return fail(err, "certificate", path);
+        return nothing_read(err, "certificate", "certificate", path);
     tls->expires_s = seconds_of(X509_get0_notAfter(leaf));
     if (X509_cmp_current_time(X509_get0_notAfter(leaf)) < 0)
         wn_warning("certificate_expired", "file=%s", path);
@@ -141,7 +151,7 @@ static enum winnow_status load_key(struct wn_tls *tls, const char *certificate, 
         return wn_fail(err, WINNOW_E_MALFORMED, "key '%s' is encrypted: nobody is there to be asked for its password",
                        path);
     if (!key)
-        return fail(err, "key", path);
+        return nothing_read(err, "key", "private key", path);
     int ok = SSL_CTX_use_PrivateKey(tls->ctx, key);
     EVP_PKEY_free(key);
     if (ok != 1 || SSL_CTX_check_private_key(tls->ctx) != 1) {

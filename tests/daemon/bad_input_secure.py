@@ -102,12 +102,12 @@ def files():
         ("no such key", "key", "absent.pem", r"absent\.pem"),
         ("a key that is a folder", "key", ".", "key"),
         ("a key that is a FIFO", "key", "fifo", "fifo"),
-        ("a certificate that is text", "cert", path("text.pem", "hello\n" * 1000), r"text\.pem"),
+        ("a certificate that is text", "cert", path("text.pem", "hello\n" * 1000), r"text\.pem': no certificate in it"),
         ("a certificate of zeros", "cert", path("zero.pem", bytes(100000)), r"zero\.pem"),
         ("a certificate cut in half", "cert", path("half.pem", open(f"{TMP}/cert.pem").read()[:300]), r"half\.pem"),
         ("a certificate of 2 MiB", "cert", path("big.pem", "x" * (2 << 20)), r"big\.pem"),
         ("a key in place of the certificate", "cert", "key.pem", r"key\.pem"),
-        ("a certificate in place of the key", "key", "cert.pem", r"cert\.pem"),
+        ("a certificate in place of the key", "key", "cert.pem", r"cert\.pem': no private key in it"),
         ("a credential without systemd's folder", "key", "credential:../x", "ok"),
     ):
         check("TLS files: " + name, names=names, want=0 if "credential" in name else 2, **{which: what})
