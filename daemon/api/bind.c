@@ -194,8 +194,9 @@ static enum winnow_status take(struct wn_infer *req, const struct winnow_io *io,
 static enum winnow_status no_such_input(const struct wn_gen *gen, const struct wn_infer_in *in, struct winnow_err *err)
 {
     const winnow_model *model = wn_gen_model(gen);
-    char all[120] = "";
-    size_t used = 0;
+    const struct wn_pipeline *p = wn_gen_pipeline(gen);
+    char all[160] = "";
+    size_t used = p ? (size_t)snprintf(all, sizeof all, "'%.40s' (BYTES), or ", wn_pipeline_raw(p, 0)) : 0;
     for (unsigned k = 0; k < winnow_model_n_inputs(model) && used < sizeof all; k++) {
         const struct winnow_io *io = winnow_model_input(model, k);
         used += (size_t)snprintf(all + used, sizeof all - used, "%s'%.40s' (%s %s)", k ? ", " : "", io->name,

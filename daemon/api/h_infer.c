@@ -309,6 +309,23 @@ static const char *picture_type(const void *body, size_t n)
     return n > 3 && memcmp(body, "\xff\xd8\xff", 3) == 0 ? "image/jpeg" : NULL;
 }
 
+/* A body that could not be read, and is not even meant as JSON: what to send instead. `err` stays where it may be. */
+static enum winnow_status not_json(const struct infer *st, enum winnow_status status, struct winnow_err *err)
+{
+    const struct wn_pipeline *p = wn_gen_pipeline(st->gen);
+    const char *body = st->req->body, *type = picture_type(body, st->req->body_n);
+    if (type)
+        return wn_fail(err, status, "this is a picture, not JSON: send it with 'Content-Type: %s'", type);
+    if (is_type(st->req, "multipart/"))
+        return wn_fail(err, status,
+                       "a form is not read here: send the picture or text itself as the body (curl: "
+                       "--data-binary @FILE), with its Content-Type");
+    if (p && wn_pipeline_task(p) != WN_PIPE_IMAGES && st->req->body_n && !memchr(" \t\r\n{[", body[0], 6))
+        return wn_fail(err, status,
+                       "JSON at byte 0: an object was expected; a text is sent with 'Content-Type: text/plain'");
+    return status;
+}
+
 /** Any thread: bytes to struct wn_infer. */
 static enum winnow_status read_request(struct infer *st, struct winnow_err *err)
 {
@@ -323,8 +340,7 @@ static enum winnow_status read_request(struct infer *st, struct winnow_err *err)
         break;
     }
     enum winnow_status status = wn_infer_read_json(st->req->body, st->req->body_n, st->json_n, &st->in, err);
-    const char *type = status == WINNOW_OK ? NULL : picture_type(st->req->body, st->req->body_n);
-    return type ? wn_fail(err, status, "this is a picture, not JSON: send it with 'Content-Type: %s'", type) : status;
+    return status == WINNOW_OK || status == WINNOW_E_NOMEM ? status : not_json(st, status, err);
 }
 
 /** Any thread: to the model's inputs. */

@@ -274,8 +274,14 @@ def test_pictures(d):
           "others" not in json.loads(v2), v2)
     s, _, v2 = d.http("POST", "/v2/models/pic/infer", p, {"Content-Type": "application/x-www-form-urlencoded"})
     check("a picture that nobody called one: the answer says how", s == 400 and b"Content-Type: image/png" in v2, v2)
+    form = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.png"\r\n\r\n' + p + b"\r\n--b--\r\n"
+    s, _, v2 = d.http("POST", "/v2/models/pic/infer", form, {"Content-Type": "multipart/form-data; boundary=b"})
+    check("a picture in a form: the answer says how", s == 400 and b"--data-binary" in v2, v2)
     item = {"name": "image", "datatype": "BYTES", "shape": [1], "data": [base64.b64encode(p).decode()],
             "parameters": {"content_type": "base64"}}
+    s, _, v = d.json("POST", "/v2/models/pic/infer", {"inputs": [item | {"name": "picture"}]})
+    check("an input of another name: the picture's is named among those that there are",
+          s == 400 and "no input 'picture', but 'image' (BYTES), or 'x' (" in v["error"], v)
     s, _, v = d.json("POST", "/v2/models/pic/infer", {"inputs": [item], "parameters": {"top_k": 2}})
     outs = {o["name"]: o for o in v["outputs"]} if s == 200 else {}
     check("a picture as base64 in JSON", s == 200 and outs["label"]["data"][0] == best and

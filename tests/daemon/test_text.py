@@ -84,6 +84,8 @@ def test_rest(d):
     md = c.get_model_metadata("mood")
     check("metadata tells the pipeline", md["properties"]["pipeline_input"] == "text,text_pair" and
           md["properties"]["pipeline_task"] == "text_classification", md)
+    st, _, body = d.http("POST", "/v2/models/mood/infer", b"good and nice", {"Content-Type": "application/x-www-form-urlencoded"})
+    check("a text that nobody called one: the answer says how", st == 400 and b"Content-Type: text/plain" in body, body)
     st, _, body = d.http("POST", "/v2/models/mood/infer?top_k=2", "good and nice".encode(), {"Content-Type": "text/plain"})
     body, p = json.loads(body), soft(rig.logits("good and nice"))
     best = ["bad", "good"][int(p.argmax())]
