@@ -404,6 +404,15 @@ static void without_prefix(char *said, const char *staging)
         memmove(at, at + n, strlen(at + n) + 1);
 }
 
+/* job.json was written here: its lines say nothing to who sent the request. */
+static const char *without_line(const char *said)
+{
+    static const char file[] = "job.json:";
+    const char *at = strncmp(said, file, sizeof file - 1) == 0 ? said + sizeof file - 1 : said;
+    size_t digits = at == said ? 0 : strspn(at, "0123456789");
+    return digits && strncmp(at + digits, ": ", 2) == 0 ? at + digits + 2 : said;
+}
+
 static enum winnow_status check(struct create *c, struct winnow_err *err)
 {
     struct wn_jobs *jobs = c->call.jobs;
@@ -429,7 +438,7 @@ static enum winnow_status check(struct create *c, struct winnow_err *err)
     if (run.code == -1)
         return wn_fail(err, WINNOW_E_MALFORMED, "checking recipe and job took longer than 10 s");
     return wn_fail(err, run.code == 2 ? WINNOW_E_MALFORMED : WINNOW_E_INTERNAL, "%s",
-                   run.said[0] ? run.said : "the worker refuses this job");
+                   run.said[0] ? without_line(run.said) : "the worker refuses this job");
 }
 
 /* ---- the jobs thread again ---- */
