@@ -225,6 +225,13 @@ static const char *message_of(const json_t *json)
     return json_is_string(error) ? json_string_value(error) : wn_json_str(error, "message");
 }
 
+static const char *hint_for(CURLcode code)
+{
+    if (code == CURLE_PEER_FAILED_VERIFICATION)
+        return " (--cacert FILE or WINNOW_CACERT says whom to trust)";
+    return code == CURLE_SSL_CONNECT_ERROR ? " (is it a port without TLS? Then http://)" : "";
+}
+
 static enum winnow_status outcome(struct wn_remote *r, const char *path, CURLcode code, const struct reply *reply,
                                   json_t **ret, struct winnow_err *err)
 {
@@ -235,8 +242,7 @@ static enum winnow_status outcome(struct wn_remote *r, const char *path, CURLcod
     curl_easy_getinfo(r->curl, CURLINFO_RESPONSE_CODE, &http);
     if (code != CURLE_OK && http < 400) /* a refusal may come before the whole body was sent: then it counts */
         return wn_fail(err, WINNOW_E_UNAVAILABLE, "%s: %s%s", r->server, *r->text ? r->text : curl_easy_strerror(code),
-                       code == CURLE_PEER_FAILED_VERIFICATION ? " (--cacert FILE or WINNOW_CACERT says whom to trust)"
-                                                              : "");
+                       hint_for(code));
     json_t *json = reply->n ? json_loadb(reply->at, reply->n, 0, &bad) : NULL;
     if (http >= 200 && http < 300) {
         if (reply->n && !json)

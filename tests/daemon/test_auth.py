@@ -13,6 +13,7 @@ import ssl
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 sys.dont_write_bytecode = True  # no __pycache__ beside the sources
@@ -678,6 +679,14 @@ def test_clients(rig):
     got = winnow("models", WINNOW_SERVER=rig.tls, WINNOW_CACERT=str(rig.folder / "cert.pem"),
                  WINNOW_TOKEN=rig.tokens["mine"])
     check("winnow models by the environment", got[0] == 0 and "mine-a" in got[1] and "other" not in got[1], got)
+    with socket.socket() as clear:  # answers a ClientHello in clear text
+        clear.bind(("127.0.0.1", 0))
+        clear.listen()
+        answer = threading.Thread(target=lambda: clear.accept()[0].sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n"))
+        answer.start()
+        got = winnow("models", WINNOW_SERVER=f"https://127.0.0.1:{clear.getsockname()[1]}", WINNOW_TOKEN=rig.tokens["mine"])
+        answer.join()
+    check("winnow models with https:// where no TLS is spoken: 1, and a hint", got[0] == 1 and "http://" in got[2], got)
     got = winnow("files", *trust, WINNOW_TOKEN=rig.tokens["upload"])
     check("winnow files", got[0] == 0, got)
     got = winnow("files", "upload", str(rig.folder / "a.zip"), *trust, WINNOW_TOKEN=rig.tokens["upload"])
