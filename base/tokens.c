@@ -196,10 +196,14 @@ static enum winnow_status read_line(struct wn_arena *arena, const char *p, const
 /* ---- a file ---- */
 static enum winnow_status add(struct wn_tokens *all, const struct wn_token *t, struct winnow_err *err)
 {
-    for (size_t i = 0; i < all->n; i++)
-        if (strcmp(all->at[i].id, t->id) == 0 || wn_digest_equal(&all->at[i].hash, &t->hash))
-            return wn_fail(err, WINNOW_E_MALFORMED, "token '%s' has the %s of token '%s' before it", t->id,
-                           strcmp(all->at[i].id, t->id) == 0 ? "id" : "hash", all->at[i].id);
+    for (size_t i = 0; i < all->n; i++) {
+        if (strcmp(all->at[i].id, t->id) == 0)
+            return wn_fail(err, WINNOW_E_MALFORMED,
+                           "there is a token '%s' already: revoke that one first, or choose another id", t->id);
+        if (wn_digest_equal(&all->at[i].hash, &t->hash))
+            return wn_fail(err, WINNOW_E_MALFORMED, "token '%s' has the hash of token '%s' before it", t->id,
+                           all->at[i].id);
+    }
     if (all->n == WN_TOKENS_MAX)
         return wn_fail(err, WINNOW_E_TOO_LARGE, "more than %d tokens", WN_TOKENS_MAX);
     if (all->n == all->cap) {

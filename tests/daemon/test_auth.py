@@ -555,7 +555,7 @@ def test_reload(rig):
     good = (rig.folder / "tokens").read_text()
     for what, text, says in (("a line that is none", good + "hello\n", r"tokens:\d+: .*'hello'"),
                              ("a token in place of its hash", f"x {rig.tokens['all']} infer\n", "tokens:1: .*not the token"),
-                             ("an id twice", good + good, "tokens:.*the id of token"),
+                             ("an id twice", good + good, r"tokens:\d+: there is a token '.*' already"),
                              ("a byte that is no text", good + "x\0y\n", r"tokens:\d+: "),
                              ("an empty file", "", "tokens: no token in it; winnow token create"),
                              ("blank lines", "\n \t\r\n", "tokens: no token in it; winnow token create")):

@@ -114,6 +114,7 @@ Test(tokens, every_fault_has_its_line)
         { "a " HASH " infer expires=2027-01-31T12:00:00\n", "expires:" },
         { "a " HASH " infer extra\n", "'extra': expected" },
         { "a/b " HASH " infer\n", "'a/b' is no id" },
+        { "a " HASH " infer\na " HASH " infer\n", "t:2: there is a token 'a' already" },
         { "a " HASH " infer\nb " HASH " infer\n", "t:2: token 'b' has the hash of token 'a'" },
         { "a\x80 " HASH " infer\n", "t:1: a byte" },
     };
