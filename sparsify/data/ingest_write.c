@@ -221,7 +221,8 @@ static enum winnow_status split_rows(struct wn_ingest *in)
         label[i] = in->dir.at[in->row.at[i].dir]->class;
     }
     if (given == n)
-        return BAD(in, "all rows are for evaluation, none is left to train on");
+        return BAD(in, "all rows are for evaluation, none is left to train on: IDX files called t10k… or "
+                       "…test… are only judged by");
     if (given)
         return WINNOW_OK;
     WN_TRY(wn_split(key, label, n, in->labels.n, wn_split_size(n, in->o->eval_share, MIN_EVAL), in->o->seed, eval,

@@ -524,8 +524,20 @@ def uploads():
         wanted_end="succeeded",
     )
 
-    def idx(pictures, labels):
-        return zipped([("train-images-idx3-ubyte", pictures), ("train-labels-idx1-ubyte", labels)])
+    def idx(pictures, labels, part="train"):
+        return zipped([(f"{part}-images-idx3-ubyte", pictures), (f"{part}-labels-idx1-ubyte", labels)])
+
+    case(
+        "IDX files to judge by, none to train on",
+        "idx.zip",
+        idx(
+            struct.pack(">IIII", 0x803, 40, 8, 8) + os.urandom(64 * 40),
+            struct.pack(">II", 0x801, 40) + bytes([0, 1]) * 20,
+            "t10k",
+        ),
+        r"bad_data",
+        r"none is left to train on: IDX files called t10k",
+    )
 
     case(
         "IDX header that says 2^31 pictures",
