@@ -162,9 +162,9 @@ int wn_status_grpc(enum winnow_status status);
 /** The SMALL body as a JSON object: a new reference, an empty object when there is no body. On failure the request has
  *  been answered, and NULL is returned. */
 json_t *wn_req_json(struct wn_req *req);
-/** Value of `key` in the query, percent-decoded, in the request's arena; NULL when it is not there, or its encoding is
- * bad or hides a NUL. */
-const char *wn_req_query(struct wn_req *req, const char *key);
+/** Value of `key` in the query, percent-decoded, in the request's arena; NULL when it is not there. NOMEM; MALFORMED:
+ * its encoding is bad, or hides a NUL. */
+enum winnow_status wn_req_query(struct wn_req *req, const char *key, const char **ret, struct winnow_err *err);
 /** Value of a header as a string in the request's arena; NULL when it is not there. */
 const char *wn_req_header(struct wn_req *req, const char *name);
 

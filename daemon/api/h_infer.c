@@ -439,8 +439,13 @@ void wn_post_infer(struct wn_req *req)
     st->gen = gen;
     st->json_n = json_n;
     if (st->form == FORM_ITEM) {
-        const char *k = wn_req_query(req, "top_k");
+        const char *k;
+        struct winnow_err err = { 0 };
         uint64_t v;
+        if (wn_req_query(req, "top_k", &k, &err) != WINNOW_OK) {
+            wn_reply_err(req, &err);
+            return;
+        }
         if (k && (!wn_text_u64(k, strlen(k), &v) || !v || v > 1000)) {
             wn_reply_fail(req, WINNOW_E_MALFORMED, "top_k is not a number from 1 to 1000");
             return;

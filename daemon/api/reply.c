@@ -374,20 +374,27 @@ const char *wn_req_header(struct wn_req *req, const char *name)
     return h ? wn_arena_strndup(&req->arena, h->value, h->value_len) : NULL;
 }
 
-const char *wn_req_query(struct wn_req *req, const char *key)
+enum winnow_status wn_req_query(struct wn_req *req, const char *key, const char **ret, struct winnow_err *err)
 {
     const char *p = req->x ? wn_exchange_query(req->x) : "";
     size_t want = strlen(key), n;
+    *ret = NULL;
     while (*p) {
         size_t len = strcspn(p, "&");
         if (len >= want && memcmp(p, key, want) == 0 && (len == want || p[want] == '=')) {
             size_t skip = WN_MIN(want + 1, len);
             char *v = wn_arena_strndup(&req->arena, p + skip, len - skip);
-            return v && wn_percent_decode(v, len - skip, true, &n) && strlen(v) == n ? v : NULL;
+            if (!v)
+                return wn_fail(err, WINNOW_E_NOMEM, "query");
+            if (!wn_percent_decode(v, len - skip, true, &n) || memchr(v, 0, n))
+                return wn_fail(err, WINNOW_E_MALFORMED, "%s: the query's value is badly percent-encoded, or has a NUL",
+                               key);
+            *ret = v;
+            return WINNOW_OK;
         }
         p += len + (p[len] == '&');
     }
-    return NULL;
+    return WINNOW_OK;
 }
 
 json_t *wn_req_json(struct wn_req *req)

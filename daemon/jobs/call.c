@@ -43,6 +43,24 @@ static void answer(struct wn_req *req)
         wn_reply_json(req, 200, WN_TAKE(call->out));
 }
 
+static bool read_query(struct wn_call *call)
+{
+    const struct {
+        const char *key, **to;
+    } keys[] = {
+        { "limit", &call->limit }, { "after", &call->after }, { "order", &call->order }, { "purpose", &call->purpose }
+    };
+    for (size_t i = 0; i < WN_COUNT(keys); i++) {
+        call->param = keys[i].key;
+        if (wn_req_query(call->req, keys[i].key, keys[i].to, &call->err) != WINNOW_OK)
+            return false;
+    }
+    call->param = NULL;
+    if (call->after && !*call->after)
+        call->after = NULL;
+    return true;
+}
+
 void wn_call_start(struct wn_req *req, size_t size, void (*work)(struct wn_call *call))
 {
     struct wn_jobs *jobs = wn_req_jobs(req, false);
@@ -58,14 +76,12 @@ void wn_call_start(struct wn_req *req, size_t size, void (*work)(struct wn_call 
         return;
     }
     *call = (struct wn_call){ .task.run = run, .jobs = jobs, .req = req, .work = work, .in = in };
-    call->limit = wn_req_query(req, "limit");
-    call->after = wn_req_query(req, "after");
-    call->order = wn_req_query(req, "order");
-    call->purpose = wn_req_query(req, "purpose");
-    if (call->after && !*call->after)
-        call->after = NULL;
     req->state = call;
     req->free_state = call_free;
+    if (!read_query(call)) {
+        wn_reply_v1_error(req, &call->err, call->param, NULL);
+        return;
+    }
     wn_req_hold(req);
     if (!wn_tasks_add(&jobs->main, &call->task)) {
         wn_fail(&call->err, WINNOW_E_UNAVAILABLE, "the server is on its way down");

@@ -129,11 +129,12 @@ static void events(struct wn_call *call)
     wn_call_done(call);
 }
 
-/* Server-sent events: what is there and what comes, until the job is done. */
+/* Server-sent events: what is there and what comes, until the job is done. [DONE] says that it is: a stream that ends
+ * for another reason is cut. */
 struct stream {
     struct wn_call call; /* first: freed with the request */
     int64_t after;
-    bool started, done;
+    bool started, done; /* done: the job is, and there are no more events to come */
     struct wn_timer *timer;
 };
 
@@ -162,10 +163,8 @@ static void again(struct wn_req *req)
         return;
     }
     wn_req_hold(req);
-    if (!wn_tasks_add(&s->call.jobs->main, &s->call.task)) {
-        s->done = true;
+    if (!wn_tasks_add(&s->call.jobs->main, &s->call.task)) /* on the way down */
         wn_req_post(req, send_events);
-    }
 }
 
 static void on_timer(struct wn_timer *t, void *arg)
@@ -218,15 +217,19 @@ static void send_events(struct wn_req *req)
         return;
     }
     size_t n = json_array_size(s->call.out);
-    for (size_t i = 0; i < n && req->x; i++)
-        if (!write_event(req, json_array_get(s->call.out, i)))
-            s->done = true;
+    bool lost = false;
+    for (size_t i = 0; i < n && req->x && !lost; i++)
+        lost = !write_event(req, json_array_get(s->call.out, i));
     json_decref(WN_TAKE(s->call.out));
     if (!req->x)
         return;
-    if (s->done && n < STREAM_PIECE) {
+    /* on the way down: once the client has taken what there is */
+    bool must_go = atomic_load(&s->call.jobs->draining) && !n && !wn_exchange_queued(req->x);
+    if (s->done && n < STREAM_PIECE && !lost) {
         wn_exchange_write(req->x, (struct wn_bytes){ .p = "data: [DONE]\n\n", .n = 14 });
         wn_exchange_finish(req->x, NULL, 0);
+    } else if (lost || must_go) {
+        wn_exchange_abort(req->x);
     } else if (!(s->timer = wn_timer_new(req->loop, n == STREAM_PIECE ? 1000 : STREAM_WAIT_US, on_timer, req))) {
         wn_exchange_abort(req->x);
     }
@@ -246,19 +249,19 @@ static void find_events(struct wn_call *call)
             if (id)
                 s->after = strtoll(id + strlen("ftevent-"), NULL, 10);
             s->done = row.stage == WN_STAGE_DONE;
-        } else {
-            s->done = true;
         }
     }
-    s->done = s->done || atomic_load(&call->jobs->draining);
     wn_job_row_done(&row);
     wn_req_post(call->req, send_events);
 }
 
 void wn_get_ft_events(struct wn_req *req)
 {
-    const char *stream = wn_req_query(req, "stream");
-    if (stream && (strcmp(stream, "true") == 0 || strcmp(stream, "1") == 0))
+    const char *stream;
+    struct winnow_err err = { 0 };
+    if (wn_req_query(req, "stream", &stream, &err) != WINNOW_OK)
+        wn_reply_v1_error(req, &err, "stream", NULL);
+    else if (stream && (strcmp(stream, "true") == 0 || strcmp(stream, "1") == 0))
         wn_call_start(req, sizeof(struct stream), find_events);
     else
         wn_call_start(req, sizeof(struct wn_call), events);

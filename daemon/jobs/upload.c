@@ -422,7 +422,10 @@ static enum winnow_status prepare(struct upload *up)
     }
     WN_TRY(room_for_one(up->jobs, &s, up));
     if (up->kind == UPLOAD_RAW) {
-        const char *purpose = wn_req_query(req, "purpose");
+        const char *purpose;
+        up->param = "purpose";
+        WN_TRY(wn_req_query(req, "purpose", &purpose, &up->err));
+        up->param = NULL;
         snprintf(up->row.purpose, sizeof up->row.purpose, "%s", purpose ? purpose : "fine-tune");
         if (!purpose_valid(up->row.purpose) || (purpose && strlen(purpose) >= sizeof up->row.purpose))
             return fail_param(up, WINNOW_E_MALFORMED, "purpose", "purpose is a word such as fine-tune");

@@ -291,6 +291,8 @@ def requests():
         {"name": "text", "datatype": "BYTES", "shape": [1], "data": ["a"]},
         {"name": "text_pair", "datatype": "BYTES", "shape": [1], "data": ["eP8="],
          "parameters": {"content_type": "base64"}}]}, 400, r"row 0: the pair's other text .* byte 2", target=infer)
+    case("a top_k that is badly percent-encoded", "good", 400, r"top_k.*percent", target=infer + "?top_k=%2",
+         headers={"Content-Type": "text/plain"})
     case("an empty text", "", (200, 400), r"label|text", target=infer, headers={"Content-Type": "text/plain"})
     case("a picture", b"\x89PNG\r\n", 400, r"takes a text", target=infer, headers={"Content-Type": "image/png"})
     case("pairs of other length", {"inputs": [

@@ -538,6 +538,11 @@ def files():
     case("an id that is a path", "GET", "/v1/files/..%2fwinnow.db/content", None, (400, 404), r".")
     case("delete of a file that is not there", "DELETE", "/v1/files/file-0", None, 404, r"file-0")
     case("a limit that is no number", "GET", "/v1/files?limit=many", None, 400, r"limit")
+    case("a limit that is badly percent-encoded", "GET", "/v1/files?limit=%zz", None, 400, r"limit.*percent")
+    case("an order that is cut in its percent-encoding", "GET", "/v1/files?order=asc%2", None, 400, r"order.*percent")
+    case("a purpose that hides a NUL", "GET", "/v1/files?purpose=fine-tune%00x", None, 400, r"purpose.*NUL")
+    case("an upload's purpose that is badly percent-encoded", "PUT", "/v1/files/x.csv?purpose=%", b"x", 400, r"purpose.*percent")
+    case("a stream that is badly percent-encoded", "GET", "/v1/fine_tuning/jobs/x/events?stream=tru%6", None, 400, r"stream")
     case("an anchor that is no npz", "PUT", "/v2/repository/models/pictures/anchor", b"no rows", 400, r"anchor|npz|zip")
     case("an anchor for a model that is not there", "PUT", "/v2/repository/models/nobody/anchor", b"x", 404, r"nobody")
 

@@ -5,6 +5,7 @@ import os
 import pathlib
 import re
 import resource
+import select
 import signal
 import subprocess
 import sys
@@ -59,6 +60,14 @@ def alive(pid):
         return pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except OSError:
         return False
+
+
+def follow(d, job):
+    """curl at the job's stream of events, which has begun."""
+    p = subprocess.Popen(["curl", "-sSN", f"{d.url}/v1/fine_tuning/jobs/{job}/events?stream=true"], stdout=subprocess.PIPE,
+                         stderr=subprocess.DEVNULL, text=True)
+    select.select([p.stdout], [], [], 30)
+    return p
 
 
 def events(d, job):
@@ -155,6 +164,7 @@ def test_resumes(d, job, step):
 
 def test_heeding_child(d, job, step):
     wait_for(lambda: newest(d, job) > step and trainer(d), 900, 0.1)
+    stream = follow(d, job)
     check("the server ends with a job at its steps", d.stop(60) == 0, d.log()[-600:])
     log = d.log()
     told, ended, stopped = stop_told(d, job)
@@ -162,13 +172,21 @@ def test_heeding_child(d, job, step):
     check("a process that runs leaves by itself, after one more checkpoint", "child_killed" not in tail and
           "code=0" in tail[tail.find("worker_ended"):].splitlines()[0] and told == newest(d, job) > step, tail[-800:])
     check("the worker ended before the server said that it stopped", 0 < ended < stopped, (ended, stopped))
+    said = stream.communicate(timeout=30)[0]
+    check("a stream of its events has what there was and is cut, without [DONE]: the job is not done",
+          f"resumed after step {step}" in said and "[DONE]" not in said and stream.returncode == 18,  # curl: partial file
+          (stream.returncode, said[-300:]))
 
 
 def test_nothing_left(d, jobs):
     d.start()
+    streams = [follow(d, job) for job in jobs]
     for job in jobs:
         d.curl(f"/v1/fine_tuning/jobs/{job}/cancel", "-X", "POST")
     wait_for(lambda: all(d.curl(f"/v1/fine_tuning/jobs/{j}")[1]["status"] == "cancelled" for j in jobs), 30)
+    said = [(s.communicate(timeout=30)[0], s.returncode) for s in streams]
+    check("a job's stream of events ends with [DONE] when it is done", all(text.endswith("data: [DONE]\n\n") and rc == 0
+                                                                         for text, rc in said), [s[0][-200:] for s in said])
     check("without jobs nothing is unfinished", d.stop(60) == 0 and "stopped unfinished=0 jobs=0" in d.log()[-300:],
           d.log()[-300:])
 
