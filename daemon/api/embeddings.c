@@ -12,6 +12,9 @@
 
 #define MAX_DEPTH 8
 
+enum { KEY_MODEL, KEY_INPUT, KEY_FORMAT, KEY_DIMENSIONS, KEY_USER, N_KEYS };
+static const char *const known[N_KEYS] = { "model", "input", "encoding_format", "dimensions", "user" };
+
 struct reader {
     struct wn_json j;
     struct wn_arena *arena;
@@ -21,7 +24,7 @@ struct reader {
     WN_VEC(struct wn_pipe_item) text;
     WN_VEC(struct wn_pipe_ids) ids;
     WN_VEC(int32_t) id; /* of the array being read */
-    bool has_input;
+    unsigned seen;      /* bit k: known[k] */
 };
 
 static bool is(struct winnow_str s, const char *text)
@@ -87,7 +90,6 @@ static bool read_ids(struct reader *r)
 static bool read_input(struct reader *r)
 {
     bool ok, first = true;
-    r->has_input = true;
     if (wn_json_peek(&r->j) == '"')
         return read_text(r);
     if (!wn_json_take(&r->j, '['))
@@ -121,23 +123,25 @@ static bool read_model(struct reader *r)
 
 static bool read_key(struct reader *r, struct winnow_str key)
 {
-    static const char *const known[] = { "model", "input", "encoding_format", "dimensions", "user" };
-    size_t k = 0;
-    while (k < WN_COUNT(known) && !is(key, known[k]))
+    unsigned k = 0;
+    while (k < N_KEYS && !is(key, known[k]))
         k++;
-    *r->param = k < WN_COUNT(known) ? known[k] : NULL;
-    if (k == WN_COUNT(known))
+    *r->param = k < N_KEYS ? known[k] : NULL;
+    if (k == N_KEYS)
         return wn_json_fail(&r->j, "unknown key '%.*s'", (int)WN_MIN(key.n, (size_t)60), key.p);
-    if (k > 1 && wn_json_null(&r->j))
+    if (r->seen & 1u << k)
+        return wn_json_fail(&r->j, "%s is there twice", known[k]);
+    r->seen |= 1u << k;
+    if (k > KEY_INPUT && wn_json_null(&r->j))
         return true;
     switch (k) {
-    case 0:
+    case KEY_MODEL:
         return read_model(r);
-    case 1:
-        return !r->has_input ? read_input(r) : wn_json_fail(&r->j, "input is there twice");
-    case 2:
+    case KEY_INPUT:
+        return read_input(r);
+    case KEY_FORMAT:
         return read_format(r);
-    case 3:
+    case KEY_DIMENSIONS:
         wn_fail(r->err, WINNOW_E_MALFORMED, "dimensions: vectors have the length that the model gives them");
         return false;
     default:
@@ -156,7 +160,7 @@ static bool read_body(struct reader *r)
             return false;
     if (!ok)
         return false;
-    *r->param = !r->e->model.n ? "model" : !r->has_input ? "input" : NULL;
+    *r->param = !r->e->model.n ? "model" : !(r->seen & 1u << KEY_INPUT) ? "input" : NULL;
     if (*r->param)
         return wn_json_fail(&r->j, "'%s' is missing", *r->param);
     return wn_json_end(&r->j);

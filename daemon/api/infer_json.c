@@ -30,16 +30,26 @@ static bool is(struct winnow_str s, const char *text)
     return s.n == strlen(text) && memcmp(s.p, text, s.n) == 0;
 }
 
-/** Walk an object's keys; `field` reads the value of one. */
-static bool object(struct reader *r, bool (*field)(struct reader *r, struct winnow_str key, void *arg), void *arg)
+/** Walk an object's keys; `field` reads the value of one. `once`, NULL at its end: the keys that mean something, of
+ * which a second one is refused: who reads the first and who reads the last would see two different requests. */
+static bool object(struct reader *r, const char *const *once,
+                   bool (*field)(struct reader *r, struct winnow_str key, void *arg), void *arg)
 {
     struct winnow_str key;
+    unsigned seen = 0;
     bool ok, first = true;
     if (!wn_json_take(&r->j, '{'))
         return wn_json_fail(&r->j, "an object was expected");
-    for (; wn_json_next_key(&r->j, first, r->req->arena, &key, &ok); first = false)
+    for (; wn_json_next_key(&r->j, first, r->req->arena, &key, &ok); first = false) {
+        unsigned k = 0;
+        while (once[k] && !is(key, once[k]))
+            k++;
+        if (once[k] && seen & 1u << k)
+            return wn_json_fail(&r->j, "\"%s\" twice", once[k]);
+        seen |= 1u << k;
         if (!field(r, key, arg))
             return false;
+    }
     return ok;
 }
 
@@ -66,6 +76,8 @@ static bool text(struct reader *r, struct winnow_str *ret)
 }
 
 /* ---- inputs ---- */
+static const char *const in_param_keys[] = { "binary_data_size", "content_type", NULL };
+
 static bool in_param(struct reader *r, struct winnow_str key, void *arg)
 {
     struct draft *d = arg;
@@ -100,6 +112,8 @@ static bool in_shape(struct reader *r, struct wn_infer_in *in)
     return ok;
 }
 
+static const char *const in_keys[] = { "name", "datatype", "shape", "parameters", "data", NULL };
+
 static bool in_field(struct reader *r, struct winnow_str key, void *arg)
 {
     struct draft *d = arg;
@@ -120,7 +134,7 @@ static bool in_field(struct reader *r, struct winnow_str key, void *arg)
         return in_shape(r, d->in);
     }
     if (is(key, "parameters"))
-        return wn_json_null(&r->j) || object(r, in_param, d);
+        return wn_json_null(&r->j) || object(r, in_param_keys, in_param, d);
     if (is(key, "data")) {
         wn_json_peek(&r->j);
         d->data = wn_json_null(&r->j) ? NULL : r->j.p;
@@ -163,7 +177,7 @@ static bool in_data(struct reader *r, struct draft *d, const char *from, const c
 static bool input(struct reader *r)
 {
     struct draft d = { .in = wn_infer_add_in(r->req, r->j.err), .binary_size = -1 };
-    if (!d.in || !object(r, in_field, &d))
+    if (!d.in || !object(r, in_keys, in_field, &d))
         return false;
     if (!d.has_name || !d.has_type || !d.has_shape)
         return wn_json_fail(&r->j, "an input without \"%s\"",
@@ -187,6 +201,8 @@ static bool input(struct reader *r)
 }
 
 /* ---- outputs, parameters ---- */
+static const char *const out_param_keys[] = { "binary_data", "classification", NULL };
+
 static bool out_param(struct reader *r, struct winnow_str key, void *arg)
 {
     struct wn_infer_want *want = arg;
@@ -206,21 +222,26 @@ static bool out_param(struct reader *r, struct winnow_str key, void *arg)
     return wn_json_skip(&r->j);
 }
 
+static const char *const out_keys[] = { "name", "parameters", NULL };
+
 static bool out_field(struct reader *r, struct winnow_str key, void *arg)
 {
     struct wn_infer_want *want = arg;
     if (is(key, "name"))
         return text(r, &want->name);
     if (is(key, "parameters"))
-        return wn_json_null(&r->j) || object(r, out_param, want);
+        return wn_json_null(&r->j) || object(r, out_param_keys, out_param, want);
     return wn_json_skip(&r->j);
 }
 
 static bool output(struct reader *r)
 {
     struct wn_infer_want *want = wn_infer_add_want(r->req, r->j.err);
-    return want && object(r, out_field, want) && (want->name.p || wn_json_fail(&r->j, "an output without \"name\""));
+    return want && object(r, out_keys, out_field, want) &&
+           (want->name.p || wn_json_fail(&r->j, "an output without \"name\""));
 }
+
+static const char *const req_param_keys[] = { "binary_data_output", "timeout", "top_k", NULL };
 
 static bool req_param(struct reader *r, struct winnow_str key, void *arg)
 {
@@ -240,16 +261,16 @@ static bool req_param(struct reader *r, struct winnow_str key, void *arg)
     return wn_json_skip(&r->j);
 }
 
+static const char *const req_keys[] = { "id", "parameters", "inputs", "outputs", NULL };
+
 static bool req_field(struct reader *r, struct winnow_str key, void *arg)
 {
     bool *inputs = arg;
     if (is(key, "id"))
         return wn_json_null(&r->j) || text(r, &r->req->id);
     if (is(key, "parameters"))
-        return wn_json_null(&r->j) || object(r, req_param, NULL);
+        return wn_json_null(&r->j) || object(r, req_param_keys, req_param, NULL);
     if (is(key, "inputs")) {
-        if (*inputs)
-            return wn_json_fail(&r->j, "\"inputs\" twice");
         *inputs = true;
         return array(r, input);
     }
@@ -266,7 +287,7 @@ enum winnow_status wn_infer_read_json(const void *body, size_t n, size_t json_n,
     bool inputs = false;
     ret->binary_output = -1;
     wn_json_init(&r.j, body, json_n, WN_INFER_MAX_DEPTH, &own);
-    bool ok = object(&r, req_field, &inputs) && wn_json_end(&r.j);
+    bool ok = object(&r, req_keys, req_field, &inputs) && wn_json_end(&r.j);
     if (ok && !inputs)
         ok = wn_json_fail(&r.j, "the request has no \"inputs\"");
     if (ok && r.blob_left)

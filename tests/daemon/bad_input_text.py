@@ -266,6 +266,9 @@ def requests():
     case("a model's name with a NUL", one("a", model="vectors\0x"), 400, r"model: .*NUL")
     case("a model's name that ends in a NUL", one("a", model="vectors\0"), 400, r"model: .*NUL")
     case("a model whose name is a path", one("a", model="../../etc"), (400, 404), r"etc|model")
+    for key, value in (("model", '"mood"'), ("input", '"b"'), ("encoding_format", '"float"'), ("user", "null")):
+        case(f"{key} twice", f'{{"{key}":{value},"user":"u","encoding_format":"base64",' + json.dumps(one("a"))[1:], 400,
+             key + r" is there twice")
     case("a classifier", one("a", model="mood"), 400, r"no embeddings")
     case("dimensions", one("a", dimensions=8), 400, r"dimensions")
     case("3 MiB of one letter", one("a" * (3 << 20)), 400, r"1048576 are allowed")

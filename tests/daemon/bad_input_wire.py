@@ -36,6 +36,10 @@ def json_bodies():
     case("100 000 levels deep in data", tensor_json("[" * 100000 + "1" + "]" * 100000), 400, r"'x'|deep|nest|level")
     case("no inputs", '{"id":"7"}', 400, r"inputs")
     case("inputs twice", tensor_json()[:-1] + "," + tensor_json()[1:], 400, r"inputs", r"twice")
+    for key, again in (("name", '"x"'), ("shape", "[1,4]"), ("datatype", '"FP32"'), ("data", "[1,2,3,4]")):
+        case(f"{key} of an input twice", tensor_json().replace('"name"', f'"{key}":{again},"name"'), 400, key, r"twice")
+    case("outputs twice", tensor_json()[:-1] + ',"outputs":[{"name":"y"}],"outputs":[{"name":"y"}]}', 400, r"outputs.*twice")
+    case("a parameter twice", tensor_json()[:-1] + ',"parameters":{"timeout":1,"timeout":9000000}}', 400, r"timeout.*twice")
     case(
         "an input twice",
         tensor_json().replace("]}]}", ']},{"name":"x","datatype":"FP32","shape":[1,4],"data":[1,2,3,4]}]}'),
@@ -539,6 +543,7 @@ def files():
     case("delete of a file that is not there", "DELETE", "/v1/files/file-0", None, 404, r"file-0")
     case("a limit that is no number", "GET", "/v1/files?limit=many", None, 400, r"limit")
     case("a limit that is badly percent-encoded", "GET", "/v1/files?limit=%zz", None, 400, r"limit.*percent")
+    case("a limit that is not UTF-8", "GET", "/v1/files?limit=%FF", None, 400, r'"message".*limit', r'"param":"limit"')
     case("an order that is cut in its percent-encoding", "GET", "/v1/files?order=asc%2", None, 400, r"order.*percent")
     case("a purpose that hides a NUL", "GET", "/v1/files?purpose=fine-tune%00x", None, 400, r"purpose.*NUL")
     case("an upload's purpose that is badly percent-encoded", "PUT", "/v1/files/x.csv?purpose=%", b"x", 400, r"purpose.*percent")
