@@ -77,6 +77,16 @@ static enum winnow_status settle_text(const struct wn_columns *c, const char *co
     return WINNOW_OK;
 }
 
+/* A name that two columns have says nothing. */
+static enum winnow_status only_one(unsigned at, const char *const *name, unsigned n, struct winnow_err *err)
+{
+    for (unsigned i = 0; i < n; i++)
+        if (i != at && strcmp(name[i], name[at]) == 0)
+            return wn_fail(err, WINNOW_E_MALFORMED, "columns %u and %u are both called '%.40s'", WN_MIN(i, at) + 1,
+                           WN_MAX(i, at) + 1, name[at]);
+    return WINNOW_OK;
+}
+
 enum winnow_status wn_columns_settle(const struct wn_columns *c, const char *const *name, unsigned n,
                                      struct wn_columns_at *ret, struct winnow_err *err)
 {
@@ -91,6 +101,11 @@ enum winnow_status wn_columns_settle(const struct wn_columns *c, const char *con
         return missing("text_pair", c->pair, name, n, err);
     if (!c->pair && !c->n_text) /* who names the text names its pair, too */
         at.pair = guess(pairs, name, n);
+    for (unsigned i = 0; i < at.n_text; i++)
+        WN_TRY(only_one(at.text[i], name, n, err));
+    if (at.pair >= 0)
+        WN_TRY(only_one((unsigned)at.pair, name, n, err));
+    WN_TRY(only_one(at.label, name, n, err));
     *ret = at;
     return WINNOW_OK;
 }

@@ -23,7 +23,7 @@ struct wn_columns_at {
 
 /** Settle `c` for a file that has the columns `name` [n]. What is not said is guessed: text, sentence, …; title with
  *  description; label, category, ….
- *  @return E_MALFORMED naming what is missing, and the columns that are there */
+ *  @return E_MALFORMED naming what is missing, and the columns that are there; or a name that two columns have */
 WINNOW_MUST_USE enum winnow_status wn_columns_settle(const struct wn_columns *c, const char *const *name, unsigned n,
                                                      struct wn_columns_at *ret, struct winnow_err *err);
 

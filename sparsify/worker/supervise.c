@@ -19,6 +19,7 @@
 #include <unistd.h>
 #include "base/file.h"
 #include "base/log.h"
+#include "base/utf8.h"
 #include "sparsify/worker/worker.h"
 
 #define POLL_MS        200
@@ -60,10 +61,11 @@ struct wn_report wn_report_of(enum winnow_status status, const char *code, const
 enum winnow_status wn_result_write(const char *dir, const struct wn_report *r, struct winnow_err *err)
 {
     bool cancelled = r->end == WN_END_CANCELLED;
-    json_t *msg = json_string(r->msg);
-    if (!msg)
-        msg = json_string("(a message that is not UTF-8)");
-    json_t *o = json_pack("{s:i, s:s, s:{s:s, s:o}, s:{}}", "format", 1, "status", cancelled ? "cancelled" : "failed",
+    char msg[sizeof r->msg];
+    snprintf(msg, sizeof msg, "%s", r->msg);
+    for (size_t at; (at = wn_utf8_fault(msg, strlen(msg))) != SIZE_MAX;)
+        msg[at] = '?'; /* a name from the data, cut within a character */
+    json_t *o = json_pack("{s:i, s:s, s:{s:s, s:s}, s:{}}", "format", 1, "status", cancelled ? "cancelled" : "failed",
                           "error", "code", cancelled ? "cancelled" : r->code, "message", msg, "metrics");
     WN_CLEANUP(wn_freep) char *text = o ? json_dumps(o, JSON_INDENT(1) | JSON_REAL_PRECISION(WN_JSON_DIGITS)) : NULL;
     json_decref(o);

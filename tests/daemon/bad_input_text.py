@@ -57,6 +57,9 @@ def uploads():
     case("empty file", "x.csv", "", r"bad_data", r"x\.csv: an empty file")
     case("only a header", "x.csv", "text,label\n", r"bad_data", r"no rows")
     case("no header", "x.csv", good.partition("\n")[2], r"bad_data", r"x\.csv:1", r"columns\.text")
+    case("two columns of one name", "x.csv", "text,label,id,label\n" + "a,good,1,bad\nb,bad,2,good\n" * 60, r"x\.csv:1",
+         r"columns 2 and 4 are both called 'label'")
+    case("a header of other words in long names", "x.csv", "ab" + "字" * 30 + ",b" + "标" * 30 + "\na,b\n", r"x\.csv:1", r"columns\.text")
     case("a quote that is never closed", "x.csv", good + '"open,bad\n' * 3, r"x\.csv: line \d+: a quote")
     case("quotes in the middle of fields", "x.csv", "text,label\n" + 'a "b" c,good\n' * 60, r"x\.csv:2: a quote within")
     case("every row with a field too many", "x.csv", "text,label\n" + "a,b,good\n" * 60, r"x\.csv:2: 3 fields")
