@@ -1,7 +1,10 @@
 /* train_export.c: from the trainer to work/candidate/, and the proof that the files compute what was trained.
  *
  * The serving model is loaded by the serving engine and must choose the same class as the trainer (fake-quantized where
- * quantization is on) on nearly all rows; the master must do so against the float weights. */
+ * quantization is on) on nearly all rows; the master must do so against the float weights. A row whose two classes the
+ * file scores all but the same does not count against it: after a step or two of training a sum that rounds the other
+ * way decides many rows. */
+#include <float.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,7 +16,8 @@
 #include "sparsify/worker/train_impl.h"
 
 #define GOOD_AGREEMENT 0.995
-#define MIN_AGREEMENT  0.98 /* a model that has learned little has many rows whose two best scores are all but equal */
+#define MIN_AGREEMENT  0.98
+#define NEAR_TIE       0.02 /* two scores this close, of the spread of all scores, are all but the same */
 #define MIN_COMPARED   1000 /* rows, where there are so many */
 #define BLOCK          64
 #define MAX_TOKENIZER  ((size_t)64 << 20)
@@ -99,10 +103,31 @@ static enum winnow_status token_inputs(const struct wn_train_run *r, const winno
     return WINNOW_OK;
 }
 
-/* Best class of rows [from, from + n) of r->rows, of which `data` is a part that starts at `base`. */
+/* What a file answers on rows beside what the trainer chose. */
+struct answers {
+    const uint32_t *want; /* the trainer's class of each row */
+    float *ahead;         /* of each row: the file's best score less its score of `want`; 0: the same class */
+    float lo, hi;         /* of all scores */
+};
+
+static void note_answer(struct answers *a, size_t row, const float *score, size_t classes)
+{
+    for (size_t c = 0; c < classes; c++) {
+        if (!isfinite(score[c]))
+            continue;
+        a->lo = fminf(a->lo, score[c]);
+        a->hi = fmaxf(a->hi, score[c]);
+    }
+    size_t best = best_of(score, classes);
+    /* a class the file does not have, or a score that is no number, is never a tie */
+    bool known = a->want[row] < classes && isfinite(score[a->want[row]]) && isfinite(score[best]);
+    a->ahead[row] = best == a->want[row] ? 0 : known ? fmaxf(score[best] - score[a->want[row]], FLT_MIN) : INFINITY;
+}
+
+/* Answers of rows [from, from + n) of r->rows, of which `data` is a part that starts at `base`. */
 static enum winnow_status predict_block(const struct wn_train_run *r, struct run *run, const char *name,
                                         const struct wn_train_data *data, size_t base, size_t from, size_t n,
-                                        size_t rows, uint32_t *ret_pred)
+                                        size_t rows, struct answers *a)
 {
     struct winnow_tensor x[8] = { 0 }, y[8] = { 0 };
     unsigned n_in = winnow_model_n_inputs(run->model), n_out = winnow_model_n_outputs(run->model);
@@ -117,13 +142,13 @@ static enum winnow_status predict_block(const struct wn_train_run *r, struct run
     if (y[out].dtype != WINNOW_F32 || !classes)
         return wn_fail(r->err, WINNOW_E_UNSUPPORTED, "%s: scores are not f32", name);
     for (size_t i = 0; i < n; i++)
-        ret_pred[from + i] = best_of((const float *)y[out].data + i * classes, classes);
+        note_answer(a, from + i, (const float *)y[out].data + i * classes, classes);
     return WINNOW_OK;
 }
 
-/* Best class of every row of `data`, which starts at row `base`, by the model in `bytes`. */
+/* Answers on every row of `data`, which starts at row `base`, by the model in `bytes`. */
 static enum winnow_status predict(struct wn_train_run *r, const void *bytes, size_t n_bytes, const char *name,
-                                  const struct wn_train_data *data, size_t base, uint32_t *ret_pred)
+                                  const struct wn_train_data *data, size_t base, struct answers *a)
 {
     WN_CLEANUP(run_done) struct run run = { 0 };
     WN_TRY(winnow_model_load_memory(bytes, n_bytes, name, NULL, &run.model, r->err));
@@ -134,13 +159,24 @@ static enum winnow_status predict(struct wn_train_run *r, const void *bytes, siz
     for (size_t from = 0; from < data->n; from += block) {
         size_t n = WN_MIN(block, data->n - from);
         WN_TRY(go_on(r));
-        WN_TRY(predict_block(r, &run, name, data, base, from, n, fixed ? block : n, ret_pred));
+        WN_TRY(predict_block(r, &run, name, data, base, from, n, fixed ? block : n, a));
     }
     return WINNOW_OK;
 }
 
-/* Share of rows on which the file and the trainer choose the same class; too small a share is an error. A single row
- * may always differ. */
+/* Of n answers: how many chose another class, and how many did so by more than a near tie. */
+static void count_differences(const struct answers *a, size_t n, size_t *ret_differ, size_t *ret_clearly)
+{
+    double near = NEAR_TIE * ((double)a->hi - (double)a->lo);
+    *ret_differ = *ret_clearly = 0;
+    for (size_t i = 0; i < n; i++) {
+        *ret_differ += a->ahead[i] > 0;
+        *ret_clearly += a->ahead[i] > 0 && !((double)a->ahead[i] <= near);
+    }
+}
+
+/* Share of rows on which the file and the trainer choose the same class; too many that clearly do not are an error. A
+ * single row may always differ. */
 static enum winnow_status compare(struct wn_train_run *r, const void *bytes, size_t n, const char *name,
                                   double *ret_agreement)
 {
@@ -148,23 +184,26 @@ static enum winnow_status compare(struct wn_train_run *r, const void *bytes, siz
     struct wn_train_tokens tokens;
     struct wn_train_data data = wn_train_rows_part(&r->rows, &r->origin, all - rows, rows, &tokens);
     struct wn_train_score score;
-    WN_CLEANUP(wn_freep) uint32_t *want = calloc(rows + 1, sizeof *want), *got = calloc(rows + 1, sizeof *got);
-    if (!want || !got)
+    WN_CLEANUP(wn_freep) uint32_t *want = calloc(rows + 1, sizeof *want);
+    WN_CLEANUP(wn_freep) float *ahead = calloc(rows + 1, sizeof *ahead);
+    if (!want || !ahead)
         return wn_fail(r->err, WINNOW_E_NOMEM, "%s", name);
+    struct answers answers = { .want = want, .ahead = ahead, .lo = INFINITY, .hi = -INFINITY };
     WN_TRY(go_on(r));
     WN_TRY(wn_trainer_evaluate(r->tr, &data, &score, want, r->err));
-    WN_TRY(predict(r, bytes, n, name, &data, all - rows, got));
-    size_t same = 0;
-    for (size_t i = 0; i < rows; i++)
-        same += want[i] == got[i];
-    *ret_agreement = (double)same / (double)rows;
+    WN_TRY(predict(r, bytes, n, name, &data, all - rows, &answers));
+    size_t differ, clearly;
+    count_differences(&answers, rows, &differ, &clearly);
+    *ret_agreement = (double)(rows - differ) / (double)rows;
     r->compared = rows;
-    if (rows - same > (size_t)fmax(1, (double)rows * (1 - GOOD_AGREEMENT)))
-        wn_progress_message(r->pg, "warning", "%s chooses another class than the trained model on %zu of %zu rows",
-                            name, rows - same, rows);
-    if (rows - same > (size_t)fmax(1, (double)rows * (1 - MIN_AGREEMENT)))
-        return wn_fail(r->err, WINNOW_E_INTERNAL, "%s chooses another class than the trained model on %zu of %zu rows",
-                       name, rows - same, rows);
+    if (differ > (size_t)fmax(1, (double)rows * (1 - GOOD_AGREEMENT)))
+        wn_progress_message(r->pg, "warning",
+                            "%s chooses another class than the trained model on %zu of %zu rows, on %zu of them clearly",
+                            name, differ, rows, clearly);
+    if (clearly > (size_t)fmax(1, (double)rows * (1 - MIN_AGREEMENT)))
+        return wn_fail(r->err, WINNOW_E_INTERNAL,
+                       "%s clearly chooses another class than the trained model on %zu of %zu rows", name, clearly,
+                       rows);
     return WINNOW_OK;
 }
 
