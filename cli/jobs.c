@@ -325,6 +325,8 @@ static void print_end(const json_t *job)
     if (strcmp(wn_json_str(job, "promotion"), "waiting") == 0)
         printf("To make it live: winnow models promote %s %.0f\n", wn_json_str(job, "target"),
                wn_json_num(job, "version", 0));
+    if (strcmp(wn_json_str(job, "promotion"), "refused") == 0)
+        printf("To make it live nevertheless: winnow jobs promote %s\n", wn_json_str(job, "id"));
 }
 
 static void print_time(double seconds)

@@ -197,9 +197,10 @@ static enum winnow_status compare(struct wn_train_run *r, const void *bytes, siz
     *ret_agreement = (double)(rows - differ) / (double)rows;
     r->compared = rows;
     if (differ > (size_t)fmax(1, (double)rows * (1 - GOOD_AGREEMENT)))
-        wn_progress_message(r->pg, "warning",
-                            "%s chooses another class than the trained model on %zu of %zu rows, on %zu of them clearly",
-                            name, differ, rows, clearly);
+        wn_progress_message(
+            r->pg, "warning",
+            "%s chooses another class than the trained model on %zu of %zu rows, on %zu of them clearly", name, differ,
+            rows, clearly);
     if (clearly > (size_t)fmax(1, (double)rows * (1 - MIN_AGREEMENT)))
         return wn_fail(r->err, WINNOW_E_INTERNAL,
                        "%s clearly chooses another class than the trained model on %zu of %zu rows", name, clearly,

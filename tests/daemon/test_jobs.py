@@ -251,6 +251,9 @@ def test_gate(d):
     check("shuffled labels are refused, with numbers", j["status"] == "failed" and j["error"]["code"] == "gate_refused" and
           "anchor rows" in j["error"]["message"] and "points" in j["error"]["message"] and j["promotion"] == "refused" and
           j["gate"]["anchor"]["paired"]["lower95"] < -0.01 and live(d) == 3, j)
+    p = subprocess.run([CLI, "jobs", "watch", "-s", d.url, j["id"]], capture_output=True, text=True)
+    check("the CLI says how to overrule it", p.returncode != 0 and f"winnow jobs promote {j['id']}" in p.stdout,
+          (p.returncode, p.stdout, p.stderr))
     status, _ = post(d, f"/v1/fine_tuning/jobs/{j['id']}/promote", {})
     j = finish(d, j["id"])
     check("a person may overrule", status == 200 and j["status"] == "succeeded" and j["promotion"] == "promoted" and
