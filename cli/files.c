@@ -103,8 +103,9 @@ static enum winnow_status upload(struct wn_remote *r, const struct args *a, json
     return wn_remote_send_file(r, "PUT", path, a->word[1], isatty(STDERR_FILENO) ? on_sent : NULL, &sent, ret, err);
 }
 
-static enum winnow_status act(struct wn_remote *r, const struct args *a, json_t **ret, struct winnow_err *err)
+static enum winnow_status act(struct wn_remote *r, const void *args, json_t **ret, struct winnow_err *err)
 {
+    const struct args *a = args;
     if (strcmp(a->word[0], "list") == 0)
         return wn_remote_call(r, "GET", "/v1/files", NULL, ret, err);
     if (strcmp(a->word[0], "upload") == 0)
@@ -116,8 +117,9 @@ static enum winnow_status act(struct wn_remote *r, const struct args *a, json_t 
     return wn_remote_call(r, strcmp(a->word[0], "show") == 0 ? "GET" : "DELETE", path, NULL, ret, err);
 }
 
-static void print(const struct args *a, const json_t *reply)
+static void print(const void *args, const json_t *reply)
 {
+    const struct args *a = args;
     size_t i;
     json_t *f;
     if (strcmp(a->word[0], "delete") == 0) {
@@ -141,18 +143,11 @@ int wn_cli_files(int argc, char **argv)
     static const struct argp_child remote[] = { { &wn_remote_argp, 0, NULL, 0 }, { 0 } };
     static const struct argp argp = { options, parse, "[ACTION [FILE|ID]]", doc, remote, NULL, NULL };
     struct args a = { .purpose = "fine-tune" };
+    static const struct wn_remote_command command = { act, print };
     struct winnow_err err;
-    struct wn_remote *r = NULL;
-    json_t *reply = NULL;
+    json_t *reply;
     argp_parse(&argp, argc, argv, 0, NULL, &a);
-    enum winnow_status status = wn_remote_new(&a.remote, &r, &err);
-    if (status == WINNOW_OK)
-        status = act(r, &a, &reply, &err);
-    if (status == WINNOW_OK && (!a.json || strcmp(a.json, "-")))
-        print(&a, reply);
-    if (status == WINNOW_OK && a.json)
-        status = wn_cli_write_json(a.json, reply ? json_incref(reply) : json_object(), &err);
+    enum winnow_status status = wn_remote_do(&command, &a.remote, a.json, &a, &reply, &err);
     json_decref(reply);
-    wn_remote_free(r);
     return status == WINNOW_OK ? WN_EXIT_OK : wn_cli_fail(argv[0], &err);
 }

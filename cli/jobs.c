@@ -364,8 +364,9 @@ static void print_list(const json_t *reply, bool events)
     }
 }
 
-static enum winnow_status act(struct wn_remote *r, const struct args *a, json_t **ret, struct winnow_err *err)
+static enum winnow_status act(struct wn_remote *r, const void *args, json_t **ret, struct winnow_err *err)
 {
+    const struct args *a = args;
     bool quiet = a->json && strcmp(a->json, "-") == 0;
     if (strcmp(a->action, "list") == 0)
         return wn_remote_call(r, "GET", "/v1/fine_tuning/jobs?limit=100", NULL, ret, err);
@@ -390,8 +391,9 @@ static enum winnow_status act(struct wn_remote *r, const struct args *a, json_t 
     return status;
 }
 
-static void print(const struct args *a, const json_t *reply)
+static void print(const void *args, const json_t *reply)
 {
+    const struct args *a = args;
     if (strcmp(a->action, "list") == 0 || strcmp(a->action, "events") == 0)
         print_list(reply, strcmp(a->action, "events") == 0);
     else if (strcmp(a->action, "create") == 0 && !a->watch)
@@ -409,21 +411,14 @@ int wn_cli_jobs(int argc, char **argv)
     static const struct argp_child remote[] = { { &wn_remote_argp, 0, NULL, 0 }, { 0 } };
     static const struct argp argp = { options, parse, "[ACTION [ID]]", doc, remote, NULL, NULL };
     struct args a = { 0 };
+    static const struct wn_remote_command command = { act, print };
     struct winnow_err err;
-    struct wn_remote *r = NULL;
-    json_t *reply = NULL;
+    json_t *reply;
     argp_parse(&argp, argc, argv, 0, NULL, &a);
-    enum winnow_status status = wn_remote_new(&a.remote, &r, &err);
-    if (status == WINNOW_OK)
-        status = act(r, &a, &reply, &err);
-    if (status == WINNOW_OK && (!a.json || strcmp(a.json, "-")))
-        print(&a, reply);
-    if (status == WINNOW_OK && a.json)
-        status = wn_cli_write_json(a.json, reply ? json_incref(reply) : json_object(), &err);
+    enum winnow_status status = wn_remote_do(&command, &a.remote, a.json, &a, &reply, &err);
     bool watched = strcmp(a.action, "watch") == 0 || a.watch;
     bool failed = status == WINNOW_OK && watched && strcmp(wn_json_str(reply, "status"), "succeeded");
     json_decref(reply);
     json_decref(a.columns);
-    wn_remote_free(r);
     return status != WINNOW_OK ? wn_cli_fail(argv[0], &err) : failed ? WN_EXIT_FAILED : WN_EXIT_OK;
 }

@@ -222,8 +222,9 @@ static enum winnow_status diff(struct wn_remote *r, const struct args *a, json_t
 
 /* ---- the actions ---- */
 
-static enum winnow_status act(struct wn_remote *r, const struct args *a, json_t **ret, struct winnow_err *err)
+static enum winnow_status act(struct wn_remote *r, const void *args, json_t **ret, struct winnow_err *err)
 {
+    const struct args *a = args;
     const char *action = a->word[0], *model = a->word[1];
     if (strcmp(action, "list") == 0)
         return list(r, model, ret, err);
@@ -243,8 +244,9 @@ static enum winnow_status act(struct wn_remote *r, const struct args *a, json_t 
                 : wn_fail(err, WINNOW_E_NOMEM, "anchor");
 }
 
-static void print(const struct args *a, const json_t *reply)
+static void print(const void *args, const json_t *reply)
 {
+    const struct args *a = args;
     const char *action = a->word[0];
     if (strcmp(action, "list") == 0) {
         print_list(reply);
@@ -272,18 +274,11 @@ int wn_cli_models(int argc, char **argv)
     static const struct argp_child remote[] = { { &wn_remote_argp, 0, NULL, 0 }, { 0 } };
     static const struct argp argp = { options, parse, "[ACTION ARGUMENT…]", doc, remote, NULL, NULL };
     struct args a = { 0 };
+    static const struct wn_remote_command command = { act, print };
     struct winnow_err err;
-    struct wn_remote *r = NULL;
-    json_t *reply = NULL;
+    json_t *reply;
     argp_parse(&argp, argc, argv, 0, NULL, &a);
-    enum winnow_status status = wn_remote_new(&a.remote, &r, &err);
-    if (status == WINNOW_OK)
-        status = act(r, &a, &reply, &err);
-    if (status == WINNOW_OK && (!a.json || strcmp(a.json, "-")))
-        print(&a, reply);
-    if (status == WINNOW_OK && a.json)
-        status = wn_cli_write_json(a.json, reply ? json_incref(reply) : json_object(), &err);
+    enum winnow_status status = wn_remote_do(&command, &a.remote, a.json, &a, &reply, &err);
     json_decref(reply);
-    wn_remote_free(r);
     return status == WINNOW_OK ? WN_EXIT_OK : wn_cli_fail(argv[0], &err);
 }

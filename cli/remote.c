@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include "base/file.h"
+#include "cli/cli.h"
 
 #define MAX_REPLY ((size_t)256 << 20) /* bytes of one reply */
 #define MAX_TOKEN ((size_t)4096)      /* bytes of a token's file */
@@ -371,6 +372,27 @@ enum winnow_status wn_remote_send_file(struct wn_remote *r, const char *method, 
 }
 
 /* ---- JSON ---- */
+
+enum winnow_status wn_remote_do(const struct wn_remote_command *command, const struct wn_remote_opts *opts,
+                                const char *json, const void *args, json_t **ret_reply, struct winnow_err *err)
+{
+    struct wn_remote *r = NULL;
+    json_t *reply = NULL;
+    enum winnow_status status = wn_remote_new(opts, &r, err);
+    if (status == WINNOW_OK)
+        status = command->act(r, args, &reply, err);
+    if (status == WINNOW_OK && (!json || strcmp(json, "-") != 0))
+        command->print(args, reply);
+    if (status == WINNOW_OK && json)
+        status = wn_cli_write_json(json, reply ? json_incref(reply) : json_object(), err);
+    wn_remote_free(r);
+    if (status != WINNOW_OK) {
+        json_decref(reply);
+        reply = NULL;
+    }
+    *ret_reply = reply;
+    return status;
+}
 
 const char *wn_json_str(const json_t *object, const char *key)
 {

@@ -40,6 +40,19 @@ WINNOW_MUST_USE enum winnow_status wn_remote_send_file(struct wn_remote *r, cons
                                                        const char *file, wn_remote_sent_fn *sent, void *arg,
                                                        json_t **ret, struct winnow_err *err);
 
+/** One command that talks to a server: connect, act, print what came back (unless JSON takes standard output), write it
+ *  as JSON where that was asked for. */
+struct wn_remote_command {
+    /** Set *ret, the caller's reference, to what is to be printed; NULL: nothing. */
+    enum winnow_status (*act)(struct wn_remote *r, const void *args, json_t **ret, struct winnow_err *err);
+    void (*print)(const void *args, const json_t *reply);
+};
+/** @param json       file for the JSON, "-" is standard output; NULL: none
+ *  @param ret_reply  what came back, the caller's reference; NULL when there is nothing, and on failure */
+WINNOW_MUST_USE enum winnow_status wn_remote_do(const struct wn_remote_command *command,
+                                                const struct wn_remote_opts *opts, const char *json, const void *args,
+                                                json_t **ret_reply, struct winnow_err *err);
+
 /** String member of an object, "" when it is absent or of another type. */
 const char *wn_json_str(const json_t *object, const char *key);
 /** Number member (integer, real), `def` otherwise. */
