@@ -7,7 +7,7 @@ static void check(struct ck *ck, const struct ck_kernel *kernel)
 {
     wn_q8_gemv_fn *fn = (wn_q8_gemv_fn *)kernel->fn;
     size_t rows = 1 + ck_rand(ck, 40), k = 1 + ck_rand(ck, ck_rand(ck, 8) ? 300 : 5000);
-    size_t row0 = ck_rand(ck, rows), row1 = row0 + 1 + ck_rand(ck, rows - row0);
+    size_t row0 = ck_rand(ck, rows) / WN_Q8_GEMV_MR * WN_Q8_GEMV_MR, row1 = row0 + 1 + ck_rand(ck, rows - row0);
     bool extremes = ck_extremes(ck);
     struct ckq_out out = { .form = ck_rand(ck, 2) ? WN_OUT_PLANE : WN_OUT_F32 };
     out.stride = out.form == WN_OUT_F32 ? 4 : 1;

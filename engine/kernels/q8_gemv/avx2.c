@@ -1,4 +1,4 @@
-/* avx2.c: four rows share each 32 bytes of x; everything in 16-bit words, where no product sum can overflow. */
+/* avx2.c: the four rows of a block share each 32 bytes of x; everything in 16-bit words, where no product sum can overflow. */
 #include "engine/kernels/q8_gemv/q8_gemv.h"
 
 #include <immintrin.h>
@@ -18,23 +18,21 @@ static __m128i sums(__m256i s0, __m256i s1, __m256i s2, __m256i s3)
 
 void wn_q8_gemv_4x32__avx2(const struct wn_q8_gemv *mat, const struct wn_q8_args *args, size_t row0, size_t row1)
 {
+    const int8_t *w = mat->w + row0 / 4 * mat->stride;
     for (size_t o = row0; o < row1; o += 4) {
-        const int8_t *w[4];
-        size_t nrows = WN_MIN(row1 - o, 4u);
-        for (size_t r = 0; r < 4; r++)
-            w[r] = mat->w + (o + WN_MIN(r, nrows - 1)) * mat->stride;
         __m256i s0 = _mm256_setzero_si256(), s1 = s0, s2 = s0, s3 = s0;
-        for (size_t k = 0; k < mat->k; k += 32) {
+        for (size_t k = 0; k < mat->stride / 4; k += 32) {
             __m256i lo = _mm256_cvtepu8_epi16(_mm_loadu_si128((const __m128i *)(args->x + k)));
             __m256i hi = _mm256_cvtepu8_epi16(_mm_loadu_si128((const __m128i *)(args->x + k + 16)));
-            s0 = step(step(s0, lo, w[0] + k), hi, w[0] + k + 16);
-            s1 = step(step(s1, lo, w[1] + k), hi, w[1] + k + 16);
-            s2 = step(step(s2, lo, w[2] + k), hi, w[2] + k + 16);
-            s3 = step(step(s3, lo, w[3] + k), hi, w[3] + k + 16);
+            s0 = step(step(s0, lo, w), hi, w + 16);
+            s1 = step(step(s1, lo, w + 64), hi, w + 64 + 16);
+            s2 = step(step(s2, lo, w + 128), hi, w + 128 + 16);
+            s3 = step(step(s3, lo, w + 192), hi, w + 192 + 16);
+            w += k % 64 ? 256 - 32 : 32;
         }
         uint32_t sum[4];
         _mm_storeu_si128((__m128i *)sum, sums(s0, s1, s2, s3));
-        for (size_t r = 0; r < nrows; r++)
+        for (size_t r = 0; r < 4 && o + r < row1; r++)
             wn_q8_put(args, o + r, 0, sum[r] + (uint32_t)args->bias[o + r]);
     }
 }

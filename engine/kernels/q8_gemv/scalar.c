@@ -6,7 +6,7 @@ void wn_q8_gemv_1x1__scalar(const struct wn_q8_gemv *mat, const struct wn_q8_arg
     for (size_t o = row0; o < row1; o++) {
         uint32_t acc = (uint32_t)args->bias[o];
         for (size_t k = 0; k < mat->k; k++)
-            acc += (uint32_t)(mat->w[o * mat->stride + k] * args->x[k]);
+            acc += (uint32_t)(wn_q8_gemv_at(mat, o, k) * args->x[k]);
         wn_q8_put(args, o, 0, acc);
     }
 }
