@@ -28,37 +28,34 @@ void wn_move_plane_to_nchw_f32(const float *src, size_t channels, const struct w
 /* ---- stride phases ---- */
 #define ROWS_INLINE static inline __attribute__((always_inline)) void
 
-/* Two phases of a row of n elements: even ones to a, odd ones to b. `room` elements of each may be written, for what
- * lies behind the row's is written later. */
-ROWS_INLINE halve_4(const uint32_t *src, size_t n, size_t room, uint32_t *a, uint32_t *b)
+/* Even and odd elements of 32 bytes. */
+ROWS_INLINE halves_4(const uint32_t *src, __m128i *even, __m128i *odd)
 {
-    size_t i = 0;
-    for (; i + (room >= 4 ? 1 : 8) <= n; i += 8, room -= WN_MIN(room, (size_t)4)) {
-        const __m128 lo = _mm_loadu_ps((const float *)(const void *)(src + i));
-        const __m128 hi = _mm_loadu_ps((const float *)(const void *)(src + i + 4));
-        _mm_storeu_ps((float *)(void *)(a + i / 2), _mm_shuffle_ps(lo, hi, 0x88));
-        _mm_storeu_ps((float *)(void *)(b + i / 2), _mm_shuffle_ps(lo, hi, 0xdd));
-    }
-    for (; i < n; i++)
-        (i % 2 ? b : a)[i / 2] = src[i];
+    const __m128 lo = _mm_loadu_ps((const float *)(const void *)src);
+    const __m128 hi = _mm_loadu_ps((const float *)(const void *)(src + 4));
+    *even = _mm_castps_si128(_mm_shuffle_ps(lo, hi, 0x88));
+    *odd = _mm_castps_si128(_mm_shuffle_ps(lo, hi, 0xdd));
 }
 
-ROWS_INLINE halve_1x32(const uint8_t *src, uint8_t *a, uint8_t *b)
+ROWS_INLINE halves_1(const uint8_t *src, __m128i *even, __m128i *odd)
 {
     const __m128i low = _mm_set1_epi16(0x00ff);
     const __m128i lo = _mm_loadu_si128((const __m128i *)(const void *)src);
     const __m128i hi = _mm_loadu_si128((const __m128i *)(const void *)(src + 16));
-    _mm_storeu_si128((__m128i *)(void *)a, _mm_packus_epi16(_mm_and_si128(lo, low), _mm_and_si128(hi, low)));
-    _mm_storeu_si128((__m128i *)(void *)b, _mm_packus_epi16(_mm_srli_epi16(lo, 8), _mm_srli_epi16(hi, 8)));
+    *even = _mm_packus_epi16(_mm_and_si128(lo, low), _mm_and_si128(hi, low));
+    *odd = _mm_packus_epi16(_mm_srli_epi16(lo, 8), _mm_srli_epi16(hi, 8));
 }
 
-ROWS_INLINE halve_1(const uint8_t *src, size_t n, size_t room, uint8_t *a, uint8_t *b)
+/* The first n bytes of a vector. */
+static __m128i first_bytes(size_t n)
 {
-    size_t i = 0;
-    for (; i + (room >= 16 ? 1 : 32) <= n; i += 32, room -= WN_MIN(room, (size_t)16))
-        halve_1x32(src + i, a + i / 2, b + i / 2);
-    for (; i < n; i++)
-        (i % 2 ? b : a)[i / 2] = src[i];
+    static const int8_t live[32] = { [0 ... 15] = -1 };
+    return _mm_loadu_si128((const __m128i *)(const void *)(live + 16 - WN_MIN(n, (size_t)16)));
+}
+
+ROWS_INLINE store_or(void *to, __m128i v, __m128i keep, __m128i other)
+{
+    _mm_storeu_si128(to, _mm_or_si128(_mm_and_si128(keep, v), _mm_andnot_si128(keep, other)));
 }
 
 /* The most phases there are: strides of 8 (a larger stride has no window in a plan). */
@@ -81,52 +78,55 @@ static __m128i splat_4(uint32_t value)
  * loops need is copied into variables of their own: bytes that are stored might be anything else's. `to` [sw]: where
  * the phases are, NULL: not wanted. */
 #define PHASES(bits, type)                                                                                             \
-    /* n elements; `room` may be written, for what lies behind them is written later. */                               \
-    ROWS_INLINE fill_##bits(type *p, size_t n, size_t room, type value)                                                \
+    /* `rows` rows of w elements, `step` apart, by stride 2: even ones to a, odd ones to b (NULL: not wanted), with    \
+     * pads up to the pitch. Vectors that reach over a row's end are stored before the start of the next. */           \
+    static void halve_rows_##bits(const type *src, size_t step, size_t rows, size_t w, type *a, type *b, size_t pitch, \
+                                  type pad)                                                                            \
     {                                                                                                                  \
-        if (n <= 16 / sizeof value && room >= 16 / sizeof value) {                                                     \
-            _mm_storeu_si128((__m128i *)(void *)p, splat_##bits(value));                                               \
-            return;                                                                                                    \
+        const size_t per = 16 / sizeof(type), have_a = (w + 1) / 2, have_b = w / 2;                                    \
+        const __m128i pads = splat_##bits(pad);                                                                        \
+        for (size_t at = wn_round_up(pitch, per); at > 0;) {                                                           \
+            at -= per;                                                                                                 \
+            const __m128i keep_a = first_bytes(have_a > at ? (have_a - at) * sizeof(type) : 0);                        \
+            const __m128i keep_b = first_bytes(have_b > at ? (have_b - at) * sizeof(type) : 0);                        \
+            const type *from = src + (have_a > at ? 2 * at : 0);                                                       \
+            for (size_t y = 0, o = at; y < rows; y++, from += step, o += pitch) {                                      \
+                __m128i even, odd;                                                                                     \
+                halves_##bits(from, &even, &odd);                                                                      \
+                if (a)                                                                                                 \
+                    store_or(a + o, even, keep_a, pads);                                                               \
+                if (b)                                                                                                 \
+                    store_or(b + o, odd, keep_b, pads);                                                                \
+            }                                                                                                          \
         }                                                                                                              \
-        for (size_t i = 0; i < n; i++)                                                                                 \
-            p[i] = value;                                                                                              \
-    }                                                                                                                  \
-    ROWS_INLINE split_row_##bits(const type *src, size_t w, type *const *to, size_t at, size_t room, size_t sw)        \
-    {                                                                                                                  \
-        if (sw == 1) {                                                                                                 \
-            memcpy(to[0] + at, src, w * sizeof *src);                                                                  \
-            return;                                                                                                    \
-        }                                                                                                              \
-        if (sw == 2) {                                                                                                 \
-            type other[128]; /* for the phase that nobody reads */                                                     \
-            for (size_t x = 0; x < w; x += 256)                                                                        \
-                halve_##bits(src + x, WN_MIN(w - x, (size_t)256), room - x / 2, to[0] ? to[0] + at + x / 2 : other,    \
-                             to[1] ? to[1] + at + x / 2 : other);                                                      \
-            return;                                                                                                    \
-        }                                                                                                              \
-        for (size_t px = 0; px < sw; px++)                                                                             \
-            for (size_t x = px, i = 0; to[px] && x < w; x += sw, i++)                                                  \
-                to[px][at + i] = src[x];                                                                               \
     }                                                                                                                  \
     /* Row phase py of a channel. */                                                                                   \
     ROWS_INLINE split_##bits(const type *src, const struct wn_plane *sp, const struct wn_plane *dp, type *const *to,   \
                              size_t sh, size_t py, size_t sw, type pad)                                                \
     {                                                                                                                  \
         const size_t w = WN_MIN((size_t)sp->w, (size_t)dp->w * sw), h = (size_t)sp->h, dh = (size_t)dp->h;             \
-        const size_t step = sh * (size_t)sp->pitch, pitch = (size_t)dp->pitch;                                         \
-        size_t left = dp->cols, have[8]; /* elements of a row, by column phase */                                      \
-        for (size_t px = 0; px < sw; px++)                                                                             \
-            have[px] = w > px ? (w - px + sw - 1) / sw : 0;                                                            \
+        const size_t step = sh * (size_t)sp->pitch, pitch = (size_t)dp->pitch, whole = wn_round_up(pitch, 16);         \
+        const size_t real = WN_MIN(h > py ? (h - py + sh - 1) / sh : 0, dh);                                           \
+        size_t y = 0;                                                                                                  \
         src += py * (size_t)sp->pitch;                                                                                 \
-        for (size_t y = 0, at = 0; y < dh; y++, src += step, at += pitch, left -= pitch) {                             \
-            const size_t all = y + 1 < dh ? pitch : left;                                                              \
-            const bool real = y * sh + py < h;                                                                         \
-            if (real)                                                                                                  \
-                split_row_##bits(src, w, to, at, left, sw);                                                            \
+        if (sw == 2 && real && dp->cols >= whole) {                                                                    \
+            y = WN_MIN(WN_MIN(real, dh - 1), (dp->cols - whole) / pitch + 1);                                          \
+            halve_rows_##bits(src, step, y, w, to[0], to[1], pitch, pad);                                              \
+        }                                                                                                              \
+        for (; y < dh; y++) {                                                                                          \
+            const size_t at = y * pitch, end = y + 1 < dh ? at + pitch : dp->cols;                                     \
+            if (sw == 1 && y < real) {                                                                                 \
+                memcpy(to[0] + at, src + y * step, w * sizeof *src);                                                   \
+                for (size_t i = at + w; i < end; i++)                                                                  \
+                    to[0][i] = pad;                                                                                    \
+                continue;                                                                                              \
+            }                                                                                                          \
             for (size_t px = 0; px < sw; px++) {                                                                       \
-                const size_t n = real ? have[px] : 0;                                                                  \
-                if (to[px])                                                                                            \
-                    fill_##bits(to[px] + at + n, all - n, left - n, pad);                                              \
+                size_t i = at;                                                                                         \
+                for (size_t x = px; to[px] && y < real && x < w; x += sw)                                              \
+                    to[px][i++] = src[y * step + x];                                                                   \
+                for (; to[px] && i < end; i++)                                                                         \
+                    to[px][i] = pad;                                                                                   \
             }                                                                                                          \
         }                                                                                                              \
     }                                                                                                                  \

@@ -145,52 +145,79 @@ static void finish_row(const struct wn_pool_q8 *p, const struct wn_q8_avx2 *e, c
 }
 
 /* ---- maxima in registers ---- */
-/* One row of outputs: its rows of the input, and the outputs none of whose taps leave the input. */
+#define LINES 64 /* rows of outputs whose lines are found at once */
+
+/* One row of outputs: its rows of the input. */
 struct line {
-    const uint8_t *x; /* element 0 of the first tap's row */
-    size_t row;       /* bytes from one tap's row to the next */
+    size_t from; /* bytes from a plane's element 0 to the first tap's row */
     int32_t rows;
-    int32_t lo, hi;
 };
 
-WN_Q8_INLINE __m256i max_vector(const struct wn_pool_q8 *p, const struct line *l, int32_t ox)
+/* Bytes from one tap's row to the next. */
+WN_Q8_INLINE size_t row_bytes(const struct wn_pool_q8 *p)
 {
-    size_t lanes = wn_q8_lanes(p->form), step = lanes * (size_t)p->dil_w;
-    const uint8_t *first = l->x + (ptrdiff_t)lanes * ((ptrdiff_t)ox * p->stride_w - p->pad_l);
-    const __m256i low = _mm256_set1_epi16(0xff);
-    __m256i top = _mm256_setzero_si256();
-    for (int32_t ky = 0; ky < l->rows; ky++, first += l->row) {
-        const uint8_t *x = first;
-        for (int32_t kx = 0; kx < p->kw; kx++, x += step) {
-            __m256i v = _mm256_loadu_si256((const __m256i *)x);
-            if (p->stride_w == 2) {
-                __m256i w = _mm256_loadu_si256((const __m256i *)(x + 32));
-                if (lanes == 4)
-                    v = _mm256_castps_si256(_mm256_shuffle_ps(_mm256_castsi256_ps(v), _mm256_castsi256_ps(w), 0x88));
-                else
-                    v = _mm256_packus_epi16(_mm256_and_si256(v, low), _mm256_and_si256(w, low));
-            }
-            top = _mm256_max_epu8(top, v);
-        }
-    }
-    return p->stride_w == 2 ? _mm256_permute4x64_epi64(top, 0xd8) : top;
+    return (size_t)p->in.pitch * wn_q8_lanes(p->form) * (size_t)p->dil_h;
 }
 
-static void max_edge(const struct wn_pool_q8 *p, const struct line *l, int32_t ox, size_t live, uint8_t *y)
+/* Every other column of two vectors, from the first or the second on; quads 0, 1, 4, 5, 2, ... (bytes likewise in
+ * eights): the lanes' halves are put in order at the end. */
+WN_Q8_INLINE __m256i evens(__m256i v, __m256i w, size_t lanes)
 {
-    size_t lanes = wn_q8_lanes(p->form);
+    const __m256i low = _mm256_set1_epi16(0xff);
+    if (lanes == 4)
+        return _mm256_castps_si256(_mm256_shuffle_ps(_mm256_castsi256_ps(v), _mm256_castsi256_ps(w), 0x88));
+    return _mm256_packus_epi16(_mm256_and_si256(v, low), _mm256_and_si256(w, low));
+}
+
+WN_Q8_INLINE __m256i odds(__m256i v, __m256i w, size_t lanes)
+{
+    if (lanes == 4)
+        return _mm256_castps_si256(_mm256_shuffle_ps(_mm256_castsi256_ps(v), _mm256_castsi256_ps(w), 0xdd));
+    return _mm256_packus_epi16(_mm256_srli_epi16(v, 8), _mm256_srli_epi16(w, 8));
+}
+
+/* 32 bytes of outputs from the windows at x: first down the rows, then across: with stride 2 two taps that are
+ * neighbours come out of the same vectors. */
+WN_Q8_INLINE __m256i max_vector(const struct wn_pool_q8 *p, const uint8_t *x, int32_t rows, size_t lanes,
+                                int32_t stride)
+{
+    const size_t step = lanes * (size_t)p->dil_w, row = row_bytes(p);
+    const bool pairs = stride == 2 && p->dil_w == 1;
+    __m256i top = _mm256_setzero_si256();
+    for (int32_t kx = 0; kx < p->kw; kx += pairs ? 2 : 1) {
+        const uint8_t *at = x + (size_t)kx * step;
+        __m256i v = _mm256_setzero_si256(), w = v;
+        for (int32_t ky = 0; ky < rows; ky++, at += row) {
+            v = _mm256_max_epu8(v, _mm256_loadu_si256((const __m256i *)at));
+            if (stride == 2)
+                w = _mm256_max_epu8(w, _mm256_loadu_si256((const __m256i *)(at + 32)));
+        }
+        top = _mm256_max_epu8(top, stride == 2 ? evens(v, w, lanes) : v);
+        if (pairs && kx + 1 < p->kw)
+            top = _mm256_max_epu8(top, odds(v, w, lanes));
+    }
+    return stride == 2 ? _mm256_permute4x64_epi64(top, 0xd8) : top;
+}
+
+/* Column ox of n lines, y that of the first. */
+static void max_edge(const struct wn_pool_q8 *p, const uint8_t *x0, const struct line *l, size_t n, int32_t ox,
+                     size_t live, uint8_t *y)
+{
+    size_t lanes = wn_q8_lanes(p->form), row = row_bytes(p), step = lanes * (size_t)p->dil_w;
     struct wn_pool_q8_axis u =
         wn_pool_q8_axis_at(ox, p->kw, p->stride_w, p->dil_w, p->pad_l, p->pad_r, p->in.w, p->count_include_pad);
-    uint8_t top[4] = { 0 };
-    for (int32_t ky = 0; ky < l->rows; ky++)
-        for (int32_t kx = u.first; kx < u.end; kx++) {
-            ptrdiff_t at = (ptrdiff_t)ox * p->stride_w - p->pad_l + (ptrdiff_t)kx * p->dil_w;
-            const uint8_t *x = l->x + (size_t)ky * l->row + (ptrdiff_t)lanes * at;
-            for (size_t k = 0; k < lanes; k++)
-                top[k] = WN_MAX(top[k], x[k]);
+    ptrdiff_t at = (ptrdiff_t)ox * p->stride_w - p->pad_l + (ptrdiff_t)u.first * p->dil_w;
+    for (size_t i = 0; i < n; i++, l++, y += lanes * (size_t)p->out.pitch) {
+        uint8_t top[4] = { 0 };
+        for (int32_t ky = 0; ky < l->rows; ky++) {
+            const uint8_t *x = x0 + l->from + (size_t)ky * row + (ptrdiff_t)lanes * at;
+            for (int32_t kx = u.first; kx < u.end; kx++, x += step)
+                for (size_t k = 0; k < lanes; k++)
+                    top[k] = WN_MAX(top[k], x[k]);
         }
-    for (size_t k = 0; k < lanes; k++)
-        y[k] = l->rows && u.first < u.end && k < live ? top[k] : (uint8_t)p->y_zp;
+        for (size_t k = 0; k < lanes; k++)
+            y[k] = l->rows && u.first < u.end && k < live ? top[k] : (uint8_t)p->y_zp;
+    }
 }
 
 /* The outputs of a row none of whose taps leave the input; false when max_vector() does not apply or not pay. */
@@ -205,34 +232,68 @@ static bool columns_inside(const struct wn_pool_q8 *p, int32_t *lo, int32_t *hi)
     return true;
 }
 
-static struct line line_of(const struct wn_pool_q8 *p, const uint8_t *x, int32_t oy, int32_t lo, int32_t hi)
+static struct line line_of(const struct wn_pool_q8 *p, int32_t oy)
 {
-    size_t pitch = (size_t)p->in.pitch * wn_q8_lanes(p->form);
     struct wn_pool_q8_axis v =
         wn_pool_q8_axis_at(oy, p->kh, p->stride_h, p->dil_h, p->pad_t, p->pad_b, p->in.h, p->count_include_pad);
-    struct line l = { .row = pitch * (size_t)p->dil_h, .rows = v.end - v.first, .lo = p->out.w, .hi = p->out.w };
-    if (!l.rows) /* all of them empty */
-        return l;
-    l.x = x + pitch * (size_t)((int64_t)oy * p->stride_h - p->pad_t + (int64_t)v.first * p->dil_h);
-    l.lo = lo;
-    l.hi = hi;
+    int64_t y = (int64_t)oy * p->stride_h - p->pad_t + (int64_t)v.first * p->dil_h;
+    struct line l = { .rows = v.end - v.first };
+    if (l.rows)
+        l.from = (size_t)p->in.pitch * wn_q8_lanes(p->form) * (size_t)y;
     return l;
 }
 
-static void max_row(const struct wn_pool_q8 *p, const struct wn_q8_avx2 *e, size_t c, const struct line *l, uint8_t *y)
+/* Outputs [lo, hi) of one row; x: its first tap of output 0, y: output 0. */
+WN_Q8_INLINE void max_row(const struct wn_pool_q8 *p, const struct wn_q8_avx2 *e, const uint8_t *x, int32_t rows,
+                          __m256i keep, int32_t lo, int32_t hi, uint8_t *y, size_t lanes, int32_t stride)
 {
-    size_t lanes = wn_q8_lanes(p->form), live = WN_MIN(p->channels - c, lanes);
-    int32_t width = lanes == 4 ? 8 : 32;
-    __m256i keep = wn_q8_keep32(p->form, c, p->channels, NULL, 0, 32);
-    for (int32_t ox = 0; ox < l->lo; ox++)
-        max_edge(p, l, ox, live, y + lanes * (size_t)ox);
-    for (int32_t ox = l->lo; ox < l->hi; ox += width) {
-        int32_t at = WN_MIN(ox, l->hi - width); /* the last vector overlaps the one before it */
-        __m256i top = wn_q8_padded(e, max_vector(p, l, at), keep);
-        _mm256_storeu_si256((__m256i *)(y + lanes * (size_t)at), top);
+    const int32_t width = lanes == 4 ? 8 : 32;
+    for (int32_t ox = lo; ox < hi; ox += width) {
+        const int32_t at = WN_MIN(ox, hi - width); /* the last vector overlaps the one before it */
+        __m256i top = max_vector(p, x + (ptrdiff_t)lanes * at * stride, rows, lanes, stride);
+        _mm256_storeu_si256((__m256i *)(y + lanes * (size_t)at), wn_q8_padded(e, top, keep));
     }
-    for (int32_t ox = l->hi; ox < p->out.w; ox++)
-        max_edge(p, l, ox, live, y + lanes * (size_t)ox);
+}
+
+/* Channels from c on of the lines of rows [oy, oy + n): outputs [lo, hi) by vectors, those beside them one by one. */
+static void max_lines(const struct wn_pool_q8 *p, const struct wn_q8_avx2 *e, size_t c, const struct line *line,
+                      int32_t oy, size_t n, int32_t lo, int32_t hi)
+{
+    size_t lanes = wn_q8_lanes(p->form), pitch = lanes * (size_t)p->out.pitch;
+    size_t live = WN_MIN(p->channels - c, lanes);
+    const uint8_t *x = p->x + c / lanes * p->x_stride;
+    uint8_t *y = p->y + c / lanes * p->y_stride + pitch * (size_t)oy;
+    __m256i keep = wn_q8_keep32(p->form, c, p->channels, NULL, 0, 32);
+    for (size_t i = 0; i < n; i++) {
+        const uint8_t *at = x + line[i].from - (ptrdiff_t)lanes * p->pad_l;
+        const int32_t rows = line[i].rows;
+        uint8_t *to = y + i * pitch;
+        if (!rows) /* windows without elements */
+            memset(to + lanes * (size_t)lo, p->y_zp, lanes * (size_t)(hi - lo));
+        else if (p->stride_w == 1)
+            max_row(p, e, at, rows, keep, lo, hi, to, lanes, 1);
+        else if (lanes == 4)
+            max_row(p, e, at, rows, keep, lo, hi, to, 4, 2);
+        else
+            max_row(p, e, at, rows, keep, lo, hi, to, 1, 2);
+    }
+    for (int32_t ox = 0; ox < lo; ox++)
+        max_edge(p, x, line, n, ox, live, y + lanes * (size_t)ox);
+    for (int32_t ox = hi; ox < p->out.w; ox++)
+        max_edge(p, x, line, n, ox, live, y + lanes * (size_t)ox);
+}
+
+static void max_in_registers(const struct wn_pool_q8 *p, const struct wn_q8_avx2 *e, size_t c0, size_t c1, int32_t lo,
+                             int32_t hi)
+{
+    struct line line[LINES];
+    for (int32_t oy = 0; oy < p->out.h; oy += LINES) {
+        size_t n = WN_MIN((size_t)(p->out.h - oy), (size_t)LINES);
+        for (size_t i = 0; i < n; i++)
+            line[i] = line_of(p, oy + (int32_t)i);
+        for (size_t c = c0; c < c1; c += wn_q8_lanes(p->form))
+            max_lines(p, e, c, line, oy, n, lo, hi);
+    }
 }
 
 /* ---- any window, a block of a row's columns ---- */
@@ -269,11 +330,8 @@ void wn_pool_q8_32__avx2(const struct wn_pool_q8 *p, size_t c0, size_t c1)
     struct row r = { 0 };
     int32_t lo, hi;
     bool in_registers = columns_inside(p, &lo, &hi);
-    for (size_t c = c0; in_registers && c < c1; c += lanes)
-        for (int32_t oy = 0; oy < p->out.h; oy++) {
-            struct line l = line_of(p, p->x + c / lanes * p->x_stride, oy, lo, hi);
-            max_row(p, &e, c, &l, p->y + c / lanes * p->y_stride + lanes * (size_t)oy * pitch);
-        }
+    if (in_registers)
+        max_in_registers(p, &e, c0, c1, lo, hi);
     for (int32_t ox = 0; !in_registers && ox < p->out.w; ox += (int32_t)BLOCK) {
         plan_columns(p, ox, &r);
         for (size_t c = c0; c < c1; c += lanes)

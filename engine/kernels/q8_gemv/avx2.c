@@ -1,4 +1,5 @@
-/* avx2.c: the four rows of a block share each 32 bytes of x; everything in 16-bit words, where no product sum can overflow. */
+/* avx2.c: the four rows of a block share each 32 bytes of x; everything in 16-bit words, where no product sum can
+ * overflow. */
 #include "engine/kernels/q8_gemv/q8_gemv.h"
 
 #include <immintrin.h>

@@ -9,9 +9,8 @@
  *          row0 a multiple of WN_Q8_GEMV_MR.
  * FORM  four rows lie side by side, 64 bytes of each in turn: a matrix is read once, from memory more often than from a
  *       cache, and a prefetcher follows one stream at twice the pace of four that are k bytes apart.
- * COST  9 to 12 MAC a cycle (avx2, Zen 3: 1000x2048 in 53 us, 768x768 in 19 us); 20 with VNNI (Zen 4: 27 us, 8 us) out of
- *       the cache, 6 out of memory.
- * EXACT the same bits on every ISA, for any weights and any activations. */
+ * COST  9 to 12 MAC a cycle (avx2, Zen 3: 1000x2048 in 53 us, 768x768 in 19 us); 20 with VNNI (Zen 4: 27 us, 8 us) out
+ * of the cache, 6 out of memory. EXACT the same bits on every ISA, for any weights and any activations. */
 #ifndef WN_Q8_GEMV_H
 #define WN_Q8_GEMV_H
 
