@@ -187,8 +187,10 @@ struct q {
     int64_t zp;
 };
 
-static enum winnow_status want_q(const struct wn_infer *in, unsigned i, struct winnow_err *err)
+/* A scale at i and a zero point behind it, which has the dtype of input `like`. */
+static enum winnow_status want_q(const struct wn_infer *in, unsigned i, unsigned like, struct winnow_err *err)
 {
+    WN_TRY(wn_want_same(in, i + 1, like, err));
     for (unsigned k = i; k < i + 2 && k < in->n_in; k++) {
         WN_TRY(wn_want(in, k, k == i ? WN_D(F32) : WN_U8_I8, err));
         if (in->given[k] && in->in[k].rank >= 0 &&
@@ -229,9 +231,9 @@ enum winnow_status wn_infer_qlinear_binary(struct wn_infer *in, struct winnow_er
     WN_TRY(wn_want_given(in, needed, WN_COUNT(needed), err));
     WN_TRY(wn_want(in, 0, WN_U8_I8, err));
     WN_TRY(wn_want_same(in, 0, 3, err));
-    WN_TRY(want_q(in, 1, err));
-    WN_TRY(want_q(in, 4, err));
-    WN_TRY(want_q(in, 6, err));
+    WN_TRY(want_q(in, 1, 0, err));
+    WN_TRY(want_q(in, 4, 3, err));
+    WN_TRY(want_q(in, 6, 0, err));
     in->out[0] = in->in[0];
     return wn_type_broadcast(&in->out[0], &in->in[3], err);
 }
@@ -299,8 +301,8 @@ enum winnow_status wn_infer_qlinear_unary(struct wn_infer *in, struct winnow_err
     static const unsigned needed[] = { 0, 1, 3 };
     WN_TRY(wn_want_given(in, needed, WN_COUNT(needed), err));
     WN_TRY(wn_want(in, 0, WN_U8_I8, err));
-    WN_TRY(want_q(in, 1, err));
-    WN_TRY(want_q(in, 3, err));
+    WN_TRY(want_q(in, 1, 0, err));
+    WN_TRY(want_q(in, 3, 0, err));
     in->out[0] = in->in[0];
     return WINNOW_OK;
 }
@@ -378,7 +380,7 @@ enum winnow_status wn_infer_qlinear_concat(struct wn_infer *in, struct winnow_er
 {
     if (in->n_in < 5 || (in->n_in - 2) % 3)
         return wn_bad(err, "%u inputs, must be 2 and 3 for each tensor", in->n_in);
-    WN_TRY(want_q(in, 0, err));
+    WN_TRY(want_q(in, 0, 1, err));
     struct wn_type *y = &in->out[0];
     *y = in->in[2];
     if (in->n_in > 1 && in->given[1])
@@ -387,7 +389,7 @@ enum winnow_status wn_infer_qlinear_concat(struct wn_infer *in, struct winnow_er
         const unsigned needed[] = { i, i + 1 };
         WN_TRY(wn_want_given(in, needed, 2, err));
         WN_TRY(wn_want(in, i, WN_U8_I8, err));
-        WN_TRY(want_q(in, i + 1, err));
+        WN_TRY(want_q(in, i + 1, i, err));
         if (in->in[i].rank < 0) {
             y->rank = -1;
             return WINNOW_OK;
