@@ -53,7 +53,7 @@ struct wn_f32_args {
     float *y;             /* column 0 of row 0 */
     size_t y_stride;      /* floats between rows of y (and of r) */
     const float *bias;    /* [rows] or NULL */
-    const float *r;       /* residual added before the clamp, laid out as y; or NULL */
+    const float *r;       /* residual added before the clamp, laid out as y, may be y itself; or NULL */
     const uint32_t *mask; /* [n] ~0u keeps, 0 writes 0.0f; or NULL */
     float lo, hi;         /* clamp; -INFINITY, INFINITY for none. NaN passes through */
 };

@@ -55,6 +55,14 @@ struct wn_loc wn_lower_buf(struct wn_lower *lo, size_t bytes)
     return (struct wn_loc){ .kind = WN_LOC_BUF, .index = (uint32_t)lo->plan->bufs.n - 1 };
 }
 
+void wn_lower_over(struct wn_lower *lo, struct wn_loc y, struct wn_loc r, struct wn_loc x)
+{
+    if (y.kind != WN_LOC_BUF || r.kind != WN_LOC_BUF || (x.kind == WN_LOC_BUF && x.index == r.index) ||
+        y.index == r.index || y.offset || r.offset || y.image != r.image)
+        return;
+    lo->plan->bufs.at[y.index].over = r.index + 1;
+}
+
 size_t wn_lower_bytes(const struct wn_lower *lo, wn_vid v)
 {
     const struct wn_type *t = wn_lower_type(lo, v);

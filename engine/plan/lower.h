@@ -32,6 +32,10 @@ void wn_lower_images(struct wn_lower *lo, wn_vid v);
 void wn_lower_touch(struct wn_lower *lo, struct wn_loc loc);
 /** A new buffer. kind NONE when out of memory. */
 struct wn_loc wn_lower_buf(struct wn_lower *lo, size_t bytes);
+/** The step that writes y reads r at the very place where it writes, and before it does, and no other of its inputs is
+ * r
+ *  (`x`: the one to make sure of): y may lie in r's memory. Only whole buffers of the same images. */
+void wn_lower_over(struct wn_lower *lo, struct wn_loc y, struct wn_loc r, struct wn_loc x);
 /** Where `v` is as a plain tensor; converts it (adding steps) if it is only in another form. */
 enum winnow_status wn_lower_plain(struct wn_lower *lo, wn_vid v, struct wn_loc *ret);
 /** A place to write `v` as a plain tensor: the caller's output memory if `v` is an output, else a new buffer. */

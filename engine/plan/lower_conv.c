@@ -162,6 +162,7 @@ enum winnow_status wn_lower_conv_f32(struct wn_lower *lo, const struct wn_node *
     wn_lower_touch(lo, a->x.loc);
     wn_lower_touch(lo, a->y.loc);
     wn_lower_touch(lo, a->r);
+    wn_lower_over(lo, a->y.loc, a->r, a->x.loc);
     *done = true;
     return WINNOW_OK;
 }

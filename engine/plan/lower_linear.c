@@ -118,6 +118,7 @@ static enum winnow_status lower_cols(struct wn_lower *lo, const struct wn_node *
     wn_lower_touch(lo, a->cx.loc);
     wn_lower_touch(lo, a->cr.loc);
     wn_lower_touch(lo, a->cy.loc);
+    wn_lower_over(lo, a->cy.loc, a->cr.loc, a->cx.loc);
     return WINNOW_OK;
 }
 
@@ -145,6 +146,7 @@ static enum winnow_status lower_rows(struct wn_lower *lo, const struct wn_node *
     wn_lower_touch(lo, a->x);
     wn_lower_touch(lo, a->r);
     wn_lower_touch(lo, a->y);
+    wn_lower_over(lo, a->y, a->r, a->x);
     return WINNOW_OK;
 }
 

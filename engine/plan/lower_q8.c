@@ -372,6 +372,7 @@ enum winnow_status wn_lower_conv_q8(struct wn_lower *lo, const struct wn_node *n
     wn_lower_touch(lo, a->r.loc);
     wn_lower_touch(lo, a->y.loc);
     wn_lower_touch(lo, a->colsum);
+    wn_lower_over(lo, a->y.loc, a->r.loc, a->x.loc);
     *done = true;
     return WINNOW_OK;
 }

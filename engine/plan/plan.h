@@ -29,6 +29,7 @@ struct wn_loc {
 struct wn_buf {
     size_t bytes, offset;
     uint32_t first, last;
+    uint32_t over; /* 1 + the buffer whose place this may take, should the step that writes this be its last reader */
 };
 
 /** The forms an activation may be in (kernels.h). COLS: a f32 matrix of features, each a row of tokens (cols.h);

@@ -50,6 +50,37 @@ Test(memplan, buffers_alive_together_do_not_overlap)
     check_memory(4500, 1);
 }
 
+/* 0 -> 1 -> 2: each read where the next is written. 3 wants the place of 4, which is read later; 5 that of 6, which is
+ * smaller; 7 that of 8, which nothing wrote before the step. */
+Test(memplan, a_sum_lies_over_its_addend)
+{
+    static const struct wn_buf buf[] = {
+        { .bytes = 1000, .first = 0, .last = 1 },
+        { .bytes = 1000, .first = 1, .last = 4, .over = 1 },
+        { .bytes = 900, .first = 4, .last = 9, .over = 2 },
+        { .bytes = 1000, .first = 2, .last = 3, .over = 5 },
+        { .bytes = 1000, .first = 1, .last = 3 },
+        { .bytes = 1000, .first = 5, .last = 6, .over = 7 },
+        { .bytes = 900, .first = 3, .last = 5 },
+        { .bytes = 1000, .first = 7, .last = 8, .over = 9 },
+        { .bytes = 1000, .first = 7, .last = 7 },
+    };
+    struct wn_plan plan = { 0 };
+    for (size_t i = 0; i < WN_COUNT(buf); i++)
+        cr_assert(wn_vec_push(&plan.bufs, buf[i]));
+    cr_assert_eq(wn_plan_memory(&plan, 0, NULL), WINNOW_OK);
+    const struct wn_buf *b = plan.bufs.at;
+    cr_expect_eq(b[0].offset, b[1].offset);
+    cr_expect_eq(b[1].offset, b[2].offset);
+    for (size_t i = 0; i < WN_COUNT(buf); i++)
+        for (size_t k = 0; k < i; k++) {
+            bool together = buf[i].first <= buf[k].last && buf[k].first <= buf[i].last;
+            bool apart = b[i].offset + b[i].bytes <= b[k].offset || b[k].offset + b[k].bytes <= b[i].offset;
+            cr_expect(!together || apart || i <= 2, "buffers %zu and %zu overlap", i, k);
+        }
+    wn_vec_done(&plan.bufs);
+}
+
 Test(memplan, memory_is_used_again)
 {
     struct wn_plan plan = { 0 };
