@@ -15,6 +15,8 @@ static enum winnow_status pack_group(struct wn_f32_pack *p, const float *w, size
                                      struct winnow_err *err)
 {
     const float *from = w + g * a->rows * a->k;
+    if (a->family == WN_FAMILY_f32_gemv)
+        return wn_f32_gemv_pack(&p->arena, from, a->rows, a->k, &p->gemv, err);
     if (a->family != WN_FAMILY_f32_gemm)
         return wn_f32_spmm_pack(&p->arena, from, a->rows, a->k, a->taps, wn_family_block(a->family), &p->spmm[g], err);
     return wn_f32_gemm_pack(&p->arena, from, a->rows, a->k, &p->gemm[g], err);

@@ -3,6 +3,7 @@
 #define WN_F32_PACK_H
 
 #include "engine/kernels/f32_gemm/f32_gemm.h"
+#include "engine/kernels/f32_gemv/f32_gemv.h"
 #include "engine/kernels/f32_spmm/f32_spmm.h"
 #include "engine/plan/cost.h"
 #include "engine/plan/lower.h"
@@ -13,8 +14,9 @@
 /** One packed matrix per group. */
 struct wn_f32_pack {
     struct wn_arena arena;
-    enum wn_family family;  /* f32_gemm, f32_spmm, f32_spmm_2x1 or f32_spmm_4x1 */
-    size_t groups, rows, k; /* of one group */
+    enum wn_family family;   /* f32_gemv, f32_gemm, f32_spmm, f32_spmm_2x1 or f32_spmm_4x1 */
+    size_t groups, rows, k;  /* of one group */
+    struct wn_f32_gemv gemv; /* one group only */
     struct wn_f32_gemm *gemm;
     struct wn_f32_spmm *spmm;
 };
@@ -37,7 +39,8 @@ bool wn_f32_finite(const float *w, size_t n);
 /** "f32_gemm__avx2" and the like, in the plan's arena; never NULL. */
 const char *wn_f32_kernel_name(struct wn_lower *lo, enum wn_family family);
 
-/** Rows row0 .. row1 - 1 of group g, both multiples of WN_F32_PACK_ROWS or the last row's end. */
+/** Of any family but f32_gemv: rows row0 .. row1 - 1 of group g, both multiples of WN_F32_PACK_ROWS or the last row's
+ * end. */
 static inline void wn_f32_pack_run(const struct wn_f32_pack *pack, size_t g, const int32_t *off,
                                    const struct wn_f32_args *args, size_t row0, size_t row1)
 {

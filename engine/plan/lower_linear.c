@@ -52,7 +52,7 @@ static void run_rows(const struct wn_step *step, struct wn_exec *exec, unsigned 
     args.r = a->r.kind == WN_LOC_NONE ? NULL : wn_at(exec, a->r);
     if (r0 == r1)
         return;
-    wn_f32_gemv_run(&args, r0, r1);
+    wn_f32_gemv_run(&a->pack->gemv, &args, r0, r1);
     for (size_t m = 0; m < args.m && a->act != WN_ACT_NONE; m++)
         activate(a, args.y + m * args.y_stride + r0, r1 - r0);
 }
@@ -123,15 +123,13 @@ static enum winnow_status lower_cols(struct wn_lower *lo, const struct wn_node *
 }
 
 static enum winnow_status lower_rows(struct wn_lower *lo, const struct wn_node *node, const struct wn_tensor *w,
-                                     size_t m, struct linear_arg *a)
+                                     size_t m, struct linear_arg *a, size_t *ret_bytes)
 {
     const size_t k = (size_t)w->dim[1];
     const bool plain = a->act == WN_ACT_NONE;
-    const void *data;
-    WN_TRY(wn_facts_pin(lo->model->facts, w, &data, lo->err));
-    a->gemv = (struct wn_f32_gemv_args){ .w = data,
-                                         .k = k,
-                                         .m = m,
+    const struct wn_f32_pack_arg pa = { .family = WN_FAMILY_f32_gemv, .groups = 1, .rows = a->rows, .k = k, .taps = 1 };
+    WN_TRY(wn_f32_pack_get(lo, w, &pa, &a->pack, ret_bytes));
+    a->gemv = (struct wn_f32_gemv_args){ .m = m,
                                          .x_stride = k,
                                          .y_stride = a->rows,
                                          .bias = a->bias,
@@ -173,7 +171,7 @@ enum winnow_status wn_lower_linear_f32(struct wn_lower *lo, const struct wn_node
     size_t bytes = w->bytes;
     const enum wn_family family = choose(lo, &s, a->rows, m, &why);
     if (family == WN_FAMILY_f32_gemv)
-        WN_TRY(lower_rows(lo, node, w, m, a));
+        WN_TRY(lower_rows(lo, node, w, m, a, &bytes));
     else
         WN_TRY(lower_cols(lo, node, w, family, a, &bytes));
     struct wn_step *step = &lo->plan->steps.at[lo->plan->steps.n - 1];

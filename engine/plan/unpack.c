@@ -61,6 +61,11 @@ enum winnow_status wn_f32_unpack(const void *pack, void *ret_w, struct winnow_er
 {
     const struct wn_f32_pack *p = pack;
     size_t stored = 0;
+    if (p->family == WN_FAMILY_f32_gemv) {
+        for (size_t i = 0; i < p->rows * p->k; i++)
+            ((float *)ret_w)[i] = wn_f32_gemv_at(&p->gemv, i / p->k, i % p->k);
+        return WINNOW_OK;
+    }
     for (size_t g = 0; g < p->groups && p->family != WN_FAMILY_f32_gemm; g++)
         stored = WN_MAX(stored, p->spmm[g].stored);
     WN_CLEANUP(wn_freep) float *x = room(p->k * COLS * sizeof *x);

@@ -12,25 +12,31 @@ static void *filled(struct ck *ck, size_t n)
     return p;
 }
 
-static void make(struct ck *ck, struct wn_f32_gemv_args *a, size_t rows)
+/* Returns the weights (rows, k). */
+static const float *make(struct ck *ck, struct wn_f32_gemv *mat, struct wn_f32_gemv_args *a, size_t rows, size_t k)
 {
-    ck_shape(ck, "rows=%zu k=%zu m=%zu", rows, a->k, a->m);
-    a->w = filled(ck, rows * a->k);
+    ck_shape(ck, "rows=%zu k=%zu m=%zu", rows, k, a->m);
+    const float *w = filled(ck, rows * k);
+    if (wn_f32_gemv_pack(ck_arena(ck), w, rows, k, mat, NULL) != WINNOW_OK)
+        ck_fail(ck, "packing failed");
     a->x = filled(ck, a->m * a->x_stride);
     a->bias = filled(ck, rows);
     a->y = ck_buf(ck, a->m * a->y_stride * sizeof *a->y);
     a->lo = -INFINITY;
     a->hi = INFINITY;
+    return w;
 }
 
 static void check(struct ck *ck, const struct ck_kernel *k)
 {
     wn_f32_gemv_fn *fn = (wn_f32_gemv_fn *)k->fn;
-    const size_t rows = 1 + ck_rand(ck, 40), cut = ck_rand(ck, rows + 1);
-    struct wn_f32_gemv_args a = { .k = ck_rand(ck, 200), .m = 1 + ck_rand(ck, 4) };
-    a.x_stride = a.k + ck_rand(ck, 3);
+    const size_t rows = 1 + ck_rand(ck, 40), cut = ck_rand(ck, rows + 1) / WN_F32_GEMV_MR * WN_F32_GEMV_MR;
+    const size_t depth = ck_rand(ck, 200);
+    struct wn_f32_gemv mat = { 0 };
+    struct wn_f32_gemv_args a = { .m = 1 + ck_rand(ck, 16) };
+    a.x_stride = depth + ck_rand(ck, 3);
     a.y_stride = rows + ck_rand(ck, 3);
-    make(ck, &a, rows);
+    const float *w = make(ck, &mat, &a, rows, depth);
     const size_t y_n = a.m * a.y_stride;
     float *want = ck_buf(ck, y_n * sizeof *want), *size = ck_buf(ck, y_n * sizeof *size);
     if (ck_rand(ck, 2))
@@ -51,16 +57,16 @@ static void check(struct ck *ck, const struct ck_kernel *k)
         for (size_t o = 0; o < rows; o++) {
             const size_t at = m * a.y_stride + o;
             double acc = (a.bias ? (double)a.bias[o] : 0) + (a.r ? (double)a.r[at] : 0), sum = fabs(acc);
-            for (size_t i = 0; i < a.k; i++) {
-                double term = (double)a.w[o * a.k + i] * (double)a.x[m * a.x_stride + i];
+            for (size_t i = 0; i < depth; i++) {
+                double term = (double)w[o * depth + i] * (double)a.x[m * a.x_stride + i];
                 acc += term;
                 sum += fabs(term);
             }
             want[at] = (float)fmin(fmax(acc, (double)a.lo), (double)a.hi);
             size[at] = (float)sum;
         }
-    CK_CALL(ck, fn(&a, 0, cut));
-    CK_CALL(ck, fn(&a, cut, rows));
+    CK_CALL(ck, fn(&mat, &a, 0, cut));
+    CK_CALL(ck, fn(&mat, &a, cut, rows));
     for (size_t m = 0; m < a.m; m++) {
         const size_t at = m * a.y_stride;
         ck_near(ck, want + at, a.y + at, size + at, rows);
@@ -74,11 +80,11 @@ static void bench(struct ck *ck, const struct ck_kernel *k)
     wn_f32_gemv_fn *fn = (wn_f32_gemv_fn *)k->fn;
     for (size_t i = 0; i < WN_COUNT(shapes); i++) {
         const size_t rows = shapes[i][0];
-        struct wn_f32_gemv_args a = { .k = shapes[i][1], .m = shapes[i][2] };
-        a.x_stride = a.k;
-        a.y_stride = rows;
-        make(ck, &a, rows);
-        CK_BENCH(ck, (double)rows * (double)a.k * (double)a.m, fn(&a, 0, rows));
+        const size_t depth = shapes[i][1];
+        struct wn_f32_gemv mat = { 0 };
+        struct wn_f32_gemv_args a = { .m = shapes[i][2], .x_stride = depth, .y_stride = rows };
+        make(ck, &mat, &a, rows, depth);
+        CK_BENCH(ck, (double)rows * (double)depth * (double)a.m, fn(&mat, &a, 0, rows));
     }
 }
 
