@@ -107,8 +107,21 @@ WN_Q8_INLINE bool wn_q8_v512_tame(const struct wn_q8_v512 *e, size_t o)
     return WN_LIKELY(fabsf(e->a->mul[o]) < e->tame);
 }
 
-/** Four vectors of floats, scaled and with the residual: rounded, with the zero point and clamped, as bytes. Lane L of
- *  the result holds lane L of the four in turn. What these rows do not need is left out. */
+/** Four vectors of rounded numbers, with the zero point and clamped, as bytes: lane L of the result holds lane L of the
+ *  four in turn. */
+WN_Q8_INLINE v512i wn_q8_v512_pack(const struct wn_q8_v512 *e, const v512i i[4])
+{
+    v512i lo = v512i_packs_i32(i[0], i[1]), hi = v512i_packs_i32(i[2], i[3]);
+    if (e->a->y_zp) {
+        lo = v512i_adds_i16(lo, e->y_zp);
+        hi = v512i_adds_i16(hi, e->y_zp);
+    }
+    v512i y = v512i_packus_i16(lo, hi);
+    return e->clamps ? wn_q8_v512_clamp(e, y) : y;
+}
+
+/** Four vectors of floats, scaled and with the residual, rounded and packed. What these rows do not need is left out.
+ */
 WN_Q8_INLINE v512i wn_q8_v512_bytes(const struct wn_q8_v512 *e, bool tame, const v512f f[4])
 {
     v512i i[4];
@@ -121,13 +134,7 @@ WN_Q8_INLINE v512i wn_q8_v512_bytes(const struct wn_q8_v512 *e, bool tame, const
         for (unsigned v = 0; v < 4; v++)
             i[v] = wn_q8_v512_rne(e, f[v]);
     }
-    v512i lo = v512i_packs_i32(i[0], i[1]), hi = v512i_packs_i32(i[2], i[3]);
-    if (e->a->y_zp) {
-        lo = v512i_adds_i16(lo, e->y_zp);
-        hi = v512i_adds_i16(hi, e->y_zp);
-    }
-    v512i y = v512i_packus_i16(lo, hi);
-    return e->clamps ? wn_q8_v512_clamp(e, y) : y;
+    return wn_q8_v512_pack(e, i);
 }
 
 /** Sixteen finished quads of columns c..c+15. Rows from `nrows` (1..4) of the group on are padding. */

@@ -10,6 +10,7 @@
 #ifndef WN_SIMD512_H
 #define WN_SIMD512_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -212,6 +213,11 @@ V512_INLINE v512i v512f_nan(v512f x)
 {
     return _mm512_movm_epi32(_mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q));
 }
+/** Is x > y in any dword? */
+V512_INLINE bool v512i_any_gt_i32(v512i x, v512i y)
+{
+    return _mm512_cmpgt_epi32_mask(x, y) != 0;
+}
 /** p[0], p[2], … p[30]; reads p[31] too. */
 V512_INLINE v512f v512f_load_even(const float *p)
 {
@@ -345,6 +351,14 @@ V512_INLINE v512i v512f_nan(v512f x)
     for (unsigned k = 0; k < 16; k++)
         a.i32[k] = a.f32[k] != a.f32[k] ? -1 : 0;
     return a.i;
+}
+V512_INLINE bool v512i_any_gt_i32(v512i x, v512i y)
+{
+    union v512_bits a = { .i = x }, b = { .i = y };
+    bool any = false;
+    for (unsigned k = 0; k < 16; k++)
+        any |= a.i32[k] > b.i32[k];
+    return any;
 }
 V512_INLINE v512f v512f_load_even(const float *p)
 {

@@ -36,6 +36,9 @@ static void fill_side(struct ck *ck, const struct side *s, void *p, float scale)
         f[i] = ck_float(ck) * 150 * scale;
         if (ck_rand(ck, 8) == 0)
             f[i] = (float)((double)((int)ck_rand(ck, 300) - 150) + 0.5) * scale; /* ties */
+        else if (ck_rand(ck, 8) == 0)
+            f[i] =
+                nextafterf((float)((int)ck_rand(ck, 1200) - 600 + 0.5) * scale, ck_float(ck) * 1e38f); /* beside one */
         else if (ck_rand(ck, 16) == 0)
             f[i] = odd[ck_rand(ck, WN_COUNT(odd))];
     }
@@ -55,6 +58,8 @@ static void check_columns(struct ck *ck, const struct ck_kernel *kernel, wn_move
                                .scale = 0.02f + 0.1f * fabsf(ck_float(ck)) };
     if (ck_rand(ck, 3) == 0)
         args.scale = 0.125f;
+    else if (from == WN_OUT_F32 && ck_rand(ck, 8) == 0)
+        args.scale *= ck_rand(ck, 2) ? 1e-37f : 1e35f; /* one divided by it is no normal number, or hardly one */
     args.zp = (int32_t)ck_rand(ck, 256);
     args.q_lo = (int32_t)ck_rand(ck, 100);
     args.q_hi = 100 + (int32_t)ck_rand(ck, 156);

@@ -121,6 +121,11 @@ static bool model_dwords(enum simd512_op op, const union v *a, const union v *b,
         case SIMD512_min_i32:
             r->i32[i] = WN_MIN(a->i32[i], b->i32[i]);
             break;
+        case SIMD512_any_gt: /* a's upper four bits: more than 6 in one dword of 16 */
+            r->i32[i] = 0;
+            for (unsigned k = 0; k < 16; k++)
+                r->i32[i] |= a->u32[k] >> 28 == 7;
+            break;
         case SIMD512_andnot:
             r->u32[i] = ~a->u32[i] & b->u32[i];
             break;

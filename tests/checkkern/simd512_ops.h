@@ -33,6 +33,7 @@
     OP(packus_i16, v512i_packus_i16(a, b))                                                                             \
     OP(shuffle_i8, v512i_shuffle_i8(a, b))                                                                             \
     OP(permute_i32, v512i_permute_i32(a, b))                                                                           \
+    OP(any_gt, v512i_set1_i32(v512i_any_gt_i32(v512i_srai_i32(a, 28), v512i_set1_i32(6))))                             \
     OP(load_u8_i32, v512i_load_u8_i32(pa))                                                                             \
     OP(load_part, v512i_load_part(pa, n))                                                                              \
     OP(loadf_part, I(v512f_load_part(pa, n / 4)))                                                                      \
