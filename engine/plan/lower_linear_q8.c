@@ -12,8 +12,10 @@
 /* Rows of a block: their outputs stay in L1 from the bias to the kernel. Bytes of input that columns are cut by. */
 #define BLOCK_ROWS  ((size_t)32)
 #define BLOCK_BYTES ((size_t)256 << 10)
+/* Columns of the widest tile of any kernel: a cut anywhere else leaves tiles that cost as much as whole ones. */
+#define TILE_COLS ((size_t)128)
 /* Columns of a block whose rows have an activation computed before they are quantized: 16 KiB of stack. */
-#define ACT_COLS ((size_t)128)
+#define ACT_COLS TILE_COLS
 #define ACT_ROWS ((size_t)1024) /* of one token */
 
 /* ---- choice ---- */
@@ -250,7 +252,7 @@ static void run_cols(const struct wn_step *step, struct wn_exec *exec, unsigned 
     const uint8_t *x = wn_at(exec, a->cx.loc);
     all.y = all.out == WN_OUT_F32 ? (void *)wn_cols_at(exec, &a->cy, 0) : wn_at(exec, a->cy8.loc);
     all.colsum = all.w_zp ? wn_at(exec, a->colsum) : NULL;
-    size_t at_once = WN_MAX(BLOCK_BYTES / a->k / WN_COLS * WN_COLS, (size_t)4 * WN_COLS);
+    size_t at_once = WN_MAX(BLOCK_BYTES / a->k / TILE_COLS * TILE_COLS, TILE_COLS);
     for (size_t c = 0; c < a->cx.cols; c += at_once) {
         struct wn_q8_args args = wn_q8_args_cols(&all, c, WN_MIN(at_once, a->cx.cols - c));
         args.x = x + c * elem;
