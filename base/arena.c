@@ -34,6 +34,8 @@ static struct wn_arena_block *add_block(struct wn_arena *arena, size_t need)
     struct wn_arena_block *block = aligned_alloc(ALIGN, bytes);
     if (!block)
         return NULL;
+    if (arena->huge)
+        wn_advise_huge(block, bytes);
     arena->total += bytes;
     block->size = bytes - sizeof *block;
     block->used = 0;

@@ -10,6 +10,7 @@ struct wn_arena {
     struct wn_arena_block *head;
     size_t limit; /* refuse to grow past this many bytes; 0 = no limit */
     size_t total; /* bytes taken from malloc so far */
+    bool huge;    /* blocks from now on are advised to lie in huge pages (wn_advise_huge()) */
 };
 
 /** Start an empty arena that refuses (returns NULL) past `limit` bytes; 0 = no limit. */

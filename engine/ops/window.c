@@ -42,6 +42,8 @@ static enum winnow_status resolve_axis(struct wn_window *w, int i, bool same, bo
                                        int64_t *padded, struct winnow_err *err)
 {
     int64_t in = w->in[i], s = w->stride[i];
+    if (in > INT64_MAX / 4)
+        return wn_bad(err, "input extent %lld is too large", (long long)in);
     if (valid)
         w->pad[i] = w->pad_end[i] = 0;
     if (in < 0 || w->kernel[i] < 0) {
@@ -54,8 +56,6 @@ static enum winnow_status resolve_axis(struct wn_window *w, int i, bool same, bo
         return WINNOW_OK;
     }
     int64_t span = (w->kernel[i] - 1) * w->dil[i] + 1;
-    if (in > INT64_MAX / 4)
-        return wn_bad(err, "input extent %lld is too large", (long long)in);
     if (same) {
         w->out[i] = (in + s - 1) / s;
         int64_t total = WN_MAX((w->out[i] - 1) * s + span - in, 0);

@@ -30,6 +30,7 @@ static enum winnow_status pack_make(const struct wn_tensor *w, const void *arg, 
     if (!p)
         return wn_fail(err, WINNOW_E_NOMEM, "packing weights");
     wn_arena_init(&p->arena, 0);
+    p->arena.huge = true;
     p->family = a->family;
     p->groups = a->groups;
     p->rows = a->rows;

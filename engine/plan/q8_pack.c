@@ -53,6 +53,7 @@ static enum winnow_status pack_make(const struct wn_tensor *w, const void *arg, 
     if (!p)
         return wn_fail(err, WINNOW_E_NOMEM, "packing weights");
     wn_arena_init(&p->arena, 0);
+    p->arena.huge = true;
     p->arg = *a;
     p->arg.w_zp = NULL;
     p->kind = a->kind;

@@ -155,6 +155,7 @@ static enum winnow_status exec_init(struct wn_exec *exec, const winnow_scratch *
         exec_done(exec);
         return wn_fail(err, WINNOW_E_NOMEM, "%zu bytes of activations", s->act_bytes);
     }
+    wn_advise_huge(exec->act, s->act_bytes);
     memset(exec->act, 0, s->act_bytes);
     return WINNOW_OK;
 }
