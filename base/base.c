@@ -178,6 +178,12 @@ void wn_advise_huge(void *p, size_t n)
         madvise((void *)from, to - from, MADV_HUGEPAGE);
 }
 
+bool wn_give_back(void *p, size_t n)
+{
+    const uintptr_t page = 4096, from = ((uintptr_t)p + page - 1) / page * page, to = ((uintptr_t)p + n) / page * page;
+    return from < to && madvise((void *)from, to - from, MADV_DONTNEED) == 0;
+}
+
 uint64_t wn_now_ns(void)
 {
     return clock_ns(CLOCK_MONOTONIC);

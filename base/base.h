@@ -81,6 +81,10 @@ static inline size_t wn_round_up(size_t x, size_t to)
  *  megabyte or more take up to a quarter less time to stream with them (fewer TLB misses). Only advice. */
 void wn_advise_huge(void *p, size_t n);
 
+/** Give the whole pages within p, n bytes, back to the system: what stood there is lost. Memory from malloc or an arena
+ *  that nobody reads any more and that is not freed yet. False when there was no page to give. */
+bool wn_give_back(void *p, size_t n);
+
 /** Monotonic clock in nanoseconds. */
 uint64_t wn_now_ns(void);
 /** CPU time of the calling thread in nanoseconds. */

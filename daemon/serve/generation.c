@@ -345,7 +345,8 @@ static enum winnow_status read_model(struct load *l, struct winnow_err *err)
     struct winnow_load_opts opts = { .max_file_bytes = l->max_file,
                                      .max_memory_bytes = l->max_memory,
                                      .folder = gen->dir,
-                                     .max_external_bytes = l->max_file };
+                                     .max_external_bytes = l->max_file,
+                                     .consume = true };
     WN_TRY(winnow_model_load_memory(bytes, n, path, &opts, &gen->model, err));
     if (winnow_model_external(gen->model, 0))
         WN_TRY(add_external(gen, since_ns, err));

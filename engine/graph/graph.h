@@ -113,6 +113,7 @@ struct wn_graph {
     int64_t ir_version;
     const char *producer;
     const struct wn_graph *outer; /* the graph around a sub-graph; NULL at the top */
+    bool alone;                   /* no other graph shares its constants: what nothing uses may be given back */
     struct wn_uses *uses;         /* who uses what, between wn_graph_index() and the next sort; or NULL */
 };
 
@@ -172,6 +173,11 @@ struct wn_node *wn_graph_only_user(struct wn_graph *g, wn_vid v);
 /** Make every user of `from` (also the graph's outputs) use `to` instead. A graph output keeps its name: if `from` is
  *  an output, `to` takes over its name. */
 void wn_graph_replace_uses(struct wn_graph *g, wn_vid from, wn_vid to);
+/** The constant `v` was perhaps read for the last time: where nothing uses it, it is none any more and its memory goes
+ *  back to the system. Only where g->alone; small ones stay. Linear in the values of the graph. */
+void wn_graph_give_back(struct wn_graph *g, wn_vid v);
+/** The same for a tensor that is no value's constant any more. */
+void wn_graph_give_back_tensor(struct wn_graph *g, const struct wn_tensor *t);
 /** Mark a node dead; its outputs lose their producer. */
 void wn_graph_kill(struct wn_graph *g, struct wn_node *node);
 /** Kill nodes whose outputs nobody uses, drop the dead ones and put the rest in topological order (stable). Node

@@ -12,13 +12,16 @@ struct wn_onnx_limits {
     unsigned max_messages; /* sub-messages in the whole file; 1 000 000 */
     const char *folder;    /* below which tensors may lie in other files; NULL: such tensors are refused */
     size_t max_external;   /* bytes of tensors in other files; 16 GiB */
+    bool consume;          /* the bytes lie in memory from malloc that nobody reads afterwards: it is given back to the
+                              system while tensors are copied out of it, so that they are not there twice */
 };
 
 /** Read a serialized ModelProto. A pre-scan bounds depth and counts and cuts raw_data and big packed fields out before
  *  protobuf-c sees the rest; tensors are then copied from `bytes` into the arena, 64-byte aligned, in host order.
  *  Names are checked to be valid UTF-8 without NUL; shapes to be non-negative and not to overflow; data to have the
  *  length its shape demands; the graph to be acyclic with every value defined once. Nodes come sorted.
- *  `bytes` is not used after the call. `g` is initialised by the call; release with wn_graph_done() on success only.
+ *  `bytes` is not used after the call, and lost with limits->consume. `g` is initialised by the call; release with
+ * wn_graph_done() on success only.
  *  @return WINNOW_OK, E_MALFORMED, E_UNSUPPORTED (a dtype we lack, external data without
  *          a folder), E_TOO_LARGE, E_NOMEM; of a file beside it also E_NOT_FOUND, E_DENIED, E_IO */
 WINNOW_MUST_USE enum winnow_status wn_onnx_read(const void *bytes, size_t n, const struct wn_onnx_limits *limits,

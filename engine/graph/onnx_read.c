@@ -663,7 +663,7 @@ enum winnow_status wn_onnx_read(const void *bytes, size_t n, const struct wn_onn
     WN_CLEANUP(wn_onnx_skeleton_done) struct wn_onnx_skeleton skeleton = { 0 };
     WN_TRY(wn_onnx_unpack(bytes, n, &lim, &skeleton, err));
     WN_CLEANUP(reader_done)
-    struct reader r = { .from.bytes = bytes,
+    struct reader r = { .from = { .bytes = bytes, .consume = lim.consume },
                         .model = skeleton.model,
                         .arena = arena,
                         .top = g,
@@ -695,6 +695,7 @@ enum winnow_status wn_onnx_read_file(const char *path, const struct wn_onnx_limi
         return no_memory(err);
     if (!lim.folder)
         lim.folder = folder;
+    lim.consume = true;
     WN_TRY(wn_file_read(path, lim.max_file_bytes, &bytes, &n, err));
     enum winnow_status status = wn_onnx_read(bytes, n, &lim, arena, g, err);
     return status == WINNOW_OK ? status : wn_fail_at(err, status, "'%.*s'", WN_CLIP(path));

@@ -31,6 +31,7 @@ void wn_onnx_skeleton_done(struct wn_onnx_skeleton *skeleton);
 struct wn_onnx_source {
     const uint8_t *bytes;
     struct wn_external *external; /* external.h */
+    bool consume;                 /* give `bytes` back as they are copied */
 };
 /** The tensor that `proto` (of a skeleton) describes, its data copied from the file's bytes, or from another file, into
  *  the arena, whose limit grows by what another file gives.

@@ -172,13 +172,22 @@ static enum winnow_status copy_typed(const uint8_t *p, const uint8_t *end, struc
     return WINNOW_OK;
 }
 
-/* Raw data is little-endian. */
-static void copy_raw(struct wn_tensor *t, const uint8_t *raw)
+#define SLICE ((size_t)1 << 20) /* copied before it is given back */
+
+static void copy_bytes(void *to, const uint8_t *raw, size_t n, bool consume)
 {
-    if (!t->bytes)
-        return;
+    for (size_t at = 0; at < n; at += SLICE) {
+        memcpy((char *)to + at, raw + at, WN_MIN(SLICE, n - at));
+        if (consume)
+            wn_give_back((void *)(uintptr_t)(raw + at), WN_MIN(SLICE, n - at));
+    }
+}
+
+/* Raw data is little-endian. */
+static void copy_raw(struct wn_tensor *t, const uint8_t *raw, bool consume)
+{
     if (t->data != raw)
-        memcpy(t->data, raw, t->bytes);
+        copy_bytes(t->data, raw, t->bytes, consume);
     unsigned char *p = t->data;
     if (t->dtype == WINNOW_BOOL)
         for (size_t i = 0; i < t->bytes; i++)
@@ -271,7 +280,7 @@ static enum winnow_status read_external(const struct wn_onnx_source *from, const
     WN_TRY(wn_external_fill(from->external, offset, raw, need, err));
     if (need == t->bytes) {
         t->data = raw;
-        copy_raw(t, raw);
+        copy_raw(t, raw, false);
     } else {
         if (!(t->data = wn_arena_alloc(arena, t->bytes)))
             return wn_fail(err, WINNOW_E_NOMEM, "%zu bytes", t->bytes);
@@ -310,9 +319,11 @@ static enum winnow_status read_tensor(const struct wn_onnx_source *from, const O
     if (need != shape.bytes)
         return copy_packed(begin, end, t, &c, arena, ret_tensor, err);
     if (c.has_raw)
-        copy_raw(t, c.raw);
+        copy_raw(t, c.raw, from->consume);
     else
         WN_TRY(copy_typed(begin, end, t, arena, err));
+    if (from->consume && !c.has_raw)
+        wn_give_back((void *)(uintptr_t)begin, span.len);
     *ret_tensor = t;
     return WINNOW_OK;
 }

@@ -370,7 +370,8 @@ enum winnow_status wn_infer_max_unpool(struct wn_infer *in, struct winnow_err *e
             continue;
         int64_t extent;
         WN_TRY(wn_dim_mul(WN_MAX(x->dim[a + 2] - 1, 0), stride[a], &extent, err));
-        in->out[0].dim[a + 2] = WN_MAX(extent - pad[a] - pad[n + a] + kernel[a], 0);
+        WN_TRY(wn_dim_add(extent, kernel[a], &extent, err));
+        in->out[0].dim[a + 2] = WN_MAX(extent - pad[a] - pad[n + a], 0);
     }
     return WINNOW_OK;
 }

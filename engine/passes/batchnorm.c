@@ -71,7 +71,9 @@ enum winnow_status wn_pass_fold_batchnorm(struct wn_graph *g, struct winnow_err 
         const float *b = f32_vector(g, conv, 2, w->dim[0]);
         if (wn_in(conv, 2) != WN_NONE && !b)
             continue;
+        const struct wn_node old = *conv;
         WN_TRY(fold_into(g, conv, node, &bn, w, b, err));
+        wn_give_back_inputs(g, &old);
     }
     return WINNOW_OK;
 }

@@ -42,11 +42,16 @@ static enum winnow_status fold_node(struct wn_graph *g, struct wn_node *node, st
     struct wn_tensor *out = wn_arena_calloc(g->arena, node->n_out, sizeof *out);
     if (!out)
         return WN_OOM(err, node);
-    struct wn_arena tmp;
-    wn_arena_init(&tmp, FOLD_MAX_BYTES);
-    enum winnow_status status = wn_ops_run_node(node, in, out, g->arena, &tmp, err);
-    wn_arena_done(&tmp);
-    WN_TRY(status);
+    const struct wn_attr *value = wn_node_is(node, "Constant") ? wn_node_attr(node, "value") : NULL;
+    if (value && value->kind == WN_ATTR_TENSOR && node->n_out == 1) { /* no copy */
+        out[0] = *value->t;
+    } else {
+        struct wn_arena tmp;
+        wn_arena_init(&tmp, FOLD_MAX_BYTES);
+        enum winnow_status status = wn_ops_run_node(node, in, out, g->arena, &tmp, err);
+        wn_arena_done(&tmp);
+        WN_TRY(status);
+    }
     for (unsigned i = 0; i < node->n_out; i++) {
         if (node->out[i] == WN_NONE)
             continue;
@@ -55,7 +60,9 @@ static enum winnow_status fold_node(struct wn_graph *g, struct wn_node *node, st
         v->type = (struct wn_type){ .dtype = out[i].dtype, .rank = (int)out[i].rank };
         memcpy(v->type.dim, out[i].dim, sizeof v->type.dim);
     }
+    const struct wn_node old = *node;
     wn_graph_kill(g, node);
+    wn_give_back_inputs(g, &old);
     return WINNOW_OK;
 }
 

@@ -50,11 +50,7 @@ static wn_vid transposed(struct wn_graph *g, wn_vid v)
     wn_vid t = wn_graph_add_const(g, g->values.at[v].name, WINNOW_F32, 2, dim, NULL);
     if (t == WN_NONE)
         return t;
-    float *to = g->values.at[t].constant->data;
-    const float *from = wn_const_of(g, v)->data;
-    for (int64_t k = 0; k < K; k++)
-        for (int64_t n = 0; n < N; n++)
-            to[n * K + k] = from[k * N + n];
+    wn_transpose(wn_const_of(g, v)->data, (size_t)K, (size_t)N, sizeof(float), g->values.at[t].constant->data);
     return t;
 }
 
@@ -163,8 +159,10 @@ enum winnow_status wn_pass_fuse_layers(struct wn_graph *g, struct winnow_err *er
         bool found = (wn_node_is(node, "Conv") && read_conv(g, node, &l)) ||
                      (wn_node_is(node, "Gemm") && read_linear(g, node, true, &l)) ||
                      (wn_node_is(node, "MatMul") && read_linear(g, node, false, &l));
+        wn_vid w = wn_in(node, 1);
         if (found)
             WN_TRY(put(g, g->nodes.at[i], &g->nodes.at[i], &l, err));
+        wn_graph_give_back(g, w);
     }
     return WINNOW_OK;
 }

@@ -16,6 +16,10 @@ wn_vid wn_in(const struct wn_node *node, unsigned i);
 bool wn_scalar_f32(const struct wn_tensor *t, float *ret);
 /** Copy of a fused parameter block in g's arena; NULL when out of memory. */
 void *wn_fused_dup(struct wn_graph *g, const void *fused, size_t bytes);
+/** to (n, k) = from (k, n) transposed; elements of 1 or 4 bytes. */
+void wn_transpose(const void *from, size_t k, size_t n, size_t elem, void *to);
+/** wn_graph_give_back() of all inputs of a node that was perhaps replaced; `node` is a copy from before. */
+void wn_give_back_inputs(struct wn_graph *g, const struct wn_node *node);
 /** Bounds of Relu, or of Clip with constant bounds; false for anything else. */
 bool wn_clamp_of(const struct wn_graph *g, const struct wn_node *node, float *ret_lo, float *ret_hi);
 

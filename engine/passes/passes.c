@@ -33,6 +33,34 @@ void *wn_fused_dup(struct wn_graph *g, const void *fused, size_t bytes)
     return wn_arena_memdup(g->arena, fused, bytes);
 }
 
+#define TILE ((size_t)32) /* square, so that both sides stay in cache */
+
+#define TRANSPOSE(type)                                                                                                \
+    static void transpose_##type(const type *from, size_t k, size_t n, type *to)                                       \
+    {                                                                                                                  \
+        for (size_t k0 = 0; k0 < k; k0 += TILE)                                                                        \
+            for (size_t n0 = 0; n0 < n; n0 += TILE)                                                                    \
+                for (size_t i = n0; i < WN_MIN(n, n0 + TILE); i++)                                                     \
+                    for (size_t j = k0; j < WN_MIN(k, k0 + TILE); j++)                                                 \
+                        to[i * k + j] = from[j * n + i];                                                               \
+    }
+TRANSPOSE(uint8_t)
+TRANSPOSE(uint32_t)
+
+void wn_transpose(const void *from, size_t k, size_t n, size_t elem, void *to)
+{
+    if (elem == 1)
+        transpose_uint8_t(from, k, n, to);
+    else
+        transpose_uint32_t(from, k, n, to);
+}
+
+void wn_give_back_inputs(struct wn_graph *g, const struct wn_node *node)
+{
+    for (unsigned i = 0; i < node->n_in; i++)
+        wn_graph_give_back(g, node->in[i]);
+}
+
 /* Clip's bound: an attribute before opset 11, then an input. */
 static bool clip_bound(const struct wn_graph *g, const struct wn_node *node, unsigned i, const char *attr, float *ret)
 {

@@ -68,9 +68,15 @@ static bool is_per(const struct wn_tensor *t, int64_t O)
     return wn_tensor_count(t) == 1 || (t->rank == 1 && t->dim[0] == O);
 }
 
-static int8_t to_s8(const struct wn_tensor *w, int64_t i)
+/* w as (O, per) s8; u8 weights are shifted by 128. */
+static void to_s8(const struct wn_tensor *w, bool transpose, size_t O, size_t per, uint8_t *to)
 {
-    return w->dtype == WINNOW_U8 ? (int8_t)(((const uint8_t *)w->data)[i] - 128) : ((const int8_t *)w->data)[i];
+    if (transpose)
+        wn_transpose(w->data, per, O, 1, to);
+    else if (w->bytes)
+        memcpy(to, w->data, w->bytes);
+    for (size_t i = 0; w->dtype == WINNOW_U8 && i < w->bytes; i++)
+        to[i] ^= 0x80;
 }
 
 bool wn_qweight_make(struct wn_graph *g, const char *name, const struct wn_tensor *w, const struct wn_tensor *scale,
@@ -94,11 +100,9 @@ bool wn_qweight_make(struct wn_graph *g, const char *name, const struct wn_tenso
     int32_t *rest = wn_arena_calloc(g->arena, (size_t)O + 1, sizeof(int32_t));
     if (ret->w == WN_NONE || !ret->scale || !rest)
         return false;
-    int8_t *s8 = g->values.at[ret->w].constant->data;
+    to_s8(w, transpose, (size_t)O, (size_t)per, g->values.at[ret->w].constant->data);
     bool any = false;
     for (int64_t o = 0; o < O; o++) {
-        for (int64_t i = 0; i < per; i++)
-            s8[o * per + i] = to_s8(w, transpose ? i * O + o : o * per + i);
         ret->scale[o] = ((const float *)scale->data)[wn_tensor_count(scale) == 1 ? 0 : o];
         if (zp)
             zp_value(zp, wn_tensor_count(zp) == 1 ? 0 : o, &rest[o]);

@@ -199,8 +199,13 @@ static enum winnow_status integer_product(struct wn_graph *g, struct wn_node nod
 
 enum winnow_status wn_pass_quant_dynamic(struct wn_graph *g, struct winnow_err *err)
 {
-    for (size_t i = 0, n = g->nodes.n; i < n; i++)
-        if (wn_node_is(&g->nodes.at[i], "MatMulInteger") || wn_node_is(&g->nodes.at[i], "ConvInteger"))
-            WN_TRY(integer_product(g, g->nodes.at[i], wn_node_is(&g->nodes.at[i], "ConvInteger"), err));
+    for (size_t i = 0, n = g->nodes.n; i < n; i++) {
+        const struct wn_node node = g->nodes.at[i];
+        const bool conv = wn_node_is(&node, "ConvInteger");
+        if (!conv && !wn_node_is(&node, "MatMulInteger"))
+            continue;
+        WN_TRY(integer_product(g, node, conv, err));
+        wn_give_back_inputs(g, &node);
+    }
     return WINNOW_OK;
 }

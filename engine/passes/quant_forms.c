@@ -302,7 +302,9 @@ enum winnow_status wn_pass_quant_forms(struct wn_graph *g, struct winnow_err *er
         for (size_t k = 0; k < WN_COUNT(forms); k++) {
             struct wn_node *node = &g->nodes.at[i];
             if (wn_node_is_in(node, forms[k].domain, forms[k].type)) {
-                WN_TRY(forms[k].rewrite(g, *node, node, err));
+                const struct wn_node old = *node;
+                WN_TRY(forms[k].rewrite(g, old, node, err));
+                wn_give_back_inputs(g, &old);
                 break;
             }
         }

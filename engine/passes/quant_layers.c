@@ -201,6 +201,17 @@ static enum winnow_status put(struct wn_graph *g, struct wn_node node, struct wn
     return wn_fused_add(g, layer->type, node.name, in, b == WN_NONE ? 2 : 3, y, f) ? WINNOW_OK : WN_OOM(err, &node);
 }
 
+/* The dequantized weights v, which a layer has in its own form now. */
+static void drop_weights(struct wn_graph *g, wn_vid v)
+{
+    struct wn_node *deq = wn_graph_producer(g, v);
+    if (!deq || wn_graph_n_uses(g, v) > 0)
+        return;
+    wn_vid w = deq->in[0];
+    wn_graph_kill(g, deq);
+    wn_graph_give_back(g, w);
+}
+
 /* The bias must be expressible before anything is changed. */
 static bool bias_fits(const struct layer *layer)
 {
@@ -236,9 +247,11 @@ enum winnow_status wn_pass_quant_layers(struct wn_graph *g, struct winnow_err *e
         bool found = (wn_node_is(node, "Conv") && read_conv(g, node, &layer)) ||
                      (wn_node_is(node, "Gemm") && read_gemm(g, node, &layer)) ||
                      (wn_node_is(node, "MatMul") && read_matmul(g, node, &layer));
-        if (found && bias_fits(&layer))
+        wn_vid w = wn_in(node, 1);
+        if (found && bias_fits(&layer)) {
             WN_TRY(put(g, g->nodes.at[i], &g->nodes.at[i], &layer, err));
-        else if (found || half_quantized(g, node))
+            drop_weights(g, w);
+        } else if (found || half_quantized(g, node))
             WN_TRY(note(g, node, found, err));
     }
     return WINNOW_OK;

@@ -43,6 +43,7 @@ static enum winnow_status widen_constant(struct wn_graph *g, wn_vid v, struct wi
     WN_TRY(status);
     g->values.at[v].constant = wide;
     g->values.at[v].type.dtype = WINNOW_F32;
+    wn_graph_give_back_tensor(g, t);
     return WINNOW_OK;
 }
 

@@ -1,23 +1,22 @@
 /* facts.c: a sorted table of the graph's constants, filled as questions come.
  *
  * DESIGN  A layer's weights in the graph and their packed form are the same numbers twice. When a layer alone reads
- * them (no other node, no output, no sub-graph) and no step of a plan points at them, the pages that they lie in are
- *         given back to the system; the tensor stays where it is, its data is no longer to be read but through
- *         wn_facts_data(). Small tensors stay: they share pages. What passes left behind goes at once: matrices as they
- * were before they were transposed. LOCKS   making (planning threads read, giving up writes), then lock, a leaf;
- * counting, hashing and unpacking happen outside lock, so two threads may find the same fact twice. */
+ *         them (no other node, no output, no sub-graph) and no step of a plan points at them, the pages that they lie
+ * in are given back to the system as soon as they are packed and nobody is reading them: a model that is loaded is then
+ * never in memory twice, but for one layer. The tensor stays where it is, its data is no longer to be read but through
+ * wn_facts_borrow(). Small tensors stay: they share pages. LOCKS   lock, a leaf; counting, hashing and unpacking happen
+ * outside it, so two threads may find the same fact twice.
+ */
 #include "engine/plan/facts.h"
 
 #include <pthread.h>
 #include <stdlib.h>
-#include <sys/mman.h>
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 #include "engine/passes/fused.h"
 #include "engine/plan/f32_pack.h"
 
-#define PAGE     ((size_t)4096)
-#define WORTH_IT (16 * PAGE) /* smaller weights stay */
+#define WORTH_IT ((size_t)64 << 10) /* smaller weights stay */
 
 struct fact {
     const struct wn_tensor *w;
@@ -26,10 +25,10 @@ struct fact {
     bool hashed;
     struct wn_hash hash;
     int64_t *row_sums;
-    bool alone;    /* one layer reads it, nothing else */
-    bool dead;     /* nothing reads it: a pass put another in its place */
-    bool pinned;   /* a step points at it */
-    bool released; /* w->data is gone */
+    bool alone;       /* one layer reads it, nothing else */
+    bool pinned;      /* a step points at it */
+    bool released;    /* w->data is gone */
+    unsigned readers; /* who borrowed w->data */
     bool checked, finite;
     void *copy;       /* pinned after it was released */
     const void *pack; /* that holds all of it, or NULL */
@@ -37,7 +36,6 @@ struct fact {
 };
 
 struct wn_facts {
-    pthread_rwlock_t making;
     pthread_mutex_t lock;
     size_t n;
     struct fact *at; /* [n] by address of w */
@@ -82,7 +80,7 @@ static bool find_shared(struct wn_facts *facts)
     for (size_t i = 0; sorted && i < facts->n; i++) {
         struct fact *f = sorted[i];
         if (last && (char *)f->w->data < (char *)last->w->data + last->w->bytes)
-            f->alone = f->dead = last->alone = last->dead = false;
+            f->alone = last->alone = false;
         if (!last || (char *)f->w->data + f->w->bytes > (char *)last->w->data + last->w->bytes)
             last = f;
     }
@@ -101,21 +99,16 @@ static void keep_inner(struct wn_facts *facts, const struct wn_graph *g)
                 const struct wn_tensor *w = sub->values.at[v].constant;
                 struct fact *f = w && w->dtype != WINNOW_STRING ? find(facts, w) : NULL;
                 if (f)
-                    f->alone = f->dead = false;
+                    f->alone = false;
             }
             if (sub)
                 keep_inner(facts, sub);
         }
 }
 
-/* Which tensors are the weights of one layer and nothing else, and which are nothing's any more. */
+/* Which tensors are the weights of one layer and nothing else. */
 static bool find_alone(struct wn_facts *facts, const struct wn_graph *g)
 {
-    for (size_t i = 0; i < g->values.n; i++) {
-        const struct wn_tensor *w = g->values.at[i].constant;
-        if (w && w->dtype != WINNOW_STRING)
-            find(facts, w)->dead = wn_graph_n_uses(g, (wn_vid)i) == 0;
-    }
     for (size_t i = 0; i < g->nodes.n; i++) {
         const struct wn_node *node = &g->nodes.at[i];
         if (node->dead || !is_layer(node) || node->n_in < 2 || !g->values.at[node->in[1]].constant)
@@ -127,11 +120,11 @@ static bool find_alone(struct wn_facts *facts, const struct wn_graph *g)
     return find_shared(facts);
 }
 
-static void give_up(struct fact *f)
+/* Under the lock. */
+static void try_give_up(struct fact *f)
 {
-    const uintptr_t from = wn_round_up((uintptr_t)f->w->data, PAGE);
-    const uintptr_t to = ((uintptr_t)f->w->data + f->w->bytes) / PAGE * PAGE;
-    f->released = from < to && madvise((void *)from, to - from, MADV_DONTNEED) == 0;
+    if (f->pack && f->hashed && !f->pinned && !f->released && !f->readers)
+        f->released = wn_give_back(f->w->data, f->w->bytes);
 }
 
 struct wn_facts *wn_facts_new(const struct wn_graph *g)
@@ -143,7 +136,6 @@ struct wn_facts *wn_facts_new(const struct wn_graph *g)
         free(at);
         return NULL;
     }
-    pthread_rwlock_init(&facts->making, NULL);
     pthread_mutex_init(&facts->lock, NULL);
     facts->at = at;
     for (size_t i = 0; i < g->values.n; i++)
@@ -154,9 +146,6 @@ struct wn_facts *wn_facts_new(const struct wn_graph *g)
         wn_facts_free(facts);
         return NULL;
     }
-    for (size_t i = 0; i < facts->n; i++)
-        if (at[i].dead && at[i].w->bytes >= WORTH_IT)
-            give_up(&at[i]);
     return facts;
 }
 
@@ -169,7 +158,6 @@ void wn_facts_free(struct wn_facts *facts)
         free(facts->at[i].copy);
     }
     pthread_mutex_destroy(&facts->lock);
-    pthread_rwlock_destroy(&facts->making);
     free(facts->at);
     free(facts);
 }
@@ -189,12 +177,11 @@ struct wn_sparsity wn_facts_sparsity(struct wn_facts *facts, const struct wn_ten
     }
     if (known)
         return s;
-    const void *data = w->data;
-    void *made = NULL;
-    if (wn_facts_data(facts, w, &data, &made, NULL) != WINNOW_OK)
+    struct wn_borrow b;
+    if (wn_facts_borrow(facts, w, &b, NULL) != WINNOW_OK)
         return (struct wn_sparsity){ .count = O * I * taps, .pattern = "dense" };
-    s = wn_sparsity_of(data, winnow_dtype_size(w->dtype), O, I, taps);
-    free(made);
+    s = wn_sparsity_of(b.data, winnow_dtype_size(w->dtype), O, I, taps);
+    wn_facts_return(facts, &b);
     if (f) {
         pthread_mutex_lock(&facts->lock);
         f->O = O;
@@ -206,13 +193,13 @@ struct wn_sparsity wn_facts_sparsity(struct wn_facts *facts, const struct wn_ten
     return s;
 }
 
-static struct wn_hash content(const struct wn_tensor *w)
+static struct wn_hash content(const struct wn_tensor *w, const void *data)
 {
     XXH3_state_t state;
     XXH3_128bits_reset(&state);
     XXH3_128bits_update(&state, &w->dtype, sizeof w->dtype);
     XXH3_128bits_update(&state, w->dim, w->rank * sizeof w->dim[0]);
-    XXH3_128bits_update(&state, w->data, w->bytes);
+    XXH3_128bits_update(&state, data, w->bytes);
     XXH128_hash_t hash = XXH3_128bits_digest(&state);
     return (struct wn_hash){ hash.low64, hash.high64 };
 }
@@ -224,19 +211,23 @@ struct wn_hash wn_facts_hash(struct wn_facts *facts, const struct wn_tensor *w)
     bool known = false;
     if (f) {
         pthread_mutex_lock(&facts->lock);
-        known = f->hashed; /* before it can be given up: packs are found by it */
+        known = f->hashed; /* before it is given up: packs are found by it */
         hash = f->hash;
         pthread_mutex_unlock(&facts->lock);
     }
     if (known)
         return hash;
-    hash = content(w);
+    struct wn_borrow b;
+    if (wn_facts_borrow(facts, w, &b, NULL) != WINNOW_OK) /* unpacks nothing: what is not hashed is there */
+        return hash;
+    hash = content(w, b.data);
     if (f) {
         pthread_mutex_lock(&facts->lock);
         f->hash = hash;
         f->hashed = true;
         pthread_mutex_unlock(&facts->lock);
     }
+    wn_facts_return(facts, &b);
     return hash;
 }
 
@@ -265,15 +256,14 @@ const int64_t *wn_facts_row_sums(struct wn_facts *facts, const struct wn_tensor 
     pthread_mutex_unlock(&facts->lock);
     if (known)
         return known;
-    const void *data;
-    void *made;
+    struct wn_borrow b;
     sums = calloc(O + 1, sizeof *sums);
-    if (!sums || wn_facts_data(facts, w, &data, &made, NULL) != WINNOW_OK) {
+    if (!sums || wn_facts_borrow(facts, w, &b, NULL) != WINNOW_OK) {
         free(sums);
         return NULL;
     }
-    sum_rows(data, O, K, sums);
-    free(made);
+    sum_rows(b.data, O, K, sums);
+    wn_facts_return(facts, &b);
     pthread_mutex_lock(&facts->lock);
     if (f->row_sums)
         free(sums);
@@ -286,33 +276,30 @@ const int64_t *wn_facts_row_sums(struct wn_facts *facts, const struct wn_tensor 
 
 /* ---- where weights are ---- */
 
-void wn_facts_begin(struct wn_facts *facts)
-{
-    pthread_rwlock_rdlock(&facts->making);
-}
-
-void wn_facts_end(struct wn_facts *facts)
-{
-    pthread_rwlock_unlock(&facts->making);
-}
-
 void wn_facts_origin(struct wn_facts *facts, const struct wn_tensor *w, const void *pack, wn_unpack_fn *unpack)
 {
     struct fact *f = find(facts, w);
+    struct wn_borrow b;
     if (!f || !f->alone || w->bytes < WORTH_IT)
         return;
     pthread_mutex_lock(&facts->lock);
-    const bool check = !f->checked && !f->released;
+    const bool known = f->pack != NULL, checked = f->checked;
     pthread_mutex_unlock(&facts->lock);
-    const bool finite = check && (w->dtype != WINNOW_F32 || wn_f32_finite(w->data, w->bytes / sizeof(float)));
-    pthread_mutex_lock(&facts->lock);
-    if (check) {
+    if (known || (!checked && wn_facts_borrow(facts, w, &b, NULL) != WINNOW_OK))
+        return;
+    if (!checked) {
+        const bool finite = w->dtype != WINNOW_F32 || wn_f32_finite(b.data, w->bytes / sizeof(float));
+        pthread_mutex_lock(&facts->lock);
         f->checked = true;
         f->finite = finite;
+        pthread_mutex_unlock(&facts->lock);
+        wn_facts_return(facts, &b);
     }
+    pthread_mutex_lock(&facts->lock);
     if (f->finite && !f->pack) {
         f->pack = pack;
         f->unpack = unpack;
+        try_give_up(f);
     }
     pthread_mutex_unlock(&facts->lock);
 }
@@ -331,32 +318,44 @@ static enum winnow_status make_again(const struct fact *f, void **ret_made, stru
     return WINNOW_OK;
 }
 
-enum winnow_status wn_facts_data(struct wn_facts *facts, const struct wn_tensor *w, const void **ret_data,
-                                 void **ret_made, struct winnow_err *err)
+enum winnow_status wn_facts_borrow(struct wn_facts *facts, const struct wn_tensor *w, struct wn_borrow *ret,
+                                   struct winnow_err *err)
 {
     struct fact *f = find(facts, w);
-    *ret_data = w->data;
-    *ret_made = NULL;
+    *ret = (struct wn_borrow){ .w = w, .data = w->data };
     if (!f)
         return WINNOW_OK;
     pthread_mutex_lock(&facts->lock);
     const bool released = f->released;
     const void *copy = f->copy;
+    ret->counted = !released;
+    f->readers += ret->counted;
     pthread_mutex_unlock(&facts->lock);
-    if (copy)
-        *ret_data = copy;
-    if (!released || copy)
+    if (!released || (ret->data = copy) != NULL)
         return WINNOW_OK;
-    WN_TRY(make_again(f, ret_made, err));
-    *ret_data = *ret_made;
+    WN_TRY(make_again(f, &ret->made, err));
+    ret->data = ret->made;
     return WINNOW_OK;
+}
+
+void wn_facts_return(struct wn_facts *facts, struct wn_borrow *b)
+{
+    if (b->counted) {
+        struct fact *f = find(facts, b->w);
+        pthread_mutex_lock(&facts->lock);
+        f->readers--;
+        try_give_up(f);
+        pthread_mutex_unlock(&facts->lock);
+    }
+    free(b->made);
+    *b = (struct wn_borrow){ 0 };
 }
 
 enum winnow_status wn_facts_pin(struct wn_facts *facts, const struct wn_tensor *w, const void **ret_data,
                                 struct winnow_err *err)
 {
     struct fact *f = find(facts, w);
-    void *made;
+    struct wn_borrow b;
     if (!f) {
         *ret_data = w->data;
         return WINNOW_OK;
@@ -364,29 +363,18 @@ enum winnow_status wn_facts_pin(struct wn_facts *facts, const struct wn_tensor *
     pthread_mutex_lock(&facts->lock);
     f->pinned = true;
     pthread_mutex_unlock(&facts->lock);
-    WN_TRY(wn_facts_data(facts, w, ret_data, &made, err));
-    if (!made)
-        return WINNOW_OK;
+    WN_TRY(wn_facts_borrow(facts, w, &b, err));
+    *ret_data = b.data;
     pthread_mutex_lock(&facts->lock);
-    if (f->copy)
-        free(made); /* another thread was quicker */
-    else
-        f->copy = made;
-    *ret_data = f->copy;
-    pthread_mutex_unlock(&facts->lock);
-    return WINNOW_OK;
-}
-
-void wn_facts_release(struct wn_facts *facts)
-{
-    if (pthread_rwlock_trywrlock(&facts->making) != 0)
-        return; /* after the next plan */
-    for (size_t i = 0; i < facts->n; i++) {
-        struct fact *f = &facts->at[i];
-        if (f->pack && f->hashed && !f->pinned && !f->released)
-            give_up(f);
+    if (b.made && !f->copy) {
+        f->copy = b.made;
+        b.made = NULL;
+    } else if (b.made) { /* another thread was quicker */
+        *ret_data = f->copy;
     }
-    pthread_rwlock_unlock(&facts->making);
+    pthread_mutex_unlock(&facts->lock);
+    wn_facts_return(facts, &b);
+    return WINNOW_OK;
 }
 
 size_t wn_facts_bytes(struct wn_facts *facts)

@@ -32,25 +32,28 @@ const int64_t *wn_facts_row_sums(struct wn_facts *facts, const struct wn_tensor 
 
 /* ---- where weights are ---- */
 
-/** Around the making of a plan: weights are not given up meanwhile. Any number of threads. */
-void wn_facts_begin(struct wn_facts *facts);
-void wn_facts_end(struct wn_facts *facts);
-
 /** Makes [w->bytes] of `pack` again. */
 typedef enum winnow_status wn_unpack_fn(const void *pack, void *ret_w, struct winnow_err *err);
-/** `pack`, which lives as long as the model, holds all of w. Between begin and end. */
+/** `pack`, which lives as long as the model, holds all of w: where one layer alone reads w, its memory is given up once
+ *  nobody has borrowed it. */
 void wn_facts_origin(struct wn_facts *facts, const struct wn_tensor *w, const void *pack, wn_unpack_fn *unpack);
 
-/** The bytes of w, to be read before wn_facts_end() only. Where they were given up they are made again, and `*ret_made`
- *  is for the caller to free; else NULL. */
-enum winnow_status wn_facts_data(struct wn_facts *facts, const struct wn_tensor *w, const void **ret_data,
-                                 void **ret_made, struct winnow_err *err);
-/** The bytes of w, for a step that reads them in every run: they stay as long as the model. Between begin and end. */
+/** Bytes of weights for a while. */
+struct wn_borrow {
+    const struct wn_tensor *w;
+    const void *data;
+    void *made; /* the same, unpacked for the borrower; or NULL */
+    bool counted;
+};
+
+/** The bytes of w until wn_facts_return(); made again where they were given up. */
+enum winnow_status wn_facts_borrow(struct wn_facts *facts, const struct wn_tensor *w, struct wn_borrow *ret,
+                                   struct winnow_err *err);
+void wn_facts_return(struct wn_facts *facts, struct wn_borrow *b);
+/** The bytes of w, for a step that reads them in every run: they stay as long as the model. */
 enum winnow_status wn_facts_pin(struct wn_facts *facts, const struct wn_tensor *w, const void **ret_data,
                                 struct winnow_err *err);
 
-/** Give up the memory of weights that one layer alone reads and that a pack holds, unless a plan is being made. */
-void wn_facts_release(struct wn_facts *facts);
 /** Bytes of weights that are in the graph or were made again and stay. */
 size_t wn_facts_bytes(struct wn_facts *facts);
 

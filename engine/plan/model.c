@@ -76,8 +76,10 @@ static enum winnow_status build(struct winnow_model *m, const void *bytes, size_
 {
     struct wn_onnx_limits limits = { .max_file_bytes = m->opts.max_file_bytes,
                                      .folder = m->opts.folder,
-                                     .max_external = m->opts.max_external_bytes };
+                                     .max_external = m->opts.max_external_bytes,
+                                     .consume = m->opts.consume };
     WN_TRY(wn_onnx_read(bytes, n, &limits, &m->arena, &m->g, err));
+    m->g.alone = true;
     WN_TRY(wn_graph_capture(&m->g, err));
     WN_TRY(wn_pass_expand(&m->g, err));
     WN_TRY(wn_ops_resolve(&m->g, err));
@@ -95,6 +97,8 @@ static enum winnow_status build(struct winnow_model *m, const void *bytes, size_
     if (!m->opts.reference)
         WN_TRY(wn_passes_run(&m->g, err));
     wn_graph_index(&m->g);
+    for (size_t v = 0; v < m->g.values.n; v++)
+        wn_graph_give_back(&m->g, (wn_vid)v);
     m->facts = wn_facts_new(&m->g);
     WN_TRY(wn_graph_sort(&m->g, err)); /* drops the index */
     m->packs = m->facts ? wn_packs_new(m->facts) : NULL;
@@ -160,6 +164,7 @@ enum winnow_status winnow_model_load(const char *path, const struct winnow_load_
     if (!folder)
         return wn_fail(err, WINNOW_E_NOMEM, "model '%s'", path);
     here.folder = folder;
+    here.consume = true;
     WN_TRY(wn_file_read(path, max, &bytes, &n, err));
     return winnow_model_load_memory(bytes, n, path, &here, ret_model, err);
 }

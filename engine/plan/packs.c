@@ -129,11 +129,12 @@ enum winnow_status wn_packs_get(struct wn_packs *packs, const struct wn_tensor *
     pthread_mutex_unlock(&table_lock);
     if (!pack) {
         struct wn_tensor source = *w;
-        const void *data;
-        WN_CLEANUP(wn_freep) void *made = NULL;
-        WN_TRY(wn_facts_data(packs->facts, w, &data, &made, err));
-        source.data = (void *)(uintptr_t)data;
-        WN_TRY(make(key, &source, maker, &pack, err));
+        struct wn_borrow b;
+        WN_TRY(wn_facts_borrow(packs->facts, w, &b, err));
+        source.data = (void *)(uintptr_t)b.data;
+        enum winnow_status status = make(key, &source, maker, &pack, err);
+        wn_facts_return(packs->facts, &b);
+        WN_TRY(status);
     }
     *ret_obj = pack->obj;
     if (ret_bytes)

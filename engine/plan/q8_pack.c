@@ -105,7 +105,8 @@ enum winnow_status wn_q8_pack_get(struct wn_lower *lo, const struct wn_tensor *w
                                               wn_isa_name(wn_cpu_isa()), arg->groups, arg->taps, zp_hash)
                             : NULL;
     struct wn_pack_maker maker = { kind, pack_make, pack_free, arg };
-    if (!kind)
+    /* The sums of its rows are found out while w is there. */
+    if (!kind || !wn_facts_row_sums(lo->model->facts, w, (size_t)w->dim[0], &lo->plan->arena))
         return wn_fail(lo->err, WINNOW_E_NOMEM, "plan");
     WN_TRY(wn_packs_get(lo->model->packs, w, &maker, (const void **)ret_pack, ret_bytes, lo->err));
     if (wn_q8_can_unpack(arg->kind))

@@ -33,11 +33,8 @@ enum winnow_status wn_plan_new(struct winnow_model *model, const struct wn_type 
                          "node '%s' (%s): its shape depends on data, in a model whose rows are "
                          "run one by one",
                          plan->late->nodes[0].name, plan->late->nodes[0].op_type);
-    wn_facts_begin(model->facts);
     if (status == WINNOW_OK)
         status = wn_plan_lower(plan, model, err);
-    wn_facts_end(model->facts);
-    wn_facts_release(model->facts);
     if (status == WINNOW_OK)
         status = wn_plan_memory(plan, model->opts.max_memory_bytes, err);
     unsigned n_in = (unsigned)plan->g.inputs.n, n_out = (unsigned)plan->g.outputs.n;

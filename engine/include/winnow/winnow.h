@@ -60,6 +60,9 @@ struct winnow_load_opts {
     const char *folder;      /* winnow_model_load_memory(): below which tensors may lie in other files (ONNX's external
                                 data); NULL: such models are refused. winnow_model_load() takes the file's own folder */
     size_t max_external_bytes; /* of tensors in other files; default 16 GiB */
+    bool consume;              /* winnow_model_load_memory(): `bytes` come from malloc, and what stands there is lost: a
+                                  tensor's memory goes back to the system once it is copied, so peak memory is about
+                                  the file once. winnow_model_load() does so with what it read */
 };
 
 /** Load and compile the ONNX file at `path`. The file is read once and may be replaced afterwards.
@@ -70,7 +73,8 @@ struct winnow_load_opts {
  *          an operator or type we lack; err names node, operator and reason), E_TOO_LARGE, E_NOMEM, E_IO */
 WINNOW_API WINNOW_MUST_USE enum winnow_status winnow_model_load(const char *path, const struct winnow_load_opts *opts,
                                                                 winnow_model **ret_model, struct winnow_err *err);
-/** The same from memory; `bytes` is not used after the call returns. `name` appears in messages. */
+/** The same from memory; `bytes` is not used after the call returns, and unchanged unless opts->consume. `name` appears
+ *  in messages. */
 WINNOW_API WINNOW_MUST_USE enum winnow_status winnow_model_load_memory(const void *bytes, size_t n, const char *name,
                                                                        const struct winnow_load_opts *opts,
                                                                        winnow_model **ret_model,

@@ -230,7 +230,7 @@ static inline const char *net_list(const struct net *n, char *to, size_t size)
 /** Load what was built; the graph stays usable. */
 static inline winnow_model *net_load(struct net *n, bool reference)
 {
-    struct winnow_load_opts opts = { .reference = reference, .max_memory_bytes = (size_t)256 << 20 };
+    struct winnow_load_opts opts = { .reference = reference, .max_memory_bytes = (size_t)256 << 20, .consume = true };
     winnow_model *model = NULL;
     void *bytes;
     size_t size;
