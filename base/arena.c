@@ -102,6 +102,13 @@ char *wn_arena_printf(struct wn_arena *arena, const char *fmt, ...)
     return s;
 }
 
+const struct wn_arena_block *wn_arena_next(const struct wn_arena_block *b, const void **ret_data, size_t *ret_used)
+{
+    *ret_data = b->data;
+    *ret_used = b->used;
+    return b->next;
+}
+
 void wn_arena_done(struct wn_arena *arena)
 {
     for (struct wn_arena_block *b = arena->head, *next; b; b = next) {

@@ -27,6 +27,8 @@ __attribute__((format(printf, 2, 3))) char *wn_arena_printf(struct wn_arena *are
 /** Forget all allocations but keep one block as large as all of them were, so that the same work again needs no malloc.
  */
 void wn_arena_reset(struct wn_arena *arena);
+/** The memory handed out of one block, and the block after it (NULL: the last); for (b = arena->head; b; b = ...). */
+const struct wn_arena_block *wn_arena_next(const struct wn_arena_block *b, const void **ret_data, size_t *ret_used);
 /** Release everything; the arena is empty and usable again. */
 void wn_arena_done(struct wn_arena *arena);
 

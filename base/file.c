@@ -80,6 +80,28 @@ enum winnow_status wn_file_read(const char *path, size_t max_bytes, void **ret_b
     return WINNOW_OK;
 }
 
+struct wn_file_id wn_file_id_of_stat(const struct stat *st)
+{
+    return (struct wn_file_id){ .dev = st->st_dev,
+                                .ino = st->st_ino,
+                                .size = (uint64_t)st->st_size,
+                                .mtime_ns = st->st_mtim.tv_sec * INT64_C(1000000000) + st->st_mtim.tv_nsec,
+                                .ctime_ns = st->st_ctim.tv_sec * INT64_C(1000000000) + st->st_ctim.tv_nsec };
+}
+
+struct wn_file_id wn_file_id_of(const char *path, bool *ret_ok)
+{
+    struct stat st;
+    *ret_ok = stat(path, &st) == 0 && S_ISREG(st.st_mode);
+    return *ret_ok ? wn_file_id_of_stat(&st) : (struct wn_file_id){ 0 };
+}
+
+bool wn_file_id_equal(const struct wn_file_id *a, const struct wn_file_id *b)
+{
+    return a->dev == b->dev && a->ino == b->ino && a->size == b->size && a->mtime_ns == b->mtime_ns &&
+           a->ctime_ns == b->ctime_ns;
+}
+
 static enum winnow_status write_all(int fd, const char *path, const void *bytes, size_t n, struct winnow_err *err)
 {
     const char *p = bytes;
@@ -92,8 +114,6 @@ static enum winnow_status write_all(int fd, const char *path, const void *bytes,
         p += put;
         n -= (size_t)put;
     }
-    if (fsync(fd) < 0)
-        return wn_fail_errno(err, errno, "making '%s' durable", path);
     return WINNOW_OK;
 }
 
@@ -120,10 +140,21 @@ static enum winnow_status open_temp(const char *path, char **ret_tmp, int *ret_f
 
 enum winnow_status wn_file_write_durable(const char *path, const void *bytes, size_t n, struct winnow_err *err)
 {
+    const struct wn_piece piece = { bytes, n };
+    return wn_file_write_pieces(path, &piece, 1, err);
+}
+
+enum winnow_status wn_file_write_pieces(const char *path, const struct wn_piece *piece, size_t n,
+                                        struct winnow_err *err)
+{
     WN_CLEANUP(wn_freep) char *tmp = NULL;
     WN_CLEANUP(wn_closep) int fd = -1;
     WN_TRY(open_temp(path, &tmp, &fd, err));
-    enum winnow_status status = write_all(fd, path, bytes, n, err);
+    enum winnow_status status = WINNOW_OK;
+    for (size_t i = 0; i < n && status == WINNOW_OK; i++)
+        status = write_all(fd, path, piece[i].p, piece[i].n, err);
+    if (status == WINNOW_OK && fsync(fd) < 0)
+        status = wn_fail_errno(err, errno, "making '%s' durable", path);
     if (status == WINNOW_OK && rename(tmp, path) < 0)
         status = wn_fail_errno(err, errno, "renaming to '%s'", path);
     if (status != WINNOW_OK) {

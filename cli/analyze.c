@@ -126,7 +126,8 @@ int wn_cli_analyze(int argc, char **argv)
     struct wn_cli_model m = { 0 };
     struct wn_cli_inputs in = { 0 };
     argp_parse(&argp, argc, argv, 0, NULL, &a);
-    enum winnow_status status = wn_cli_open(a.common.model[0], a.common.threads, NULL, &m, &err);
+    const struct winnow_load_opts opts = { .cache = a.common.cache };
+    enum winnow_status status = wn_cli_open(a.common.model[0], a.common.threads, &opts, &m, &err);
     if (status == WINNOW_OK)
         status = wn_cli_inputs_random(m.model, 1, a.common.shape, a.common.n_shapes, 1, &in, &err);
     if (status == WINNOW_OK)

@@ -187,6 +187,8 @@ static enum winnow_status report(const struct args *a, const struct wn_cli_model
 {
     if (!a->common.json || strcmp(a->common.json, "-")) {
         printf("model    %s\ncpu      %s, kernels %s\n", a->common.model[0], winnow_cpu_name(), winnow_cpu_isa());
+        printf("load     %.1f ms, weights %.1f MiB\n", m->load_ms,
+               (double)winnow_model_weight_bytes(m->model) / (1 << 20));
         printf("set-up   batch %lld, %u threads, %u stream%s, %zu runs\n", (long long)a->batch,
                winnow_pool_threads(m->pool), streams, streams == 1 ? "" : "s", f->runs);
         printf("latency  best %.3f  median %.3f  mean %.3f  p90 %.3f  p99 %.3f ms\n", f->best_ms, f->p50_ms, f->mean_ms,
@@ -196,12 +198,13 @@ static enum winnow_status report(const struct args *a, const struct wn_cli_model
     if (!a->common.json)
         return WINNOW_OK;
     return wn_cli_write_json(a->common.json,
-                             json_pack("{s:s,s:s,s:s,s:I,s:i,s:i,s:b,s:I,s:f,s:f,s:f,s:f,s:f,s:f}", "model",
-                                       a->common.model[0], "cpu", winnow_cpu_name(), "isa", winnow_cpu_isa(), "batch",
-                                       (json_int_t)a->batch, "threads", (int)winnow_pool_threads(m->pool), "streams",
-                                       (int)streams, "async", a->async, "runs", (json_int_t)f->runs, "best_ms",
-                                       f->best_ms, "p50_ms", f->p50_ms, "mean_ms", f->mean_ms, "p90_ms", f->p90_ms,
-                                       "p99_ms", f->p99_ms, "rows_per_s", f->rows_per_s),
+                             json_pack("{s:s,s:s,s:s,s:f,s:I,s:I,s:i,s:i,s:b,s:I,s:f,s:f,s:f,s:f,s:f,s:f}", "model",
+                                       a->common.model[0], "cpu", winnow_cpu_name(), "isa", winnow_cpu_isa(), "load_ms",
+                                       m->load_ms, "weight_bytes", (json_int_t)winnow_model_weight_bytes(m->model),
+                                       "batch", (json_int_t)a->batch, "threads", (int)winnow_pool_threads(m->pool),
+                                       "streams", (int)streams, "async", a->async, "runs", (json_int_t)f->runs,
+                                       "best_ms", f->best_ms, "p50_ms", f->p50_ms, "mean_ms", f->mean_ms, "p90_ms",
+                                       f->p90_ms, "p99_ms", f->p99_ms, "rows_per_s", f->rows_per_s),
                              err);
 }
 
@@ -220,7 +223,7 @@ int wn_cli_benchmark(int argc, char **argv)
     struct figures f = { 0 };
     unsigned streams = 0;
     argp_parse(&argp, argc, argv, 0, NULL, &a);
-    struct winnow_load_opts opts = { .reference = a.reference };
+    struct winnow_load_opts opts = { .reference = a.reference, .cache = a.common.cache };
     enum winnow_status status = wn_cli_open(a.common.model[0], a.common.threads, &opts, &m, &err);
     if (status == WINNOW_OK)
         status = wn_cli_inputs_random(m.model, a.batch, a.common.shape, a.common.n_shapes, 1, &in, &err);

@@ -48,6 +48,7 @@ struct wn_model_args {
     unsigned n_models, max_models; /* 1 … 2 */
     unsigned threads;              /* 0: all CPUs */
     const char *json;              /* NULL: none */
+    const char *cache;             /* folder of compiled models; NULL: none */
     char *shape[WN_CLI_MAX_SHAPES];
     size_t n_shapes;
 };
@@ -61,9 +62,11 @@ enum winnow_status wn_cli_write_json(const char *path, json_t *json, struct winn
 
 /** A model to run locally, with its scratch. */
 struct wn_cli_model {
-    const char *path; /* as given */
-    char *file;       /* the .onnx file */
+    const char *path;  /* as given */
+    char *file;        /* the .onnx file */
+    const char *cache; /* its compiled form is to be kept there when it is closed; NULL: not */
     size_t file_bytes;
+    double load_ms; /* until it was loaded, runs not counted */
     winnow_model *model;
     winnow_pool *pool;
     winnow_scratch *scratch;

@@ -118,7 +118,7 @@ static enum winnow_status run_both(const struct args *a, struct wn_cli_model m[2
                                    struct wn_cli_inputs *in, struct winnow_err *err)
 {
     for (int i = 0; i < 2; i++) {
-        struct winnow_load_opts opts = { .reference = i == 1 && a->reference };
+        struct winnow_load_opts opts = { .reference = i == 1 && a->reference, .cache = a->common.cache };
         WN_TRY(wn_cli_open(a->common.model[i] ? a->common.model[i] : a->common.model[0], a->common.threads, &opts,
                            &m[i], err));
     }

@@ -134,7 +134,11 @@ enum winnow_status wn_cli_open(const char *path, unsigned threads, const struct 
     ret->file = wn_cli_model_file(path);
     if (!ret->file)
         return wn_fail(err, WINNOW_E_NOMEM, "%s", path);
+    const uint64_t begin = wn_now_ns();
     WN_TRY(winnow_model_load(ret->file, opts, &ret->model, err));
+    ret->load_ms = (double)(wn_now_ns() - begin) / 1e6;
+    size_t n_tag;
+    ret->cache = opts && !opts->reference && !winnow_model_tag(ret->model, &n_tag) ? opts->cache : NULL;
     ret->file_bytes = stat(ret->file, &st) == 0 ? (size_t)st.st_size : 0;
     WN_TRY(winnow_pool_new(threads, &ret->pool, err));
     WN_TRY(winnow_scratch_new(ret->model, ret->pool, &ret->scratch, err));
@@ -144,6 +148,10 @@ enum winnow_status wn_cli_open(const char *path, unsigned threads, const struct 
 
 void wn_cli_close(struct wn_cli_model *m)
 {
+    struct winnow_err err;
+    const struct winnow_load_opts opts = { .cache = m->cache };
+    if (m->model && m->cache && winnow_cache_save(m->model, m->file, &opts, NULL, 0, &err) != WINNOW_OK)
+        fprintf(stderr, "winnow: not kept: %s\n", err.msg);
     wn_pipeline_free(m->pipeline);
     winnow_scratch_free(m->scratch);
     winnow_pool_free(m->pool);

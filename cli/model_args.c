@@ -5,6 +5,7 @@
 static const struct argp_option options[] = {
     { "shape", 'S', "INPUT=1,3,224,224", 0, "shape of an input with dynamic dimensions", 0 },
     { "threads", 'n', "N", 0, "threads, 0: all CPUs (default: 0 for benchmark, else 1)", 0 },
+    { "cache", 'k', "FOLDER", 0, "keep the compiled model there, and load it from there the next time", 0 },
     { "json", 'j', "FILE", 0, "write the figures as JSON (-: standard output)", 0 },
     { 0 }
 };
@@ -20,6 +21,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         return 0;
     case 'n':
         a->threads = (unsigned)wn_cli_whole("--threads", arg, 0, WN_CLI_MAX_THREADS, state);
+        return 0;
+    case 'k':
+        a->cache = arg;
         return 0;
     case 'j':
         a->json = arg;

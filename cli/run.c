@@ -7,7 +7,7 @@
 #include "cli/cli.h"
 
 struct args {
-    const char *model, *in, *out;
+    const char *model, *in, *out, *cache;
     unsigned threads;
     bool reference;
 };
@@ -17,6 +17,7 @@ static const struct argp_option options[] = {
     { "output", 'o', "FILE.npz", 0, "where the outputs go; without it a summary is printed", 0 },
     { "threads", 'n', "N", 0, "threads, 0: all CPUs (default: 1)", 0 },
     { NULL, 't', NULL, OPTION_ALIAS | OPTION_HIDDEN, NULL, 0 },
+    { "cache", 'k', "FOLDER", 0, "keep the compiled model there, and load it from there the next time", 0 },
     { "reference", 'r', NULL, 0, "run plain-C reference operators instead of the kernels", 0 },
     { 0 }
 };
@@ -34,6 +35,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     case 'n':
     case 't': /* as it was once */
         a->threads = (unsigned)wn_cli_whole("--threads", arg, 0, WN_CLI_MAX_THREADS, state);
+        return 0;
+    case 'k':
+        a->cache = arg;
         return 0;
     case 'r':
         a->reference = true;
@@ -106,7 +110,7 @@ int wn_cli_run(int argc, char **argv)
     struct wn_cli_model m = { 0 };
     struct wn_cli_inputs in = { 0 };
     argp_parse(&argp, argc, argv, 0, NULL, &a);
-    struct winnow_load_opts opts = { .reference = a.reference };
+    struct winnow_load_opts opts = { .reference = a.reference, .cache = a.cache };
     enum winnow_status status = wn_cli_open(a.model, a.threads, &opts, &m, &err);
     if (status == WINNOW_OK)
         status = wn_cli_inputs_read(m.model, a.in, &in, &err);

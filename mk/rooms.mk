@@ -55,6 +55,15 @@ EXTRA_sparsify :=
 $(GEN)/%.pb-c.c $(GEN)/%.pb-c.h: %.proto
 	@mkdir -p $(GEN)
 	$(call say,PROTOC,$<)protoc --c_out=$(GEN) $<
+# The name that compiled models carry (engine/plan/cache_file.h): it changes with the engine's sources, not with the day.
+ENGINE_SRC := $(sort $(foreach r,base engine,$(foreach e,c h def proto,$(call rwildcard,$r,*.$e))) mk/flags.mk)
+ENGINE_ID := $(shell cat $(ENGINE_SRC) | sha256sum | cut -c1-32)
+.PHONY: engine-id
+engine-id:
+$(GEN)/engine/plan/build_id.h: engine-id
+	@mkdir -p $(@D)
+	@echo '#define WN_ENGINE_ID "$(ENGINE_ID)"' | cmp -s - $@ || echo '#define WN_ENGINE_ID "$(ENGINE_ID)"' > $@
+$(call obj,engine/plan/cache_file.c): $(GEN)/engine/plan/build_id.h
 # What reflection tells: protoc's descriptors of all of them, as bytes (daemon/api/descriptors.h).
 $(DESCRIPTORS).c: $(PROTOS_daemon)
 	@mkdir -p $(@D)

@@ -64,6 +64,7 @@ FUZZ_tokenize := pipeline base
 FUZZ_onnx     := graph base
 FUZZ_infer    := ops graph base
 FUZZ_plan     := engine base
+FUZZ_cache    := engine base
 FUZZ_h1       := net base
 FUZZ_h2       := net base
 $(foreach f,recipe job ingest idx texts train,$(eval FUZZ_$(f) := sparsify pipeline engine base))

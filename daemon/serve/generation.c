@@ -284,8 +284,7 @@ static enum winnow_status warm(struct wn_gen *gen, struct winnow_err *err)
 struct load {
     struct wn_serve *serve;
     struct wn_gen *gen;
-    struct wn_file_id id;
-    size_t max_file, max_memory;
+    size_t max_file, max_memory, max_cache;
     bool beside_traffic;
     enum winnow_status status;
     struct winnow_err err;
@@ -324,6 +323,53 @@ static int64_t now_wall_ns(void)
     return (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
 }
 
+/* From STATE/cache, where the model was compiled before; its digest came along. */
+static bool read_compiled(struct load *l, const char *path)
+{
+    struct wn_gen *gen = l->gen;
+    size_t n;
+    bool there;
+    struct winnow_err why;
+    const struct winnow_load_opts opts = { .max_memory_bytes = l->max_memory, .cache = l->serve->repo.cache };
+    if (!l->max_cache || gen->id.size > l->max_file)
+        return false;
+    enum winnow_status status = winnow_cache_load(path, &opts, &gen->model, &why);
+    if (status != WINNOW_OK && status != WINNOW_E_NOT_FOUND)
+        wn_notice("compiled_model_not_used", "model=%s version=%" PRId64 " why=%s", gen->name, gen->version, why.msg);
+    if (status != WINNOW_OK)
+        return false;
+    const void *tag = winnow_model_tag(gen->model, &n);
+    const struct wn_file_id after = wn_file_id_of(path, &there);
+    if (n != sizeof gen->sha || !there || !wn_file_id_equal(&gen->id, &after)) {
+        gen->model = winnow_model_unref(gen->model);
+        return false;
+    }
+    memcpy(&gen->sha, tag, n);
+    gen->file_bytes = gen->id.size;
+    gen->external = winnow_model_external(gen->model, 0) != NULL;
+    wn_digest_text(&gen->sha, gen->digest);
+    return true;
+}
+
+void wn_gen_keep(struct wn_gen *gen, size_t max_bytes)
+{
+    size_t n;
+    bool there;
+    struct winnow_err err;
+    const struct winnow_load_opts opts = { .cache = gen->serve->repo.cache, .max_cache_bytes = max_bytes };
+    WN_CLEANUP(wn_freep) char *path = wn_asprintf("%s/model.onnx", gen->dir);
+    if (!max_bytes || !path || winnow_model_tag(gen->model, &n))
+        return;
+    const struct wn_file_id now = wn_file_id_of(path, &there);
+    if (!there || !wn_file_id_equal(&now, &gen->id))
+        return;
+    enum winnow_status status = winnow_cache_save(gen->model, path, &opts, &gen->sha, sizeof gen->sha, &err);
+    if (status == WINNOW_OK)
+        wn_info("model_compiled", "model=%s version=%" PRId64, gen->name, gen->version);
+    else if (status != WINNOW_E_UNAVAILABLE) /* too soon after it was written: the next time */
+        wn_warning("model_not_kept", "model=%s version=%" PRId64 " error=%s", gen->name, gen->version, err.msg);
+}
+
 static enum winnow_status read_model(struct load *l, struct winnow_err *err)
 {
     int64_t since_ns = now_wall_ns();
@@ -334,10 +380,12 @@ static enum winnow_status read_model(struct load *l, struct winnow_err *err)
     bool ok;
     if (!path)
         return wn_fail(err, WINNOW_E_NOMEM, "model '%s'", gen->name);
-    l->id = wn_file_id_of(path, &ok);
+    gen->id = wn_file_id_of(path, &ok);
+    if (read_compiled(l, path))
+        return WINNOW_OK;
     WN_TRY(wn_file_read(path, l->max_file, &bytes, &n, err));
     struct wn_file_id after = wn_file_id_of(path, &ok);
-    if (!ok || !wn_file_id_equal(&l->id, &after))
+    if (!ok || !wn_file_id_equal(&gen->id, &after))
         return wn_fail(err, WINNOW_E_UNAVAILABLE, "'%s' changed while it was read", path);
     if (!wn_sha256(bytes, n, &gen->sha))
         return wn_fail(err, WINNOW_E_INTERNAL, "SHA-256 of '%s'", path);
@@ -435,14 +483,16 @@ enum winnow_status wn_gen_load(struct wn_serve *serve, struct wn_served *m, int6
     pthread_mutex_lock(&serve->cat);
     l.max_file = serve->repo.max_file;
     l.max_memory = serve->repo.max_memory;
+    l.max_cache = serve->repo.max_cache;
     pthread_mutex_unlock(&serve->cat);
     uint64_t start = wn_now_ns();
+    size_t n_tag;
     pthread_t thread;
     if (wn_thread_start(&thread, "load", load_thread, &l) == 0)
         pthread_join(thread, NULL);
     else
         l.status = load_now(&l, &l.err);
-    *ret_id = l.id;
+    *ret_id = l.gen->id;
     if (l.status != WINNOW_OK) {
         wn_gen_free(l.gen);
         if (err)
@@ -452,8 +502,9 @@ enum winnow_status wn_gen_load(struct wn_serve *serve, struct wn_served *m, int6
     l.gen->number = atomic_fetch_add(&serve->generations, 1) + 1;
     l.gen->loaded_at_ms = wall_ms();
     wn_info("model_loaded",
-            "model=%s version=%" PRId64 " generation=%" PRIu64 " digest=%s weights=%zu took_ms=%" PRIu64, m->name,
-            version, l.gen->number, l.gen->digest, l.gen->weight_bytes, (wn_now_ns() - start) / 1000000u);
+            "model=%s version=%" PRId64 " generation=%" PRIu64 " digest=%s weights=%zu compiled=%s took_ms=%" PRIu64,
+            m->name, version, l.gen->number, l.gen->digest, l.gen->weight_bytes,
+            winnow_model_tag(l.gen->model, &n_tag) ? "yes" : "no", (wn_now_ns() - start) / 1000000u);
     *ret_gen = l.gen;
     return WINNOW_OK;
 }

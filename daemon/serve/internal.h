@@ -13,6 +13,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include "base/digest.h"
+#include "base/file.h"
 #include "base/repo_names.h"
 #include "base/vec.h"
 #include "daemon/serve/labels.h"
@@ -26,12 +27,6 @@
 #define WN_BATCH_CAP     4096 /* = the largest batch.max_batch */
 
 /* ---- the catalogue ---- */
-
-/** What tells one state of a file from another without reading it. */
-struct wn_file_id {
-    uint64_t dev, ino, size;
-    int64_t mtime_ns, ctime_ns;
-};
 
 /** One version on disk; under cat. */
 struct wn_version {
@@ -131,6 +126,7 @@ struct wn_gen {
     bool external;             /* tensors were read from files beside model.onnx */
     char digest[WN_DIGEST_TEXT];
     char *dir;
+    struct wn_file_id id; /* of model.onnx when it was read */
     bool made_here;
     winnow_model *model;
     struct wn_pipeline *pipeline;
@@ -167,7 +163,8 @@ struct wn_reaper *wn_reaper_ref(struct wn_reaper *reaper);
 struct wn_repo_settings {
     char *root[WN_MAX_ROOTS]; /* root[0] is STATE/models */
     unsigned n_roots;
-    uint64_t poll_us, settle_us, max_file, max_memory;
+    char *cache; /* STATE/cache: compiled models */
+    uint64_t poll_us, settle_us, max_file, max_memory, max_cache;
     int64_t keep_versions;
 };
 /** Under batch. */
@@ -262,8 +259,6 @@ bool wn_repo_unsettled(struct wn_serve *serve);
 void wn_repo_moved_in(struct wn_serve *serve, const char *name, int64_t version);
 /** Version of that number, or NULL; under cat. */
 struct wn_version *wn_repo_version(struct wn_served *m, int64_t number);
-struct wn_file_id wn_file_id_of(const char *path, bool *ret_ok);
-bool wn_file_id_equal(const struct wn_file_id *a, const struct wn_file_id *b);
 
 /** Read STATE/models/NAME/live; ret->exists is false where there is none. E_MALFORMED: it is not what we write. */
 WINNOW_MUST_USE enum winnow_status wn_live_read(const char *state_models, const char *name, struct wn_live *ret,
@@ -294,6 +289,9 @@ void wn_version_retain(struct wn_serve *serve, struct wn_served *m, int64_t spar
 WINNOW_MUST_USE enum winnow_status wn_gen_load(struct wn_serve *serve, struct wn_served *m, int64_t version,
                                                const char *dir, bool made_here, struct wn_gen **ret_gen,
                                                struct wn_file_id *ret_id, struct winnow_err *err);
+/** Keep the compiled form of a generation that came from its file, in STATE/cache of at most max_bytes (0: not), so
+ * that the next load is quick. A failure is logged and means nothing. Of the loader's thread. */
+void wn_gen_keep(struct wn_gen *gen, size_t max_bytes);
 /** Digest of the small files beside a model: pipeline, labels, configuration. */
 WINNOW_MUST_USE enum winnow_status wn_gen_aux(const char *dir, struct wn_sha256 *ret, struct winnow_err *err);
 /** Same inputs, outputs, dtypes, shapes and labels? E_PRECONDITION names the first difference. */

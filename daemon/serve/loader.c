@@ -198,6 +198,18 @@ static bool unchanged(struct wn_serve *serve, struct wn_served *m, const struct 
 
 /* ---- making it live ---- */
 
+/* What has just become live: it serves while its compiled form is written. */
+static void keep_compiled(struct wn_serve *serve, struct wn_served *m, uint64_t number)
+{
+    struct wn_gen *gen = wn_reg_live(serve, m);
+    pthread_mutex_lock(&serve->cat);
+    const size_t max_bytes = serve->repo.max_cache;
+    pthread_mutex_unlock(&serve->cat);
+    if (gen && gen->number == number)
+        wn_gen_keep(gen, max_bytes);
+    wn_gen_unref(gen);
+}
+
 static void publish(struct wn_serve *serve, struct wn_served *m, struct wn_gen *gen, const char *event, const char *by)
 {
     int64_t version = gen->version;
@@ -216,6 +228,7 @@ static void publish(struct wn_serve *serve, struct wn_served *m, struct wn_gen *
     }
     wn_gen_unref(old);
     wn_serve_emit(serve, event, m->name, version, number, by);
+    keep_compiled(serve, m, number);
 }
 
 /* The live file for `gen` in place of `old` (NULL: nothing was live); `back`: by a rollback. */

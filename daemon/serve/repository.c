@@ -28,28 +28,6 @@
 
 /* ---- ids ---- */
 
-static struct wn_file_id id_of_stat(const struct stat *st)
-{
-    return (struct wn_file_id){ .dev = st->st_dev,
-                                .ino = st->st_ino,
-                                .size = (uint64_t)st->st_size,
-                                .mtime_ns = st->st_mtim.tv_sec * INT64_C(1000000000) + st->st_mtim.tv_nsec,
-                                .ctime_ns = st->st_ctim.tv_sec * INT64_C(1000000000) + st->st_ctim.tv_nsec };
-}
-
-struct wn_file_id wn_file_id_of(const char *path, bool *ret_ok)
-{
-    struct stat st;
-    *ret_ok = stat(path, &st) == 0 && S_ISREG(st.st_mode);
-    return *ret_ok ? id_of_stat(&st) : (struct wn_file_id){ 0 };
-}
-
-bool wn_file_id_equal(const struct wn_file_id *a, const struct wn_file_id *b)
-{
-    return a->dev == b->dev && a->ino == b->ino && a->size == b->size && a->mtime_ns == b->mtime_ns &&
-           a->ctime_ns == b->ctime_ns;
-}
-
 static uint64_t mix(uint64_t h, uint64_t x)
 {
     h = (h ^ x) * UINT64_C(0x9e3779b97f4a7c15);
@@ -103,11 +81,11 @@ static bool look_at_version(struct found *f)
     WN_CLEANUP(close_dir) DIR *d = opendir(f->dir);
     if (!d || fstat(dirfd(d), &st) != 0)
         return false;
-    f->ctime_ns = id_of_stat(&st).ctime_ns;
+    f->ctime_ns = wn_file_id_of_stat(&st).ctime_ns;
     for (struct dirent *e; (e = readdir(d)) != NULL && files < MAX_FILES;) {
         if (e->d_name[0] == '.' || fstatat(dirfd(d), e->d_name, &st, 0) != 0 || !S_ISREG(st.st_mode))
             continue;
-        struct wn_file_id id = id_of_stat(&st);
+        struct wn_file_id id = wn_file_id_of_stat(&st);
         files++;
         f->sig += file_sig(e->d_name, &id);
         f->ctime_ns = WN_MAX(f->ctime_ns, id.ctime_ns);
@@ -130,7 +108,7 @@ static uint64_t shared_sig(int dirfd_)
     uint64_t sig = 0;
     for (size_t i = 0; i < WN_COUNT(name); i++)
         if (fstatat(dirfd_, name[i], &st, 0) == 0 && S_ISREG(st.st_mode)) {
-            struct wn_file_id id = id_of_stat(&st);
+            struct wn_file_id id = wn_file_id_of_stat(&st);
             sig += file_sig(name[i], &id);
         }
     return sig;

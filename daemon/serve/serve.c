@@ -128,6 +128,7 @@ static void apply(struct wn_serve *serve, const struct wn_config *cfg)
     serve->repo.settle_us = cfg->models.settle;
     serve->repo.max_file = cfg->models.max_file;
     serve->repo.max_memory = cfg->models.max_memory;
+    serve->repo.max_cache = cfg->models.cache;
     serve->repo.keep_versions = cfg->models.keep_versions;
     pthread_mutex_unlock(&serve->cat);
     pthread_mutex_lock(&serve->batch);
@@ -152,6 +153,9 @@ static enum winnow_status take_roots(struct wn_serve *serve, const struct wn_con
 {
     struct wn_repo_settings *r = &serve->repo;
     r->root[r->n_roots++] = wn_asprintf("%s/models", cfg->models.state);
+    r->cache = wn_asprintf("%s/cache", cfg->models.state);
+    if (!r->cache)
+        return wn_fail(err, WINNOW_E_NOMEM, "folder of compiled models");
     for (size_t i = 0; i < cfg->models.repositories.n && r->n_roots < WN_MAX_ROOTS; i++)
         r->root[r->n_roots++] = wn_strdup(cfg->models.repositories.at[i]);
     for (unsigned i = 0; i < r->n_roots; i++)
@@ -275,6 +279,7 @@ void wn_serve_free(struct wn_serve *serve, uint64_t grace_us)
     wn_strays_free(serve->strays, serve->n_strays);
     for (unsigned i = 0; i < serve->repo.n_roots; i++)
         free(serve->repo.root[i]);
+    free(serve->repo.cache);
     serve->magic = 0;
     free(serve);
 }

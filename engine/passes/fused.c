@@ -572,20 +572,27 @@ static const struct wn_op table[] = {
     { "wn", "Flip", 1, 1, 1, 1, 1, infer_flip, run_flip, NULL },
 };
 
+const struct wn_op *wn_fused_op(const char *op_type)
+{
+    for (size_t i = 0; i < WN_COUNT(table); i++)
+        if (strcmp(table[i].type, op_type) == 0)
+            return &table[i];
+    return NULL;
+}
+
 struct wn_node *wn_fused_add(struct wn_graph *g, const char *op_type, const char *name, const wn_vid *in, unsigned n_in,
                              wn_vid out, const void *fused)
 {
-    for (size_t i = 0; i < WN_COUNT(table); i++)
-        if (strcmp(table[i].type, op_type) == 0) {
-            struct wn_node *node = wn_graph_add_node(g, "wn", table[i].type, name, in, n_in, &out, 1);
-            if (node) {
-                node->op = &table[i];
-                node->opset = 1;
-                node->fused = fused;
-            }
-            return node;
-        }
-    wn_die(__FILE__, __LINE__, op_type);
+    const struct wn_op *op = wn_fused_op(op_type);
+    if (!op)
+        wn_die(__FILE__, __LINE__, op_type);
+    struct wn_node *node = wn_graph_add_node(g, "wn", op->type, name, in, n_in, &out, 1);
+    if (node) {
+        node->op = op;
+        node->opset = 1;
+        node->fused = fused;
+    }
+    return node;
 }
 
 bool wn_fused_is(const struct wn_node *node, const char *op_type)

@@ -115,6 +115,8 @@ struct wn_fused_qelt {
 /** Append a node of domain "wn" with its operator entry set; `fused` must live in g's arena. NULL: out of memory. */
 struct wn_node *wn_fused_add(struct wn_graph *g, const char *op_type, const char *name, const wn_vid *in, unsigned n_in,
                              wn_vid out, const void *fused);
+/** The operator of domain "wn" with this op_type; NULL: there is none. */
+const struct wn_op *wn_fused_op(const char *op_type);
 /** True for a live node of domain "wn" with this op_type. */
 bool wn_fused_is(const struct wn_node *node, const char *op_type);
 

@@ -7,6 +7,7 @@
 static void pack_free(void *obj)
 {
     struct wn_f32_pack *p = obj;
+    wn_vec_done(&p->blocks.block);
     wn_arena_done(&p->arena);
     free(p);
 }
@@ -40,6 +41,8 @@ static enum winnow_status pack_make(const struct wn_tensor *w, const void *arg, 
     enum winnow_status status = p->gemm && p->spmm ? WINNOW_OK : wn_fail(err, WINNOW_E_NOMEM, "packing weights");
     for (size_t g = 0; g < a->groups && status == WINNOW_OK; g++)
         status = pack_group(p, w->data, g, a, err);
+    if (status == WINNOW_OK && !wn_codec_blocks_of(&p->arena, &p->blocks))
+        status = wn_fail(err, WINNOW_E_NOMEM, "packing weights");
     if (status != WINNOW_OK) {
         pack_free(p);
         return status;
@@ -48,6 +51,42 @@ static enum winnow_status pack_make(const struct wn_tensor *w, const void *arg, 
     *ret_bytes = p->arena.total;
     return WINNOW_OK;
 }
+
+/* What is large lies in the pack's arena; the matrices that point into it are copied. */
+static void pack_image(struct wn_codec *im, void **obj)
+{
+    struct wn_f32_pack *p = im->reading ? calloc(1, sizeof *p) : *obj;
+    *obj = p;
+    if (!p) {
+        im->bad = true;
+        return;
+    }
+    wn_codec_blocks(im, &p->blocks);
+    struct wn_arena *outer = im->arena;
+    im->arena = &p->arena;
+    WN_CODEC(im, p->family);
+    WN_CODEC(im, p->rows);
+    WN_CODEC(im, p->k);
+    WN_CODEC(im, p->gemv);
+    wn_codec_into(im, &p->blocks, (const void **)&p->gemv.w);
+    wn_codec_count(im, &p->groups, (size_t)1 << 20);
+    wn_codec_copied(im, (const void **)&p->gemm, p->groups * sizeof *p->gemm);
+    wn_codec_copied(im, (const void **)&p->spmm, p->groups * sizeof *p->spmm);
+    im->bad |= !p->gemm || !p->spmm;
+    for (size_t g = 0; g < p->groups && !im->bad; g++) {
+        wn_codec_into(im, &p->blocks, (const void **)&p->gemm[g].panels);
+        wn_codec_into(im, &p->blocks, (const void **)&p->spmm[g].at);
+        wn_codec_into(im, &p->blocks, (const void **)&p->spmm[g].val);
+        wn_codec_into(im, &p->blocks, (const void **)&p->spmm[g].idx);
+    }
+    im->arena = outer;
+    if (im->reading && im->bad) {
+        pack_free(p);
+        *obj = NULL;
+    }
+}
+
+const struct wn_pack_class wn_f32_pack_class = { pack_free, wn_f32_unpack, pack_image };
 
 const char *wn_f32_kernel_name(struct wn_lower *lo, enum wn_family family)
 {
@@ -60,7 +99,7 @@ enum winnow_status wn_f32_pack_get(struct wn_lower *lo, const struct wn_tensor *
 {
     const char *kind = wn_arena_printf(&lo->plan->arena, "f32conv %s g%zu t%zu", wn_f32_kernel_name(lo, arg->family),
                                        arg->groups, arg->taps);
-    struct wn_pack_maker maker = { kind, pack_make, pack_free, arg };
+    struct wn_pack_maker maker = { kind, pack_make, &wn_f32_pack_class, arg };
     if (!kind)
         return wn_fail(lo->err, WINNOW_E_NOMEM, "plan");
     WN_TRY(wn_packs_get(lo->model->packs, w, &maker, (const void **)ret_pack, ret_bytes, lo->err));

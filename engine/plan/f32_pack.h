@@ -5,6 +5,7 @@
 #include "engine/kernels/f32_gemm/f32_gemm.h"
 #include "engine/kernels/f32_gemv/f32_gemv.h"
 #include "engine/kernels/f32_spmm/f32_spmm.h"
+#include "engine/plan/codec.h"
 #include "engine/plan/cost.h"
 #include "engine/plan/lower.h"
 
@@ -14,9 +15,10 @@
 /** One packed matrix per group. */
 struct wn_f32_pack {
     struct wn_arena arena;
-    enum wn_family family;   /* f32_gemv, f32_gemm, f32_spmm, f32_spmm_2x1 or f32_spmm_4x1 */
-    size_t groups, rows, k;  /* of one group */
-    struct wn_f32_gemv gemv; /* one group only */
+    struct wn_codec_blocks blocks; /* what the arrays lie in: the arena's, or those of an image */
+    enum wn_family family;         /* f32_gemv, f32_gemm, f32_spmm, f32_spmm_2x1 or f32_spmm_4x1 */
+    size_t groups, rows, k;        /* of one group */
+    struct wn_f32_gemv gemv;       /* one group only */
     struct wn_f32_gemm *gemm;
     struct wn_f32_spmm *spmm;
 };

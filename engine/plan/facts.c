@@ -11,10 +11,13 @@
 
 #include <pthread.h>
 #include <stdlib.h>
+#include <string.h>
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 #include "engine/passes/fused.h"
 #include "engine/plan/f32_pack.h"
+#include "engine/plan/codec.h"
+#include "engine/plan/packs.h"
 
 #define WORTH_IT ((size_t)64 << 10) /* smaller weights stay */
 
@@ -30,6 +33,7 @@ struct fact {
     bool released;    /* w->data is gone */
     unsigned readers; /* who borrowed w->data */
     bool checked, finite;
+    bool stored;      /* the image being written has its data */
     void *copy;       /* pinned after it was released */
     const void *pack; /* that holds all of it, or NULL */
     wn_unpack_fn *unpack;
@@ -127,10 +131,11 @@ static void try_give_up(struct fact *f)
         f->released = wn_give_back(f->w->data, f->w->bytes);
 }
 
-struct wn_facts *wn_facts_new(const struct wn_graph *g)
+/* Of at most n constants. */
+static struct wn_facts *new_facts(size_t n)
 {
     struct wn_facts *facts = calloc(1, sizeof *facts);
-    struct fact *at = calloc(g->values.n + 1, sizeof *at);
+    struct fact *at = calloc(n + 1, sizeof *at);
     if (!facts || !at) {
         free(facts);
         free(at);
@@ -138,6 +143,15 @@ struct wn_facts *wn_facts_new(const struct wn_graph *g)
     }
     pthread_mutex_init(&facts->lock, NULL);
     facts->at = at;
+    return facts;
+}
+
+struct wn_facts *wn_facts_new(const struct wn_graph *g)
+{
+    struct wn_facts *facts = new_facts(g->values.n);
+    if (!facts)
+        return NULL;
+    struct fact *at = facts->at;
     for (size_t i = 0; i < g->values.n; i++)
         if (g->values.at[i].constant)
             at[facts->n++].w = g->values.at[i].constant;
@@ -375,6 +389,102 @@ enum winnow_status wn_facts_pin(struct wn_facts *facts, const struct wn_tensor *
     pthread_mutex_unlock(&facts->lock);
     wn_facts_return(facts, &b);
     return WINNOW_OK;
+}
+
+/* ---- in an image ---- */
+
+void wn_facts_hold(struct wn_facts *facts)
+{
+    pthread_mutex_lock(&facts->lock);
+    for (size_t i = 0; i < facts->n; i++) {
+        struct fact *f = &facts->at[i];
+        f->stored = f->copy || (!f->released && !(f->pack && f->hashed && !f->pinned));
+        f->readers++;
+    }
+    pthread_mutex_unlock(&facts->lock);
+}
+
+void wn_facts_drop(struct wn_facts *facts)
+{
+    pthread_mutex_lock(&facts->lock);
+    for (size_t i = 0; i < facts->n; i++) {
+        facts->at[i].readers--;
+        try_give_up(&facts->at[i]);
+    }
+    pthread_mutex_unlock(&facts->lock);
+}
+
+const void *wn_facts_stored(void *facts, const struct wn_tensor *t)
+{
+    const struct fact *f = find(facts, t);
+    if (!f)
+        return t->data;
+    return !f->stored ? NULL : f->copy ? f->copy : t->data;
+}
+
+static void sums_image(struct wn_codec *im, struct fact *f)
+{
+    const size_t O = f->w->rank ? (size_t)f->w->dim[0] : 0;
+    const void *sums = f->row_sums;
+    wn_codec_copied(im, &sums, O * sizeof *f->row_sums);
+    if (!im->reading || !sums || im->bad)
+        return;
+    f->row_sums = malloc(O * sizeof *f->row_sums);
+    if (f->row_sums)
+        memcpy(f->row_sums, sums, O * sizeof *f->row_sums);
+    else
+        im->bad = true;
+}
+
+static void fact_image(struct wn_codec *im, struct fact *f, struct wn_packs *packs)
+{
+    const struct wn_pack_class *class;
+    wn_codec_tensor(im, &f->w, NULL);
+    if (im->bad || !f->w) {
+        im->bad = true;
+        return;
+    }
+    WN_CODEC(im, f->O);
+    WN_CODEC(im, f->I);
+    WN_CODEC(im, f->taps);
+    WN_CODEC(im, f->sparsity);
+    wn_codec_text(im, &f->sparsity.pattern);
+    wn_codec_bool(im, &f->hashed);
+    WN_CODEC(im, f->hash);
+    wn_codec_bool(im, &f->alone);
+    wn_codec_bool(im, &f->checked);
+    wn_codec_bool(im, &f->finite);
+    wn_codec_bool(im, &f->stored);
+    sums_image(im, f);
+    size_t number = !im->reading && f->pack ? wn_packs_number(packs, f->pack) : SIZE_MAX;
+    WN_CODEC(im, number);
+    if (!im->reading) {
+        im->bad |= !f->stored && number == SIZE_MAX;
+        return;
+    }
+    f->pack = number == SIZE_MAX ? NULL : wn_packs_at(packs, number, &class);
+    if (f->pack)
+        f->unpack = class->unpack;
+    f->released = !f->stored;
+    im->bad |= f->released ? !f->pack || !f->hashed : !f->w->data;
+}
+
+void wn_facts_codec(struct wn_codec *im, struct wn_facts **facts, struct wn_packs *packs)
+{
+    size_t n = im->reading ? 0 : (*facts)->n;
+    wn_codec_count(im, &n, (size_t)1 << 24);
+    if (im->reading && (im->bad || !(*facts = new_facts(n)))) {
+        im->bad = true;
+        return;
+    }
+    for (size_t i = 0; i < n && !im->bad; i++) {
+        struct fact copy = (*facts)->at[i], *f = im->reading ? &(*facts)->at[i] : &copy;
+        fact_image(im, f, packs);
+        if (im->reading)
+            (*facts)->n = i + 1;
+    }
+    if (im->reading && !im->bad)
+        qsort((*facts)->at, (*facts)->n, sizeof *(*facts)->at, by_address);
 }
 
 size_t wn_facts_bytes(struct wn_facts *facts)

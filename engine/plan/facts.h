@@ -12,6 +12,9 @@ struct wn_hash {
     uint64_t low, high;
 };
 
+struct wn_codec; /* codec.h */
+struct wn_packs; /* packs.h */
+
 /** Facts of the constants of one graph; any thread may ask. */
 struct wn_facts;
 
@@ -53,6 +56,16 @@ void wn_facts_return(struct wn_facts *facts, struct wn_borrow *b);
 /** The bytes of w, for a step that reads them in every run: they stay as long as the model. */
 enum winnow_status wn_facts_pin(struct wn_facts *facts, const struct wn_tensor *w, const void **ret_data,
                                 struct winnow_err *err);
+
+/* ---- in an image ---- */
+
+/** Between hold and drop nothing is given up, and it stands which data goes into an image. One image at a time. */
+void wn_facts_hold(struct wn_facts *facts);
+void wn_facts_drop(struct wn_facts *facts);
+/** The data of `t` that an image needs; NULL where a pack has it. A wn_codec_data_fn over struct wn_facts. */
+const void *wn_facts_stored(void *facts, const struct wn_tensor *t);
+/** All that is known; after the packs and the graph. A reader makes *facts. */
+void wn_facts_codec(struct wn_codec *im, struct wn_facts **facts, struct wn_packs *packs);
 
 /** Bytes of weights that are in the graph or were made again and stay. */
 size_t wn_facts_bytes(struct wn_facts *facts);

@@ -3,10 +3,12 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include "base/file.h"
 #include "engine/graph/onnx.h"
 #include "engine/ops/ops.h"
 #include "engine/passes/passes.h"
+#include "engine/plan/codec.h"
 #include "engine/plan/packs.h"
 #include "engine/plan/plans.h"
 
@@ -59,7 +61,7 @@ static bool first_shapes(const struct winnow_model *m, struct wn_type *types)
 }
 
 /* Pack the weights, and refuse now what could only be refused at the first request. */
-static enum winnow_status first_plan(struct winnow_model *m, struct winnow_err *err)
+enum winnow_status wn_model_first_plan(struct winnow_model *m, struct winnow_err *err)
 {
     WN_CLEANUP(wn_freep) struct wn_type *types = calloc(m->n_inputs + 1, sizeof *types);
     if (!types)
@@ -72,10 +74,11 @@ static enum winnow_status first_plan(struct winnow_model *m, struct winnow_err *
     return WINNOW_OK;
 }
 
-static enum winnow_status build(struct winnow_model *m, const void *bytes, size_t n, struct winnow_err *err)
+static enum winnow_status build(struct winnow_model *m, const void *bytes, size_t n, const char *folder,
+                                struct winnow_err *err)
 {
     struct wn_onnx_limits limits = { .max_file_bytes = m->opts.max_file_bytes,
-                                     .folder = m->opts.folder,
+                                     .folder = folder,
                                      .max_external = m->opts.max_external_bytes,
                                      .consume = m->opts.consume };
     WN_TRY(wn_onnx_read(bytes, n, &limits, &m->arena, &m->g, err));
@@ -103,9 +106,10 @@ static enum winnow_status build(struct winnow_model *m, const void *bytes, size_
     WN_TRY(wn_graph_sort(&m->g, err)); /* drops the index */
     m->packs = m->facts ? wn_packs_new(m->facts) : NULL;
     m->plans = wn_plans_new();
+    m->room = m->arena.total;
     if (!m->packs || !m->plans)
         return wn_fail(err, WINNOW_E_NOMEM, "model");
-    return first_plan(m, err);
+    return wn_model_first_plan(m, err);
 }
 
 static void model_free(struct winnow_model *m)
@@ -115,6 +119,7 @@ static void model_free(struct winnow_model *m)
     wn_facts_free(m->facts);
     wn_graph_done(&m->g);
     wn_arena_done(&m->arena);
+    wn_mapping_unref(m->map);
     m->magic = 0;
     free(m);
 }
@@ -124,30 +129,47 @@ static void unrefp(winnow_model **m)
     *m = winnow_model_unref(*m);
 }
 
-enum winnow_status winnow_model_load_memory(const void *bytes, size_t n, const char *name,
-                                            const struct winnow_load_opts *opts, winnow_model **ret_model,
-                                            struct winnow_err *err)
+static int64_t wall_ns(void)
 {
-    WN_CLEANUP(unrefp) struct winnow_model *m = calloc(1, sizeof *m);
+    struct timespec ts;
+    clock_gettime(CLOCK_REALTIME, &ts);
+    return ts.tv_sec * INT64_C(1000000000) + ts.tv_nsec;
+}
+
+struct winnow_model *wn_model_new(const struct winnow_load_opts *opts)
+{
+    struct winnow_model *m = calloc(1, sizeof *m);
     if (!m)
-        return wn_fail(err, WINNOW_E_NOMEM, "model '%s'", name);
+        return NULL;
     m->magic = WN_MODEL_MAGIC;
     atomic_init(&m->refs, 1);
-    size_t limit;
     if (opts)
         m->opts = *opts;
+    m->opts.folder = m->opts.cache = NULL; /* the caller's */
     if (!m->opts.max_file_bytes)
         m->opts.max_file_bytes = DEFAULT_MAX_FILE;
     if (!m->opts.max_memory_bytes)
         m->opts.max_memory_bytes = DEFAULT_MAX_MEMORY;
+    m->since_ns = wall_ns();
+    wn_arena_init(&m->arena, 0);
+    wn_graph_init(&m->g, &m->arena);
+    return m;
+}
+
+enum winnow_status winnow_model_load_memory(const void *bytes, size_t n, const char *name,
+                                            const struct winnow_load_opts *opts, winnow_model **ret_model,
+                                            struct winnow_err *err)
+{
+    WN_CLEANUP(unrefp) struct winnow_model *m = wn_model_new(opts);
+    if (!m)
+        return wn_fail(err, WINNOW_E_NOMEM, "model '%s'", name);
+    size_t limit;
     /* weights as they are in the file, widened or dequantized, transposed, and what is folded */
     if (!wn_mul_size(n, 24, &limit) || !wn_add_size(limit, m->opts.max_memory_bytes, &limit) ||
         !wn_add_size(limit, WN_SKELETON_BYTES, &limit))
         limit = 0;
-    wn_arena_init(&m->arena, limit);
-    wn_graph_init(&m->g, &m->arena);
-    enum winnow_status status = build(m, bytes, n, err);
-    m->opts.folder = NULL; /* the caller's */
+    m->arena.limit = limit;
+    enum winnow_status status = build(m, bytes, n, opts ? opts->folder : NULL, err);
     if (status != WINNOW_OK)
         return wn_fail_at(err, status, "model '%s'", name);
     *ret_model = WN_TAKE(m);
@@ -157,6 +179,8 @@ enum winnow_status winnow_model_load_memory(const void *bytes, size_t n, const c
 enum winnow_status winnow_model_load(const char *path, const struct winnow_load_opts *opts, winnow_model **ret_model,
                                      struct winnow_err *err)
 {
+    if (opts && opts->cache && winnow_cache_load(path, opts, ret_model, NULL) == WINNOW_OK)
+        return WINNOW_OK;
     WN_CLEANUP(wn_freep) void *bytes = NULL;
     size_t n, max = opts && opts->max_file_bytes ? opts->max_file_bytes : DEFAULT_MAX_FILE;
     struct winnow_load_opts here = opts ? *opts : (struct winnow_load_opts){ 0 };
@@ -165,8 +189,14 @@ enum winnow_status winnow_model_load(const char *path, const struct winnow_load_
         return wn_fail(err, WINNOW_E_NOMEM, "model '%s'", path);
     here.folder = folder;
     here.consume = true;
+    bool was, is;
+    const struct wn_file_id before = wn_file_id_of(path, &was);
     WN_TRY(wn_file_read(path, max, &bytes, &n, err));
-    return winnow_model_load_memory(bytes, n, path, &here, ret_model, err);
+    const struct wn_file_id after = wn_file_id_of(path, &is);
+    WN_TRY(winnow_model_load_memory(bytes, n, path, &here, ret_model, err));
+    if (was && is && wn_file_id_equal(&before, &after))
+        (*ret_model)->source = after;
+    return WINNOW_OK;
 }
 
 winnow_model *winnow_model_ref(winnow_model *model)

@@ -15,8 +15,11 @@ struct pack {
     unsigned refs;
     void *obj;
     size_t bytes;
-    void (*free)(void *obj);
+    const struct wn_pack_class *class;
+    struct wn_mapping *map; /* that obj points into, or NULL */
 };
+
+static const struct wn_pack_class *const classes[] = { &wn_f32_pack_class, &wn_q8_pack_class };
 
 struct wn_packs {
     struct wn_facts *facts; /* the model's */
@@ -49,6 +52,14 @@ static struct pack *find(XXH128_hash_t key)
     return NULL;
 }
 
+static void pack_free(struct pack *pack)
+{
+    if (pack->obj)
+        pack->class->free(pack->obj);
+    wn_mapping_unref(pack->map);
+    free(pack);
+}
+
 static void unref(struct pack *pack)
 {
     pthread_mutex_lock(&table_lock);
@@ -60,10 +71,24 @@ static void unref(struct pack *pack)
         *pp = pack->next;
     }
     pthread_mutex_unlock(&table_lock);
-    if (last) {
-        pack->free(pack->obj);
-        free(pack);
+    if (last)
+        pack_free(pack);
+}
+
+/* Put `pack` into the table, or drop it where somebody else was quicker. Returns what is there, a reference to it. */
+static struct pack *enter(struct pack *pack)
+{
+    const XXH128_hash_t key = pack->key;
+    pthread_mutex_lock(&table_lock);
+    struct pack *other = find(key);
+    if (!other) {
+        pack->next = table[key.low64 % BUCKETS];
+        table[key.low64 % BUCKETS] = pack;
     }
+    pthread_mutex_unlock(&table_lock);
+    if (other)
+        pack_free(pack);
+    return other ? other : pack;
 }
 
 static enum winnow_status make(XXH128_hash_t key, const struct wn_tensor *w, const struct wn_pack_maker *maker,
@@ -79,19 +104,8 @@ static enum winnow_status make(XXH128_hash_t key, const struct wn_tensor *w, con
     }
     pack->key = key;
     pack->refs = 1;
-    pack->free = maker->free;
-    pthread_mutex_lock(&table_lock);
-    struct pack *other = find(key);
-    if (!other) {
-        pack->next = table[key.low64 % BUCKETS];
-        table[key.low64 % BUCKETS] = pack;
-    }
-    pthread_mutex_unlock(&table_lock);
-    if (other) { /* somebody else was quicker */
-        pack->free(pack->obj);
-        free(pack);
-    }
-    *ret = other ? other : pack;
+    pack->class = maker->class;
+    *ret = enter(pack);
     return WINNOW_OK;
 }
 
@@ -103,6 +117,11 @@ struct wn_packs *wn_packs_new(struct wn_facts *facts)
     packs->facts = facts;
     pthread_mutex_init(&packs->lock, NULL);
     return packs;
+}
+
+void wn_packs_set_facts(struct wn_packs *packs, struct wn_facts *facts)
+{
+    packs->facts = facts;
 }
 
 /* True when `packs` holds it already; the extra reference is dropped. Else it is held from now on. */
@@ -140,6 +159,79 @@ enum winnow_status wn_packs_get(struct wn_packs *packs, const struct wn_tensor *
     if (ret_bytes)
         *ret_bytes = pack->bytes;
     return hold(packs, pack, err);
+}
+
+/* ---- images ---- */
+
+static void pack_image(struct wn_codec *im, struct pack *pack)
+{
+    uint32_t class = 0;
+    while (!im->reading && class < WN_COUNT(classes) && classes[class] != pack->class)
+        class ++;
+    WN_CODEC(im, class);
+    WN_CODEC(im, pack->key);
+    WN_CODEC(im, pack->bytes);
+    if (im->bad || class >= WN_COUNT(classes)) {
+        im->bad = true;
+        return;
+    }
+    pack->class = classes[class];
+    pack->class->image(im, &pack->obj);
+}
+
+static void read_pack(struct wn_codec *im, struct wn_packs *packs)
+{
+    struct pack *pack = calloc(1, sizeof *pack);
+    if (!pack) {
+        im->bad = true;
+        return;
+    }
+    pack->refs = 1;
+    pack->map = wn_mapping_ref(im->map);
+    pack_image(im, pack);
+    if (im->bad)
+        pack_free(pack);
+    else
+        im->bad = hold(packs, enter(pack), NULL) != WINNOW_OK;
+}
+
+void wn_packs_codec(struct wn_codec *im, struct wn_packs *packs)
+{
+    pthread_mutex_lock(&packs->lock);
+    size_t n = packs->held.n;
+    pthread_mutex_unlock(&packs->lock);
+    wn_codec_count(im, &n, (size_t)1 << 24);
+    for (size_t i = 0; i < n && !im->bad; i++) {
+        if (im->reading) {
+            read_pack(im, packs);
+            continue;
+        }
+        pthread_mutex_lock(&packs->lock);
+        struct pack *pack = packs->held.at[i];
+        pthread_mutex_unlock(&packs->lock);
+        pack_image(im, pack);
+    }
+}
+
+size_t wn_packs_number(struct wn_packs *packs, const void *obj)
+{
+    size_t ret = SIZE_MAX;
+    pthread_mutex_lock(&packs->lock);
+    for (size_t i = 0; i < packs->held.n && ret == SIZE_MAX; i++)
+        if (packs->held.at[i]->obj == obj)
+            ret = i;
+    pthread_mutex_unlock(&packs->lock);
+    return ret;
+}
+
+const void *wn_packs_at(struct wn_packs *packs, size_t i, const struct wn_pack_class **ret_class)
+{
+    pthread_mutex_lock(&packs->lock);
+    struct pack *pack = i < packs->held.n ? packs->held.at[i] : NULL;
+    pthread_mutex_unlock(&packs->lock);
+    if (pack)
+        *ret_class = pack->class;
+    return pack ? pack->obj : NULL;
 }
 
 size_t wn_packs_bytes(struct wn_packs *packs)

@@ -4,10 +4,19 @@
 #define WN_PACKS_H
 
 #include "engine/graph/graph.h"
+#include "engine/plan/codec.h"
 #include "engine/plan/facts.h"
 
 /** The packs one model holds references to. */
 struct wn_packs;
+
+/** A kind of pack. */
+struct wn_pack_class {
+    void (*free)(void *obj);
+    wn_unpack_fn *unpack;
+    void (*image)(struct wn_codec *im, void **obj); /* a reader makes it; NULL where the image is bad */
+};
+extern const struct wn_pack_class wn_f32_pack_class, wn_q8_pack_class;
 
 /** What makes a pack: packs `w` (with `arg`) into one malloc'ed object and says how large it is.
  *  `kind` names the form, the ISA and every parameter that changes the result; with the bytes of `w` it is the key. */
@@ -15,16 +24,24 @@ struct wn_pack_maker {
     const char *kind;
     enum winnow_status (*make)(const struct wn_tensor *w, const void *arg, void **ret_obj, size_t *ret_bytes,
                                struct winnow_err *err);
-    void (*free)(void *obj);
+    const struct wn_pack_class *class;
     const void *arg;
 };
 
 /** `facts`: of the model, which must outlive the packs. NULL: no memory. */
 struct wn_packs *wn_packs_new(struct wn_facts *facts);
+/** The facts, where they come after the packs (cache.c). */
+void wn_packs_set_facts(struct wn_packs *packs, struct wn_facts *facts);
 /** Find or make the pack of `w`; it lives as long as `packs`. Thread-safe; two threads may pack the same weights at
  *  once, one result is kept. `ret_bytes` may be NULL. */
 enum winnow_status wn_packs_get(struct wn_packs *packs, const struct wn_tensor *w, const struct wn_pack_maker *maker,
                                 const void **ret_obj, size_t *ret_bytes, struct winnow_err *err);
+/** All packs held, in an image; a reader's are found by others from here on. */
+void wn_packs_codec(struct wn_codec *im, struct wn_packs *packs);
+/** The number of the pack that `obj` is, from 0; SIZE_MAX: not one of these. */
+size_t wn_packs_number(struct wn_packs *packs, const void *obj);
+/** The i-th pack held and its class; NULL: there are not so many. */
+const void *wn_packs_at(struct wn_packs *packs, size_t i, const struct wn_pack_class **ret_class);
 /** Bytes of all packs held. */
 size_t wn_packs_bytes(struct wn_packs *packs);
 void wn_packs_free(struct wn_packs *packs); /* NULL is fine */

@@ -6,6 +6,7 @@
 static void pack_free(void *obj)
 {
     struct wn_q8_pack *p = obj;
+    wn_vec_done(&p->blocks.block);
     wn_arena_done(&p->arena);
     free(p);
 }
@@ -67,6 +68,8 @@ static enum winnow_status pack_make(const struct wn_tensor *w, const void *arg, 
         status = pack_depthwise(p, w->data, a, err);
     for (size_t g = 0; g < p->groups && status == WINNOW_OK && a->kind != WN_Q8_DW; g++)
         status = pack_group(p, w->data, g, a, err);
+    if (status == WINNOW_OK && !wn_codec_blocks_of(&p->arena, &p->blocks))
+        status = wn_fail(err, WINNOW_E_NOMEM, "packing weights");
     if (status != WINNOW_OK) {
         pack_free(p);
         return status;
@@ -75,6 +78,67 @@ static enum winnow_status pack_make(const struct wn_tensor *w, const void *arg, 
     *ret_bytes = p->arena.total;
     return WINNOW_OK;
 }
+
+static void gemm_image(struct wn_codec *im, const struct wn_codec_blocks *blocks, struct wn_q8_gemm *m)
+{
+    wn_codec_into(im, blocks, (const void **)&m->w);
+    wn_codec_into(im, blocks, (const void **)&m->idx);
+    wn_codec_into(im, blocks, (const void **)&m->group);
+}
+
+static void groups_image(struct wn_codec *im, const struct wn_codec_blocks *blocks, struct wn_q8_pack *p)
+{
+    for (size_t g = 0; g < p->groups && !im->bad; g++) {
+        struct wn_q8_spmm_b4 *b4 = &p->b4[g];
+        struct wn_q8_spmm *s = &p->spmm[g];
+        gemm_image(im, blocks, &p->gemm[g]);
+        wn_codec_into(im, blocks, (const void **)&b4->w);
+        wn_codec_into(im, blocks, (const void **)&b4->idx);
+        wn_codec_into(im, blocks, (const void **)&b4->group);
+        wn_codec_into(im, blocks, (const void **)&s->w);
+        wn_codec_into(im, blocks, (const void **)&s->idx);
+        wn_codec_into(im, blocks, (const void **)&s->row);
+        wn_codec_into(im, blocks, (const void **)&s->dense);
+    }
+}
+
+/* What is large lies in the pack's arena; the matrices that point into it are copied. */
+static void pack_image(struct wn_codec *im, void **obj)
+{
+    struct wn_q8_pack *p = im->reading ? calloc(1, sizeof *p) : *obj;
+    *obj = p;
+    if (!p) {
+        im->bad = true;
+        return;
+    }
+    wn_codec_blocks(im, &p->blocks);
+    struct wn_arena *outer = im->arena;
+    im->arena = &p->arena;
+    WN_CODEC(im, p->arg); /* its w_zp is NULL */
+    p->arg.w_zp = NULL;
+    WN_CODEC(im, p->kind);
+    WN_CODEC(im, p->dw);
+    WN_CODEC(im, p->stem);
+    WN_CODEC(im, p->gemv);
+    wn_codec_into(im, &p->blocks, (const void **)&p->dw.tap);
+    wn_codec_into(im, &p->blocks, (const void **)&p->dw.w16);
+    wn_codec_into(im, &p->blocks, (const void **)&p->dw.w8);
+    gemm_image(im, &p->blocks, &p->stem.gemm);
+    wn_codec_into(im, &p->blocks, (const void **)&p->gemv.w);
+    wn_codec_count(im, &p->groups, (size_t)1 << 20);
+    wn_codec_copied(im, (const void **)&p->gemm, p->groups * sizeof *p->gemm);
+    wn_codec_copied(im, (const void **)&p->b4, p->groups * sizeof *p->b4);
+    wn_codec_copied(im, (const void **)&p->spmm, p->groups * sizeof *p->spmm);
+    im->bad |= !p->gemm || !p->b4 || !p->spmm;
+    groups_image(im, &p->blocks, p);
+    im->arena = outer;
+    if (im->reading && im->bad) {
+        pack_free(p);
+        *obj = NULL;
+    }
+}
+
+const struct wn_pack_class wn_q8_pack_class = { pack_free, wn_q8_unpack, pack_image };
 
 /* ---- shared by content ---- */
 
@@ -104,7 +168,7 @@ enum winnow_status wn_q8_pack_get(struct wn_lower *lo, const struct wn_tensor *w
     const char *kind = form ? wn_arena_printf(&lo->plan->arena, "q8 %s %s g%zu t%zu z%u", form,
                                               wn_isa_name(wn_cpu_isa()), arg->groups, arg->taps, zp_hash)
                             : NULL;
-    struct wn_pack_maker maker = { kind, pack_make, pack_free, arg };
+    struct wn_pack_maker maker = { kind, pack_make, &wn_q8_pack_class, arg };
     /* The sums of its rows are found out while w is there. */
     if (!kind || !wn_facts_row_sums(lo->model->facts, w, (size_t)w->dim[0], &lo->plan->arena))
         return wn_fail(lo->err, WINNOW_E_NOMEM, "plan");

@@ -8,6 +8,7 @@
 #include "engine/kernels/q8_spmm/q8_spmm.h"
 #include "engine/kernels/q8_spmm_b4/q8_spmm_b4.h"
 #include "engine/kernels/q8_stem/q8_stem.h"
+#include "engine/plan/codec.h"
 #include "engine/plan/q8.h"
 
 struct wn_q8_pack_arg {
@@ -20,7 +21,8 @@ struct wn_q8_pack_arg {
 /** One packed matrix per group; the one that `kind` names. */
 struct wn_q8_pack {
     struct wn_arena arena;
-    struct wn_q8_pack_arg arg; /* w_zp: NULL */
+    struct wn_codec_blocks blocks; /* what the arrays lie in: the arena's, or those of an image */
+    struct wn_q8_pack_arg arg;     /* w_zp: NULL */
     enum wn_q8_kind kind;
     size_t groups;
     struct wn_q8_gemm *gemm;

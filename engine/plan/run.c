@@ -21,7 +21,7 @@ enum winnow_status wn_plan_new(struct winnow_model *model, const struct wn_type 
     if (!plan)
         return wn_fail(err, WINNOW_E_NOMEM, "plan");
     size_t limit; /* linked offsets of weights, and shape computations */
-    if (!wn_mul_size(model->arena.total, 4, &limit) || !wn_add_size(limit, model->opts.max_memory_bytes, &limit) ||
+    if (!wn_mul_size(model->room, 4, &limit) || !wn_add_size(limit, model->opts.max_memory_bytes, &limit) ||
         !wn_add_size(limit, WN_SKELETON_BYTES, &limit))
         limit = 0;
     atomic_init(&plan->refs, 1);

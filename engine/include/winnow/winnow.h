@@ -60,6 +60,8 @@ struct winnow_load_opts {
     const char *folder;      /* winnow_model_load_memory(): below which tensors may lie in other files (ONNX's external
                                 data); NULL: such models are refused. winnow_model_load() takes the file's own folder */
     size_t max_external_bytes; /* of tensors in other files; default 16 GiB */
+    const char *cache;         /* folder of compiled forms (winnow_cache_load()); NULL: none */
+    size_t max_cache_bytes;    /* that winnow_cache_save() leaves there, the least recently used go; default 8 GiB */
     bool consume;              /* winnow_model_load_memory(): `bytes` come from malloc, and what stands there is lost: a
                                   tensor's memory goes back to the system once it is copied, so peak memory is about
                                   the file once. winnow_model_load() does so with what it read */
@@ -79,6 +81,30 @@ WINNOW_API WINNOW_MUST_USE enum winnow_status winnow_model_load_memory(const voi
                                                                        const struct winnow_load_opts *opts,
                                                                        winnow_model **ret_model,
                                                                        struct winnow_err *err);
+
+/** Load the model of the ONNX file `path` from its compiled form in opts->cache: packed weights and all that was found
+ *  out about them, mapped read-only and shared by all processes that do. It is taken only where the file and those
+ *  beside it are the ones it was made from (device, inode, size, times), by this very engine for this instruction set,
+ *  and where its checksum is right; it belongs to this user and nobody else may write it.
+ *  winnow_model_load() with opts->cache tries this first.
+ *  @return WINNOW_OK; E_NOT_FOUND (there is none), E_PRECONDITION (of another state of a file), E_MALFORMED (damaged),
+ *          E_DENIED (others may write it), E_NOMEM, E_IO */
+WINNOW_API WINNOW_MUST_USE enum winnow_status winnow_cache_load(const char *path, const struct winnow_load_opts *opts,
+                                                                winnow_model **ret_model, struct winnow_err *err);
+/** Keep the compiled form of `model`, loaded from the file `path`, in the folder opts->cache, which is made if missing.
+ *  Weights are packed when shapes are planned (winnow_scratch_reserve(), winnow_run()): save afterwards. The form is
+ *  written under another name and renamed. Forms of files that are gone and of other builds are removed. One thread at
+ * a time per model.
+ *  @param tag    n_tag (at most WINNOW_TAG_BYTES) bytes of the caller's, which winnow_model_tag() gives again; may be
+ *                NULL
+ *  @return WINNOW_OK; E_UNAVAILABLE: the file changed since, or so lately (2 s) that its times do not tell;
+ *          E_UNSUPPORTED (opts->reference), E_DENIED, E_NO_SPACE, E_IO, E_NOMEM */
+#define WINNOW_TAG_BYTES 64
+WINNOW_API WINNOW_MUST_USE enum winnow_status winnow_cache_save(winnow_model *model, const char *path,
+                                                                const struct winnow_load_opts *opts, const void *tag,
+                                                                size_t n_tag, struct winnow_err *err);
+/** The tag that the compiled form was saved with; NULL, *ret_n = 0: not loaded from one. */
+WINNOW_API const void *winnow_model_tag(const winnow_model *model, size_t *ret_n);
 WINNOW_API winnow_model *winnow_model_ref(winnow_model *model);
 /** Drop a reference; NULL is fine. Returns NULL. */
 WINNOW_API winnow_model *winnow_model_unref(winnow_model *model);
