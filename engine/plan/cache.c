@@ -201,8 +201,8 @@ enum winnow_status winnow_cache_save(winnow_model *m, const char *path, const st
     WN_CLEANUP(wn_freep) char *name = wn_cache_name(opts->cache, &h);
     wn_facts_hold(m->facts);
     model_image(&im, m);
-    enum winnow_status status = im.bad || !name ? wn_fail(err, WINNOW_E_NOMEM, "compiling '%s'", path)
-                                                : wn_cache_write(name, &h, &im, err);
+    enum winnow_status status =
+        im.bad || !name ? wn_fail(err, WINNOW_E_NOMEM, "compiling '%s'", path) : wn_cache_write(name, &h, &im, err);
     wn_facts_drop(m->facts);
     WN_TRY(status);
     wn_cache_prune(opts->cache, &h, name, opts->max_cache_bytes ? opts->max_cache_bytes : DEFAULT_MAX_CACHE);

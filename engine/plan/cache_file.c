@@ -189,8 +189,7 @@ void wn_cache_prune(const char *folder, const struct wn_cache_header *want, cons
             continue;
         }
         total += (size_t)st.st_size;
-        if (is_kept ||
-            !wn_vec_push(&all, (struct kept){ name, (size_t)st.st_size, wn_file_id_of_stat(&st).mtime_ns }))
+        if (is_kept || !wn_vec_push(&all, (struct kept){ name, (size_t)st.st_size, wn_file_id_of_stat(&st).mtime_ns }))
             free(name);
     }
     if (d)

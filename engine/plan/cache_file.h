@@ -12,7 +12,7 @@
 /** The first bytes of the file; the stream follows, then, from a multiple of 4096 on, the blobs and a page of zeros. */
 struct wn_cache_header {
     char magic[8];
-    char engine[64]; /* what it was made by: a hash of the engine's sources, and the instruction set */
+    char engine[64];              /* what it was made by: a hash of the engine's sources, and the instruction set */
     char path[WN_CACHE_PATH_MAX]; /* of the model's file, without links */
     struct wn_file_id source;
     uint64_t stream_bytes, blobs_at, blob_bytes, total;

@@ -2,7 +2,8 @@
  *
  * One description serves both directions: every function below writes what it is given where im->reading is false, and
  * fills it in where it is true. What is large (packed weights, tensors) lies in blobs that a reader points into; the
- * rest is a stream that is copied out. A failure sticks: what follows does nothing, and im->bad is looked at in the end.
+ * rest is a stream that is copied out. A failure sticks: what follows does nothing, and im->bad is looked at in the
+ * end.
  *
  *     file:  header (cache.c) | stream | blobs, each aligned to 64 | a page of zeros, which kernels may over-read */
 #ifndef WN_CODEC_H
@@ -71,8 +72,8 @@ void wn_codec_into(struct wn_codec *im, const struct wn_codec_blocks *blocks, co
 void wn_codec_tensor(struct wn_codec *im, const struct wn_tensor **t, const void *data);
 /** The data to be written of a constant of the graph; NULL: none. */
 typedef const void *wn_codec_data_fn(void *arg, const struct wn_tensor *t);
-/** A graph after passes, its sub-graphs too. A reader gets an initialised one, also where the image is bad. A node whose
- *  parameters codec_graph.c does not know makes the image bad. */
+/** A graph after passes, its sub-graphs too. A reader gets an initialised one, also where the image is bad. A node
+ * whose parameters codec_graph.c does not know makes the image bad. */
 void wn_codec_graph(struct wn_codec *im, struct wn_graph *g, wn_codec_data_fn *data_of, void *arg);
 
 #endif

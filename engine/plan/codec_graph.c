@@ -41,27 +41,19 @@ static const struct {
     enum params params;
     size_t size;
 } fused_types[] = {
-    { "Conv", F32, sizeof(struct wn_fused_f32) },
-    { "Linear", F32, sizeof(struct wn_fused_f32) },
-    { "QConv", Q8, sizeof(struct wn_fused_q8) },
-    { "QLinear", Q8, sizeof(struct wn_fused_q8) },
-    { "DLinear", DYN, sizeof(struct wn_fused_dyn) },
-    { "Im2col", GEOM, sizeof(struct wn_conv_geom) },
-    { "QAdd", ELT, sizeof(struct wn_fused_qelt) },
-    { "QGlobalAveragePool", ELT, sizeof(struct wn_fused_qelt) },
-    { "QAveragePool", ELT, sizeof(struct wn_fused_qelt) },
-    { "Quantize", ELT, sizeof(struct wn_fused_qelt) },
-    { "Dequantize", ELT, sizeof(struct wn_fused_qelt) },
-    { "Requantize", ELT, sizeof(struct wn_fused_qelt) },
-    { "Attention", ATTN, sizeof(struct wn_fused_attn) },
-    { "QAttention", QATTN, sizeof(struct wn_fused_qattn) },
+    { "Conv", F32, sizeof(struct wn_fused_f32) },          { "Linear", F32, sizeof(struct wn_fused_f32) },
+    { "QConv", Q8, sizeof(struct wn_fused_q8) },           { "QLinear", Q8, sizeof(struct wn_fused_q8) },
+    { "DLinear", DYN, sizeof(struct wn_fused_dyn) },       { "Im2col", GEOM, sizeof(struct wn_conv_geom) },
+    { "QAdd", ELT, sizeof(struct wn_fused_qelt) },         { "QGlobalAveragePool", ELT, sizeof(struct wn_fused_qelt) },
+    { "QAveragePool", ELT, sizeof(struct wn_fused_qelt) }, { "Quantize", ELT, sizeof(struct wn_fused_qelt) },
+    { "Dequantize", ELT, sizeof(struct wn_fused_qelt) },   { "Requantize", ELT, sizeof(struct wn_fused_qelt) },
+    { "Attention", ATTN, sizeof(struct wn_fused_attn) },   { "QAttention", QATTN, sizeof(struct wn_fused_qattn) },
 };
 
 /* Outputs of a layer: rows of its constant weights. */
 static size_t outputs_of(struct wn_codec *im, const struct wn_graph *g, const struct wn_node *node)
 {
-    const struct wn_tensor *w =
-        node->n_in > 1 && node->in[1] < g->values.n ? g->values.at[node->in[1]].constant : NULL;
+    const struct wn_tensor *w = node->n_in > 1 && node->in[1] < g->values.n ? g->values.at[node->in[1]].constant : NULL;
     if (w && w->rank > 0)
         return (size_t)w->dim[0];
     im->bad = true;

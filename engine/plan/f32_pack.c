@@ -16,8 +16,6 @@ static enum winnow_status pack_group(struct wn_f32_pack *p, const float *w, size
                                      struct winnow_err *err)
 {
     const float *from = w + g * a->rows * a->k;
-    if (a->family == WN_FAMILY_f32_gemv)
-        return wn_f32_gemv_pack(&p->arena, from, a->rows, a->k, &p->gemv, err);
     if (a->family != WN_FAMILY_f32_gemm)
         return wn_f32_spmm_pack(&p->arena, from, a->rows, a->k, a->taps, wn_family_block(a->family), &p->spmm[g], err);
     return wn_f32_gemm_pack(&p->arena, from, a->rows, a->k, &p->gemm[g], err);
@@ -67,8 +65,6 @@ static void pack_image(struct wn_codec *im, void **obj)
     WN_CODEC(im, p->family);
     WN_CODEC(im, p->rows);
     WN_CODEC(im, p->k);
-    WN_CODEC(im, p->gemv);
-    wn_codec_into(im, &p->blocks, (const void **)&p->gemv.w);
     wn_codec_count(im, &p->groups, (size_t)1 << 20);
     wn_codec_copied(im, (const void **)&p->gemm, p->groups * sizeof *p->gemm);
     wn_codec_copied(im, (const void **)&p->spmm, p->groups * sizeof *p->spmm);

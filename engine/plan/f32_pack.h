@@ -16,9 +16,8 @@
 struct wn_f32_pack {
     struct wn_arena arena;
     struct wn_codec_blocks blocks; /* what the arrays lie in: the arena's, or those of an image */
-    enum wn_family family;         /* f32_gemv, f32_gemm, f32_spmm, f32_spmm_2x1 or f32_spmm_4x1 */
+    enum wn_family family;         /* f32_gemm (f32_gemv reads it too), f32_spmm, f32_spmm_2x1 or f32_spmm_4x1 */
     size_t groups, rows, k;        /* of one group */
-    struct wn_f32_gemv gemv;       /* one group only */
     struct wn_f32_gemm *gemm;
     struct wn_f32_spmm *spmm;
 };
@@ -41,7 +40,7 @@ bool wn_f32_finite(const float *w, size_t n);
 /** "f32_gemm__avx2" and the like, in the plan's arena; never NULL. */
 const char *wn_f32_kernel_name(struct wn_lower *lo, enum wn_family family);
 
-/** Of any family but f32_gemv: rows row0 .. row1 - 1 of group g, both multiples of WN_F32_PACK_ROWS or the last row's
+/** Rows row0 .. row1 - 1 of group g, both multiples of WN_F32_PACK_ROWS or the last row's
  * end. */
 static inline void wn_f32_pack_run(const struct wn_f32_pack *pack, size_t g, const int32_t *off,
                                    const struct wn_f32_args *args, size_t row0, size_t row1)

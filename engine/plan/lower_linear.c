@@ -46,13 +46,13 @@ static void run_rows(const struct wn_step *step, struct wn_exec *exec, unsigned 
     const struct linear_arg *a = step->arg;
     struct wn_f32_gemv_args args = a->gemv;
     size_t r0, r1;
-    wn_share(a->rows, 4, part, n_parts, &r0, &r1);
+    wn_share(a->rows, WN_F32_GEMV_MR, part, n_parts, &r0, &r1);
     args.x = wn_at(exec, a->x);
     args.y = wn_at(exec, a->y);
     args.r = a->r.kind == WN_LOC_NONE ? NULL : wn_at(exec, a->r);
     if (r0 == r1)
         return;
-    wn_f32_gemv_run(&a->pack->gemv, &args, r0, r1);
+    wn_f32_gemv_run(&a->pack->gemm[0], &args, r0, r1);
     for (size_t m = 0; m < args.m && a->act != WN_ACT_NONE; m++)
         activate(a, args.y + m * args.y_stride + r0, r1 - r0);
 }
@@ -127,7 +127,7 @@ static enum winnow_status lower_rows(struct wn_lower *lo, const struct wn_node *
 {
     const size_t k = (size_t)w->dim[1];
     const bool plain = a->act == WN_ACT_NONE;
-    const struct wn_f32_pack_arg pa = { .family = WN_FAMILY_f32_gemv, .groups = 1, .rows = a->rows, .k = k, .taps = 1 };
+    const struct wn_f32_pack_arg pa = { .family = WN_FAMILY_f32_gemm, .groups = 1, .rows = a->rows, .k = k, .taps = 1 };
     WN_TRY(wn_f32_pack_get(lo, w, &pa, &a->pack, ret_bytes));
     a->gemv = (struct wn_f32_gemv_args){ .m = m,
                                          .x_stride = k,

@@ -1,10 +1,10 @@
 /* unpack.c: weights back from their packed form, so that one form of them is enough in memory.
  *
- * DESIGN  A matrix times the identity is the matrix, whatever stream its pack is: the family's own kernel multiplies it
- * by 64 columns of the identity at a time. Exact: every sum has one term that is not zero. It costs about as much as a
- * run of as many columns as the layer has inputs, and happens when a new shape wants another form. Rejected: an inverse
- * of each stream of each instruction set. f32 weights have to be finite: 0 * infinity is no zero. A -0 comes back as 0,
- * which no product but a zero's sign can tell. */
+ * DESIGN  Dense f32 panels are read as they lie. Else: a matrix times the identity is the matrix, whatever stream its
+ * pack is: the family's own kernel multiplies it by 64 columns of the identity at a time. Exact: every sum has one term
+ * that is not zero. It costs about as much as a run of as many columns as the layer has inputs, and happens when a new
+ * shape wants another form. Rejected: an inverse of each stream of each instruction set. f32 weights have to be finite:
+ * 0 * infinity is no zero. A -0 comes back as 0, which no product but a zero's sign can tell. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -35,38 +35,34 @@ static void *room(size_t bytes)
 
 /* ---- f32 ---- */
 
-static enum winnow_status f32_group(const struct wn_f32_pack *p, size_t g, const int32_t *koff, int32_t *off, float *x,
-                                    float *y, float *w)
+static void spmm_group(const struct wn_f32_pack *p, size_t g, const int32_t *koff, int32_t *off, float *x, float *y,
+                       float *w)
 {
-    const int32_t *by = koff;
-    if (p->family != WN_FAMILY_f32_gemm) {
-        wn_f32_spmm_link(&p->spmm[g], koff, off);
-        by = off;
-    }
+    wn_f32_spmm_link(&p->spmm[g], koff, off);
     const struct wn_f32_args args = { .x = x, .n = COLS, .y = y, .y_stride = COLS, .lo = -INFINITY, .hi = INFINITY };
     for (size_t k0 = 0; k0 < p->k; k0 += COLS) {
         const size_t n = WN_MIN(COLS, p->k - k0);
         for (size_t c = 0; c < n; c++)
             x[(k0 + c) * COLS + c] = 1;
-        wn_f32_pack_run(p, g, by, &args, 0, p->rows);
+        wn_f32_pack_run(p, g, off, &args, 0, p->rows);
         for (size_t o = 0; o < p->rows; o++)
             memcpy(w + o * p->k + k0, y + o * COLS, n * sizeof *w);
         for (size_t c = 0; c < n; c++)
             x[(k0 + c) * COLS + c] = 0;
     }
-    return WINNOW_OK;
 }
 
 enum winnow_status wn_f32_unpack(const void *pack, void *ret_w, struct winnow_err *err)
 {
     const struct wn_f32_pack *p = pack;
     size_t stored = 0;
-    if (p->family == WN_FAMILY_f32_gemv) {
-        for (size_t i = 0; i < p->rows * p->k; i++)
-            ((float *)ret_w)[i] = wn_f32_gemv_at(&p->gemv, i / p->k, i % p->k);
+    if (p->family == WN_FAMILY_f32_gemm) {
+        for (size_t o = 0; o < p->groups * p->rows; o++)
+            for (size_t i = 0; i < p->k; i++)
+                ((float *)ret_w)[o * p->k + i] = wn_f32_gemv_at(&p->gemm[o / p->rows], o % p->rows, i);
         return WINNOW_OK;
     }
-    for (size_t g = 0; g < p->groups && p->family != WN_FAMILY_f32_gemm; g++)
+    for (size_t g = 0; g < p->groups; g++)
         stored = WN_MAX(stored, p->spmm[g].stored);
     WN_CLEANUP(wn_freep) float *x = room(p->k * COLS * sizeof *x);
     WN_CLEANUP(wn_freep) float *y = room(p->rows * COLS * sizeof *y);
@@ -77,7 +73,7 @@ enum winnow_status wn_f32_unpack(const void *pack, void *ret_w, struct winnow_er
     for (size_t k = 0; k < p->k; k++)
         koff[k] = (int32_t)(k * COLS * sizeof *x);
     for (size_t g = 0; g < p->groups; g++)
-        f32_group(p, g, koff, off, x, y, (float *)ret_w + g * p->rows * p->k);
+        spmm_group(p, g, koff, off, x, y, (float *)ret_w + g * p->rows * p->k);
     return WINNOW_OK;
 }
 

@@ -13,11 +13,11 @@ static void *filled(struct ck *ck, size_t n)
 }
 
 /* Returns the weights (rows, k). */
-static const float *make(struct ck *ck, struct wn_f32_gemv *mat, struct wn_f32_gemv_args *a, size_t rows, size_t k)
+static const float *make(struct ck *ck, struct wn_f32_gemm *mat, struct wn_f32_gemv_args *a, size_t rows, size_t k)
 {
     ck_shape(ck, "rows=%zu k=%zu m=%zu", rows, k, a->m);
     const float *w = filled(ck, rows * k);
-    if (wn_f32_gemv_pack(ck_arena(ck), w, rows, k, mat, NULL) != WINNOW_OK)
+    if (wn_f32_gemm_pack(ck_arena(ck), w, rows, k, mat, NULL) != WINNOW_OK)
         ck_fail(ck, "packing failed");
     a->x = filled(ck, a->m * a->x_stride);
     a->bias = filled(ck, rows);
@@ -31,8 +31,8 @@ static void check(struct ck *ck, const struct ck_kernel *k)
 {
     wn_f32_gemv_fn *fn = (wn_f32_gemv_fn *)k->fn;
     const size_t rows = 1 + ck_rand(ck, 40), cut = ck_rand(ck, rows + 1) / WN_F32_GEMV_MR * WN_F32_GEMV_MR;
-    const size_t depth = ck_rand(ck, 200);
-    struct wn_f32_gemv mat = { 0 };
+    const size_t depth = ck_rand(ck, ck_rand(ck, 8) ? 200 : 3000);
+    struct wn_f32_gemm mat = { 0 };
     struct wn_f32_gemv_args a = { .m = 1 + ck_rand(ck, 16) };
     a.x_stride = depth + ck_rand(ck, 3);
     a.y_stride = rows + ck_rand(ck, 3);
@@ -81,7 +81,7 @@ static void bench(struct ck *ck, const struct ck_kernel *k)
     for (size_t i = 0; i < WN_COUNT(shapes); i++) {
         const size_t rows = shapes[i][0];
         const size_t depth = shapes[i][1];
-        struct wn_f32_gemv mat = { 0 };
+        struct wn_f32_gemm mat = { 0 };
         struct wn_f32_gemv_args a = { .m = shapes[i][2], .x_stride = depth, .y_stride = rows };
         make(ck, &mat, &a, rows, depth);
         CK_BENCH(ck, (double)rows * (double)depth * (double)a.m, fn(&mat, &a, 0, rows));

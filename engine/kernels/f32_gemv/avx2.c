@@ -1,4 +1,3 @@
-/* avx2.c: four outputs x 16 inputs. */
-#define NAME wn_f32_gemv_4x16__avx2
-#define ROWS 2
+/* avx2.c: six outputs x 4 inputs. */
+#define NAME wn_f32_gemv_6x4__avx2
 #include "engine/kernels/f32_gemv/kernel.inc"

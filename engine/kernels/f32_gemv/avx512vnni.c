@@ -1,5 +1,4 @@
-/* avx512vnni.c: four outputs x 16 inputs. */
+/* avx512vnni.c: six outputs x 8 inputs. */
 #define WN_F32_VEC512
-#define NAME wn_f32_gemv_4x16__avx512vnni
-#define ROWS 6
+#define NAME wn_f32_gemv_6x8__avx512vnni
 #include "engine/kernels/f32_gemv/kernel.inc"

@@ -18,7 +18,7 @@ void wn_f32_gemv_init(void)
             chosen = kernels[isa];
 }
 
-void wn_f32_gemv_run(const struct wn_f32_gemv *mat, const struct wn_f32_gemv_args *args, size_t row0, size_t row1)
+void wn_f32_gemv_run(const struct wn_f32_gemm *mat, const struct wn_f32_gemv_args *args, size_t row0, size_t row1)
 {
     pthread_once(&chosen_once, wn_f32_gemv_init);
     chosen(mat, args, row0, row1);

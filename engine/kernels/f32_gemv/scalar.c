@@ -3,7 +3,7 @@
 
 #include "engine/kernels/f32_scalar.h"
 
-void wn_f32_gemv_1x1__scalar(const struct wn_f32_gemv *mat, const struct wn_f32_gemv_args *a, size_t row0, size_t row1)
+void wn_f32_gemv_1x1__scalar(const struct wn_f32_gemm *mat, const struct wn_f32_gemv_args *a, size_t row0, size_t row1)
 {
     for (size_t m = 0; m < a->m; m++)
         for (size_t o = row0; o < row1; o++) {

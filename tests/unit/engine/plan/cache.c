@@ -116,8 +116,8 @@ static void picture_q8(char path[128], unsigned keep, const char *name)
     net_init(&n, 22);
     wn_vid x = net_input(&n, "x", WINNOW_U8, 4, NET_DIMS(-1, 3, 32, 32)), s = net_f32(&n, 0.02f), z = net_u8(&n, 7);
     wn_vid ws = net_f32(&n, 0.01f), wz = net_i8(&n, 0);
-    wn_vid y = net_op(&n, "QLinearConv",
-                      NET_IN(x, s, z, weights(&n, 4, NET_DIMS(64, 3, 3, 3), 64 * 27, 100), ws, wz, s, z));
+    wn_vid y =
+        net_op(&n, "QLinearConv", NET_IN(x, s, z, weights(&n, 4, NET_DIMS(64, 3, 3, 3), 64 * 27, 100), ws, wz, s, z));
     net_ints(&n, "strides", NET_DIMS(2, 2), 2);
     y = net_op(&n, "QLinearConv", NET_IN(y, s, z, weights(&n, 4, NET_DIMS(64, 1, 3, 3), 64 * 9, 100), ws, wz, s, z));
     net_int(&n, "group", 64);
