@@ -4,7 +4,8 @@
 
 static const struct argp_option options[] = {
     { "shape", 'S', "INPUT=1,3,224,224", 0, "shape of an input with dynamic dimensions", 0 },
-    { "threads", 'n', "N", 0, "threads, 0: all CPUs (default: 0 for benchmark, else 1)", 0 },
+    { "threads", 'n', "N", 0, "threads, 0: as many as the CPUs this process may use (default: 0 for benchmark, else 1)",
+      0 },
     { "cache", 'k', "FOLDER", 0, "keep the compiled model there, and load it from there the next time", 0 },
     { "json", 'j', "FILE", 0, "write the figures as JSON (-: standard output)", 0 },
     { 0 }

@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
-#include <unistd.h>
+#include "base/cpus.h"
 #include "base/log.h"
 #include "daemon/api/text.h"
 
@@ -388,7 +388,7 @@ enum winnow_status wn_api_new(const struct wn_config *cfg, struct wn_serve *serv
     pthread_cond_init(&api->more, NULL);
     wn_api_reconfigure(api, cfg);
     atomic_store(&api->loopback_only, cfg->server.auth == WN_AUTH_LOOPBACK);
-    long cpus = sysconf(_SC_NPROCESSORS_ONLN);
+    const unsigned cpus = wn_cpus();
     unsigned want = cpus >= 8 ? 4 : cpus >= 4 ? 2 : 1;
     for (; api->n_workers < want; api->n_workers++) {
         int e = pthread_create(&api->worker[api->n_workers], NULL, worker, api);

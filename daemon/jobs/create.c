@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include "base/cpus.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "base/tree.h"
@@ -322,8 +323,7 @@ static json_t *job_json(struct create *c)
 {
     struct wn_jobs_settings s;
     wn_jobs_settings_get(c->call.jobs, &s);
-    long cpus = sysconf(_SC_NPROCESSORS_ONLN);
-    int64_t threads = s.threads ? s.threads : WN_MAX(cpus / 2, 1L);
+    int64_t threads = s.threads ? s.threads : WN_MAX(wn_cpus() / 2, 1u);
     json_t *d = c->row.doc;
     json_t *o = json_pack("{s:i,s:s,s:s,s:s,s:O,s:o,s:O,s:O,s:f,s:O,s:I,s:o,s:o}", "format", 1, "id", c->row.id,
                           "model", c->row.model, "target", c->row.target, "base", json_object_get(d, "base"), "data",

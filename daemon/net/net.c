@@ -16,6 +16,7 @@
 #include <unistd.h>
 #define XXH_INLINE_ALL
 #include <xxhash.h>
+#include "base/cpus.h"
 #include "base/log.h"
 
 enum { ACCEPT_BATCH = 64, ACCEPT_REST_MS = 100, BACKLOG = 1024, LOOPS_MAX = 256 };
@@ -28,8 +29,8 @@ static uint64_t or_default(uint64_t value, uint64_t otherwise)
 struct wn_net_opts wn_net_opts_fill(const struct wn_net_opts *opts)
 {
     struct wn_net_opts o = opts ? *opts : (struct wn_net_opts){ 0 };
-    long cpus = sysconf(_SC_NPROCESSORS_ONLN);
-    o.loops = (unsigned)or_default(o.loops, cpus > 3 ? (uint64_t)cpus / 2 : 1);
+    const unsigned cpus = wn_cpus();
+    o.loops = (unsigned)or_default(o.loops, cpus > 3 ? cpus / 2 : 1);
     o.loops = WN_MIN(o.loops, (unsigned)LOOPS_MAX);
     o.max_connections = (unsigned)or_default(o.max_connections, 10000);
     o.max_streams = (unsigned)or_default(o.max_streams, 128);

@@ -11,6 +11,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "base/cpus.h"
+#include "base/log.h"
 
 #define GATHER_KEEP ((size_t)32 << 20) /* a larger gathering buffer is not kept between batches */
 
@@ -297,19 +299,18 @@ static unsigned choose_streams(unsigned threads)
 
 enum winnow_status wn_executor_start(struct wn_serve *serve, int64_t threads, int64_t streams, struct winnow_err *err)
 {
-    unsigned n = (unsigned)threads;
-    if (!n) {
-        winnow_pool *probe;
-        WN_TRY(winnow_pool_new(0, &probe, err));
-        n = winnow_pool_threads(probe);
-        winnow_pool_free(probe);
-    }
+    const unsigned cpus = wn_cpus(), n = threads ? (unsigned)threads : cpus;
     unsigned n_streams = streams ? (unsigned)WN_MIN(streams, (int64_t)n) : choose_streams(n);
     serve->stream = calloc(n_streams, sizeof *serve->stream);
     if (!serve->stream)
         return wn_fail(err, WINNOW_E_NOMEM, "executors");
     serve->n_streams = n_streams;
     serve->stream_threads = n / n_streams;
+    if (n > cpus) /* they would wait for each other at every step */
+        wn_warning("engine", "threads=%u streams=%u cpus=%u warning=%s", n, n_streams, cpus,
+                   "more threads than the CPUs this process may use");
+    else
+        wn_info("engine", "threads=%u streams=%u cpus=%u", n, n_streams, cpus);
     for (unsigned i = 0; i < n_streams; i++) {
         struct wn_stream *st = &serve->stream[i];
         st->serve = serve;

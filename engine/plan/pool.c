@@ -8,13 +8,12 @@
 
 #include <linux/futex.h>
 #include <pthread.h>
-#include <sched.h>
 #include <stdatomic.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+#include "base/cpus.h"
 
 #define SPIN_NS 20000u
 
@@ -107,38 +106,10 @@ void wn_pool_run(winnow_pool *pool, void (*fn)(void *, unsigned, unsigned), void
     wn_pool_barrier(pool);
 }
 
-/* "max 100000" or "200000 100000": CPUs of the quota rounded up; 0 when there is none. */
-static unsigned quota_cpus(const char *quota_path, const char *period_path)
-{
-    WN_CLEANUP(wn_fclosep) FILE *f = fopen(quota_path, "re");
-    long long quota = 0, period = 0;
-    if (!f || fscanf(f, "%lld", &quota) != 1 || quota <= 0)
-        return 0;
-    if (!period_path) {
-        if (fscanf(f, "%lld", &period) != 1)
-            return 0;
-    } else {
-        WN_CLEANUP(wn_fclosep) FILE *p = fopen(period_path, "re");
-        if (!p || fscanf(p, "%lld", &period) != 1)
-            return 0;
-    }
-    return period > 0 ? (unsigned)((quota + period - 1) / period) : 0;
-}
-
-static unsigned usable_cpus(void)
-{
-    cpu_set_t set;
-    unsigned n = sched_getaffinity(0, sizeof set, &set) == 0 ? (unsigned)CPU_COUNT(&set) : 1;
-    unsigned quota = quota_cpus("/sys/fs/cgroup/cpu.max", NULL);
-    if (!quota)
-        quota = quota_cpus("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "/sys/fs/cgroup/cpu/cpu.cfs_period_us");
-    return quota ? WN_MIN(n, quota) : n;
-}
-
 enum winnow_status winnow_pool_new(unsigned threads, winnow_pool **ret_pool, struct winnow_err *err)
 {
     if (!threads)
-        threads = usable_cpus();
+        threads = wn_cpus();
     if (threads > 1024)
         return wn_fail(err, WINNOW_E_TOO_LARGE, "%u threads asked for, at most 1024 are possible", threads);
     winnow_pool *pool = aligned_alloc(64, wn_round_up(sizeof *pool, 64));

@@ -136,7 +136,8 @@ WINNOW_API bool winnow_model_rows_independent(const winnow_model *model, const c
 /** Bytes of weights this model keeps in memory: packed, or as the file has them where nothing else holds them. */
 WINNOW_API size_t winnow_model_weight_bytes(const winnow_model *model);
 
-/** A pool of `threads` (the caller included); 0 = the CPUs this process may use (affinity and cgroup quota). */
+/** A pool of `threads` (the caller included); 0 = the CPUs this process may use (affinity, cpusets, CPU quotas of the
+ *  cgroups it is in). */
 WINNOW_API WINNOW_MUST_USE enum winnow_status winnow_pool_new(unsigned threads, winnow_pool **ret_pool,
                                                               struct winnow_err *err);
 WINNOW_API unsigned winnow_pool_threads(const winnow_pool *pool);
