@@ -34,6 +34,7 @@ struct rows {
     uint8_t *y;       /* bytes of row o, TILE or WIDE of each row */
     const uint8_t *r; /* residual bytes of row o, or NULL */
     size_t y_stride, r_stride;
+    size_t n; /* columns to store, the last 64 of them in part */
 };
 
 /* 64 dwords in column order from p, of which n (a multiple of 16, at least 1) may be read. */
@@ -111,6 +112,15 @@ WN_Q8_INLINE v512i finish(const struct job *j, size_t o, const uint8_t *res, con
     return e->mask ? v512i_select(j->keep[v], y, e->pad) : y;
 }
 
+/* The first n (a multiple of 16) of 64 bytes. */
+WN_Q8_INLINE void store_columns(uint8_t *y, v512i bytes, size_t n)
+{
+    if (WN_LIKELY(n >= WIDE))
+        v512i_store(y, bytes);
+    else
+        v512i_store_part(y, bytes, (unsigned)n);
+}
+
 /* ---- rows of nv * 64 columns as bytes, a block's sums in column order ---- */
 WN_Q8_INLINE void rows_u8(const struct job *j, const struct rows *rows, unsigned R, unsigned nv)
 {
@@ -124,7 +134,7 @@ WN_Q8_INLINE void rows_u8(const struct job *j, const struct rows *rows, unsigned
             if (o + i < rows->end) {
                 WN_UNROLL
                 for (unsigned v = 0; v < nv; v++)
-                    v512i_store(y + WIDE * v, finish(j, o + i, r, acc + (i * nv + v) * 4, v));
+                    store_columns(y + WIDE * v, finish(j, o + i, r, acc + (i * nv + v) * 4, v), rows->n - WIDE * v);
                 y += rows->y_stride;
                 r = r ? r + rows->r_stride : NULL;
             }
@@ -223,7 +233,7 @@ WN_Q8_INLINE void four_rows_quad(const struct job *j, size_t o, size_t end, size
     if (nrows < 4)
         memset(y[nrows], a->y_zp, (4 - nrows) * TILE);
     struct rows rows = {
-        .o = o, .end = o + nrows, .y = y[0], .r = a->r ? r[0] : NULL, .y_stride = TILE, .r_stride = TILE
+        .o = o, .end = o + nrows, .y = y[0], .r = a->r ? r[0] : NULL, .y_stride = TILE, .r_stride = TILE, .n = TILE
     };
     j->kernel->rows_u8[nv - 1](j, &rows);
     for (size_t i = 0; i < n; i += WIDE)
@@ -233,29 +243,15 @@ WN_Q8_INLINE void four_rows_quad(const struct job *j, size_t o, size_t end, size
 WN_Q8_INLINE void rows_plane(const struct job *j, size_t o, size_t end, size_t c, unsigned nv, size_t n)
 {
     const struct wn_q8_args *a = j->e.a;
-    size_t at = o * a->y_stride + c;
-    uint8_t *y = (uint8_t *)a->y + at;
-    struct rows rows = { .o = o,
-                         .end = end,
-                         .y = y,
-                         .r = a->r ? (const uint8_t *)a->r + at : NULL,
-                         .y_stride = a->y_stride,
-                         .r_stride = a->y_stride };
-    if (n == WIDE * nv) {
-        j->kernel->rows_u8[nv - 1](j, &rows);
-        return;
-    }
-    for (; rows.o < end; rows.o += 4) { /* the tile is wider than what may be written */
-        uint8_t part[4][TILE];
-        struct rows four = rows;
-        four.end = WN_MIN(rows.o + 4, end);
-        four.y = part[0];
-        four.y_stride = TILE;
-        j->kernel->rows_u8[nv - 1](j, &four);
-        for (size_t i = 0; i < four.end - rows.o; i++, y += a->y_stride)
-            memcpy(y, part[i], n);
-        rows.r = rows.r ? rows.r + 4 * a->y_stride : NULL;
-    }
+    const size_t at = o * a->y_stride + c;
+    const struct rows rows = { .o = o,
+                               .end = end,
+                               .y = (uint8_t *)a->y + at,
+                               .r = a->r ? (const uint8_t *)a->r + at : NULL,
+                               .y_stride = a->y_stride,
+                               .r_stride = a->y_stride,
+                               .n = n };
+    j->kernel->rows_u8[nv - 1](j, &rows);
 }
 
 static void tile(struct job *j, size_t row0, size_t row1, size_t c, size_t n)
