@@ -116,3 +116,14 @@ enum winnow_status wn_f32_pack_link(struct wn_lower *lo, const struct wn_f32_pac
     *ret_off = off;
     return WINNOW_OK;
 }
+
+struct wn_tiling wn_f32_tiling(enum wn_family family, size_t cols, size_t rows)
+{
+    const bool wide = wn_cpu_isa() == WN_ISA_avx512vnni;
+    struct wn_tiling t = { .cols = cols, .step = WN_COLS, .rows = rows, .unit = WN_F32_PACK_ROWS };
+    t.tile = family == WN_FAMILY_f32_spmm       ? (wide ? 128 : 48)
+             : family == WN_FAMILY_f32_spmm_2x1 ? (wide ? 96 : 32)
+             : family == WN_FAMILY_f32_spmm_4x1 ? (wide ? 64 : 48)
+                                                : 64; /* f32_gemm: 64 columns or 16 */
+    return t;
+}

@@ -8,6 +8,7 @@
 #include "engine/plan/codec.h"
 #include "engine/plan/cost.h"
 #include "engine/plan/lower.h"
+#include "engine/plan/share.h"
 
 /** Rows are shared out in multiples of this: whole panels of f32_gemm (6) and whole blocks of f32_spmm (4). */
 #define WN_F32_PACK_ROWS ((size_t)12)
@@ -37,6 +38,9 @@ enum winnow_status wn_f32_pack_link(struct wn_lower *lo, const struct wn_f32_pac
 /** The matrix (groups * rows, k) that `pack` was made of, which must have been finite (unpack.c). */
 enum winnow_status wn_f32_unpack(const void *pack, void *ret_w, struct winnow_err *err);
 bool wn_f32_finite(const float *w, size_t n);
+/** How the kernels of a family on planes or columns may be cut: where they would cut themselves, for the order in which
+ *  a sum is made may follow from the width of its tile, and must not follow from the number of threads. */
+struct wn_tiling wn_f32_tiling(enum wn_family family, size_t cols, size_t rows);
 /** "f32_gemm__avx2" and the like, in the plan's arena; never NULL. */
 const char *wn_f32_kernel_name(struct wn_lower *lo, enum wn_family family);
 

@@ -16,47 +16,46 @@ struct conv_arg {
     const int32_t **off; /* [groups] linked offsets, or koff for gemm and dw */
     const float *bias;
     const uint32_t *mask;
-    size_t rows; /* of all groups */
+    size_t groups;
     float lo, hi;
-    bool by_rows; /* threads share rows, not columns */
+    struct wn_tiling tiling; /* of the rows of a group */
     bool pad;
 };
+
+/* A block of the columns and of group g's rows. */
+static void run_group(const struct conv_arg *a, struct wn_exec *exec, size_t g, const struct wn_block *b)
+{
+    const char *x = (char *)wn_at(exec, a->x.loc) + a->x.base;
+    const char *r = a->r.kind == WN_LOC_NONE ? NULL : (char *)wn_at(exec, a->r) + a->r_base;
+    char *y = (char *)wn_at(exec, a->y.loc) + a->y.base;
+    const size_t first = g * a->tiling.rows;
+    const struct wn_f32_args args = {
+        .x = (const float *)(x + g * a->group_bytes) + b->c0,
+        .n = b->c1 - b->c0,
+        .y = (float *)(y + first * a->y.plane_bytes) + b->c0,
+        .y_stride = a->y.plane_bytes / 4,
+        .bias = a->bias ? a->bias + first : NULL,
+        .r = r ? (const float *)(r + first * a->y.plane_bytes) + b->c0 : NULL,
+        .mask = a->mask ? a->mask + b->c0 : NULL,
+        .lo = a->lo,
+        .hi = a->hi,
+    };
+    if (a->depthwise)
+        wn_f32_dw_run(&a->dw, a->off[0], a->channel_bytes, &args, b->r0, b->r1);
+    else
+        wn_f32_pack_run(a->pack, g, a->off[g], &args, b->r0, b->r1);
+    if (a->pad)
+        wn_planes_fill_beside(&a->y, wn_at(exec, a->y.loc), 0, first + b->r0, first + b->r1, b->c0, b->c1);
+}
 
 static void run_conv(const struct wn_step *step, struct wn_exec *exec, unsigned part, unsigned n_parts)
 {
     const struct conv_arg *a = step->arg;
-    size_t c0 = 0, c1 = a->y.layout.plane.cols, r0 = 0, r1 = a->rows;
-    if (a->by_rows)
-        wn_share(a->rows, a->depthwise ? 1 : WN_F32_PACK_ROWS, part, n_parts, &r0, &r1);
-    else
-        wn_share(c1, WN_COLS, part, n_parts, &c0, &c1);
-    char *x = (char *)wn_at(exec, a->x.loc) + a->x.base, *y = (char *)wn_at(exec, a->y.loc) + a->y.base;
-    const char *r = a->r.kind == WN_LOC_NONE ? NULL : (char *)wn_at(exec, a->r) + a->r_base;
-    size_t rows = a->depthwise ? a->rows : a->pack->rows, groups = a->rows / rows;
-    for (size_t g = 0; g < groups && c1 > c0 && r1 > r0; g++) {
-        size_t first = g * rows, from = WN_MAX(r0, first), to = WN_MIN(r1, first + rows);
-        if (from >= to)
-            continue;
-        struct wn_f32_args args = {
-            .x = (float *)(x + g * a->group_bytes) + c0,
-            .n = c1 - c0,
-            .y = (float *)(y + first * a->y.plane_bytes) + c0,
-            .y_stride = a->y.plane_bytes / 4,
-            .bias = a->bias ? a->bias + first : NULL,
-            .r = r ? (const float *)(r + first * a->y.plane_bytes) + c0 : NULL,
-            .mask = a->mask ? a->mask + c0 : NULL,
-            .lo = a->lo,
-            .hi = a->hi,
-        };
-        if (a->depthwise)
-            wn_f32_dw_run(&a->dw, a->off[0], a->channel_bytes, &args, from, to);
-        else
-            wn_f32_pack_run(a->pack, g, a->off[g], &args, from - first, to - first);
-    }
-    if (a->pad) {
-        wn_share(a->rows, 1, part, n_parts, &r0, &r1);
-        wn_planes_fill_pad(&a->y, y - a->y.base, 0, r0, r1);
-    }
+    struct wn_block block[3];
+    unsigned n = wn_share_tiles(&a->tiling, part, n_parts, block);
+    for (unsigned i = 0; i < n; i++)
+        for (size_t g = 0; g < a->groups; g++)
+            run_group(a, exec, g, &block[i]);
 }
 
 /* Byte offset of every k from column 0 of the group's first channel. */
@@ -94,8 +93,9 @@ static enum winnow_status set_weights(struct wn_lower *lo, const struct wn_node 
 {
     const struct wn_tensor *w = lo->plan->g.values.at[node->in[1]].constant;
     size_t groups = (size_t)win->geom.groups, taps = win->n_taps, I = (size_t)w->dim[1], O = (size_t)w->dim[0];
-    a->rows = O;
+    const size_t cols = a->y.layout.plane.cols;
     a->depthwise = I == 1 && groups > 1;
+    a->groups = a->depthwise ? 1 : groups;
     struct wn_sparsity s = wn_facts_sparsity(lo->model->facts, w, O, I, taps);
     info->sparsity = s.share;
     info->pattern = s.pattern;
@@ -105,17 +105,17 @@ static enum winnow_status set_weights(struct wn_lower *lo, const struct wn_node 
         WN_TRY(wn_facts_pin(lo->model->facts, w, &data, lo->err));
         a->dw = (struct wn_f32_dw){ .w = data, .taps = taps, .mult = O / groups };
         a->off[0] = src->tap_off;
-        a->by_rows = true;
+        a->tiling = (struct wn_tiling){ .cols = cols, .tile = cols, .step = cols, .rows = O, .unit = 1 };
         info->weight_bytes = w->bytes;
         info->kernel = wn_arena_printf(&lo->plan->arena, "f32_dw__%s", wn_isa_name(wn_cpu_isa()));
         return WINNOW_OK;
     }
     struct wn_f32_pack_arg pa = { .groups = groups, .rows = O / groups, .k = I * taps, .taps = taps };
-    pa.family = choose(lo, &s, (double)O, (double)a->y.layout.plane.cols, &info->why);
+    pa.family = choose(lo, &s, (double)O, (double)cols, &info->why);
     WN_TRY(wn_f32_pack_get(lo, w, &pa, &a->pack, &info->weight_bytes));
     info->kernel = wn_f32_kernel_name(lo, pa.family);
     a->group_bytes = I * src->channel_bytes;
-    a->by_rows = groups == 1 && a->y.layout.plane.cols < 16 * WN_COLS && O >= 2 * WN_F32_PACK_ROWS;
+    a->tiling = wn_f32_tiling(pa.family, cols, pa.rows);
     int32_t *koff = make_koff(lo, src, I, taps);
     return koff ? link_groups(lo, a, koff) : wn_fail(lo->err, WINNOW_E_NOMEM, "plan");
 }

@@ -133,7 +133,8 @@ struct conv_arg {
     const int32_t **off;      /* [pack groups] */
     const int32_t **quad_off; /* [1] koff of a group, for column sums */
     size_t rows, group_rows, groups, channels, taps, group_bytes, channel_bytes;
-    bool by_rows, pad;
+    struct wn_tiling tiling; /* of the rows of a group */
+    bool pad;
     uint32_t pad_value;
 };
 
@@ -143,41 +144,41 @@ static char *row_at(const struct conv_arg *a, char *y, size_t row, size_t col)
     return y + plane * a->y.plane_bytes + col * a->y.elem;
 }
 
-static void run_group(const struct conv_arg *a, struct wn_exec *exec, size_t g, size_t from, size_t to, size_t c0,
-                      size_t c1)
+/* A block of the columns and of group g's rows. */
+static void run_group(const struct conv_arg *a, struct wn_exec *exec, size_t g, const struct wn_block *b)
 {
     struct wn_q8_args args = a->args;
     char *x = (char *)wn_at(exec, a->x.loc) + a->x.base, *y = (char *)wn_at(exec, a->y.loc) + a->y.base;
     size_t first = g * a->group_rows;
-    args.x = (const uint8_t *)x + g * a->group_bytes + c0 * a->x.elem;
-    args.n = c1 - c0;
-    args.y = row_at(a, y, first, c0);
+    args.x = (const uint8_t *)x + g * a->group_bytes + b->c0 * a->x.elem;
+    args.n = b->c1 - b->c0;
+    args.y = row_at(a, y, first, b->c0);
     if (a->r.loc.kind != WN_LOC_NONE)
-        args.r = row_at(a, (char *)wn_at(exec, a->r.loc) + a->r.base, first, c0);
+        args.r = row_at(a, (char *)wn_at(exec, a->r.loc) + a->r.base, first, b->c0);
     args.bias += first;
     args.mul += first;
     if (args.w_zp) {
         args.w_zp += first;
         if (a->colsum.kind != WN_LOC_NONE)
-            args.colsum = (const int32_t *)wn_at(exec, a->colsum) + g * a->y.layout.plane.cols + c0;
+            args.colsum = (const int32_t *)wn_at(exec, a->colsum) + g * a->y.layout.plane.cols + b->c0;
     }
     if (args.mask)
-        args.mask += c0;
+        args.mask += b->c0;
     switch (a->pack->kind) {
     case WN_Q8_DW:
-        wn_q8_dw_run(&a->pack->dw, a->off[0], a->channel_bytes, &args, from, to);
+        wn_q8_dw_run(&a->pack->dw, a->off[0], a->channel_bytes, &args, b->r0, b->r1);
         break;
     case WN_Q8_GEMM:
-        wn_q8_gemm_run(&a->pack->gemm[g], a->off[g], &args, from, to);
+        wn_q8_gemm_run(&a->pack->gemm[g], a->off[g], &args, b->r0, b->r1);
         break;
     case WN_Q8_B4:
-        wn_q8_spmm_b4_run(&a->pack->b4[g], a->off[g], &args, from, to);
+        wn_q8_spmm_b4_run(&a->pack->b4[g], a->off[g], &args, b->r0, b->r1);
         break;
     case WN_Q8_STEM:
-        wn_q8_stem_run(&a->pack->stem, a->off[0], &args, from, to);
+        wn_q8_stem_run(&a->pack->stem, a->off[0], &args, b->r0, b->r1);
         break;
     default:
-        wn_q8_spmm_run(&a->pack->spmm[g], a->off[g], &args, from, to);
+        wn_q8_spmm_run(&a->pack->spmm[g], a->off[g], &args, b->r0, b->r1);
         break;
     }
 }
@@ -185,17 +186,18 @@ static void run_group(const struct conv_arg *a, struct wn_exec *exec, size_t g, 
 static void run_conv(const struct wn_step *step, struct wn_exec *exec, unsigned part, unsigned n_parts)
 {
     const struct conv_arg *a = step->arg;
-    size_t c0 = 0, c1 = a->y.layout.plane.cols, r0 = 0, r1 = a->group_rows, p0, p1;
-    if (a->by_rows)
-        wn_share(r1, 4, part, n_parts, &r0, &r1);
-    else
-        wn_share(c1, WN_COLS, part, n_parts, &c0, &c1);
-    for (size_t g = 0; g < a->groups && r0 < r1 && c0 < c1; g++)
-        run_group(a, exec, g, r0, r1, c0, c1);
-    if (a->pad) {
-        wn_share(a->y.n_planes, 1, part, n_parts, &p0, &p1);
-        wn_planes_fill_pad(&a->y, wn_at(exec, a->y.loc), a->pad_value, p0, p1);
-    }
+    const bool quads = a->args.out == WN_OUT_QUAD;
+    struct wn_block block[3];
+    unsigned n = wn_share_tiles(&a->tiling, part, n_parts, block);
+    for (unsigned i = 0; i < n; i++)
+        for (size_t g = 0; g < a->groups; g++) {
+            const struct wn_block *b = &block[i];
+            const size_t r0 = g * a->group_rows + b->r0, r1 = g * a->group_rows + b->r1;
+            run_group(a, exec, g, b);
+            if (a->pad)
+                wn_planes_fill_beside(&a->y, wn_at(exec, a->y.loc), a->pad_value, quads ? r0 / 4 : r0,
+                                      quads ? (r1 + 3) / 4 : r1, b->c0, b->c1);
+        }
 }
 
 static void run_colsum(const struct wn_step *step, struct wn_exec *exec, unsigned part, unsigned n_parts)
@@ -352,8 +354,7 @@ enum winnow_status wn_lower_conv_q8(struct wn_lower *lo, const struct wn_node *n
     a->x = src.planes;
     a->channel_bytes = src.channel_bytes;
     a->group_bytes = (in_form == WN_FORM_QUAD ? (a->channels + 3) / 4 : a->channels) * src.channel_bytes;
-    a->by_rows =
-        dw || (a->groups == 1 && c.kind != WN_Q8_STEM && a->y.layout.plane.cols < 16 * WN_COLS && a->rows >= 32);
+    a->tiling = wn_q8_tiling(c.kind, c.block, a->y.layout.plane.cols, a->group_rows);
     WN_TRY(link_offsets(lo, a, &src));
     WN_TRY(set_epilogue(lo, node, a, out_form));
     if (a->args.w_zp && c.kind != WN_Q8_STEM) /* the stem sums on its way */

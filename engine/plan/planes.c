@@ -51,14 +51,22 @@ static void fill(char *p, uint32_t pad, size_t elems, size_t elem)
         w[i] = pad;
 }
 
-void wn_planes_fill_pad(const struct wn_planes *planes, char *base, uint32_t pad, size_t p0, size_t p1)
+void wn_planes_fill_beside(const struct wn_planes *planes, char *base, uint32_t pad, size_t p0, size_t p1, size_t c0,
+                           size_t c1)
 {
     const struct wn_layout *l = &planes->layout;
     for (size_t i = p0; i < p1; i++) {
         char *plane = base + i * planes->plane_bytes;
-        fill(plane + (l->plane.origin - l->before) * planes->elem, pad, l->before, planes->elem);
-        fill(plane + (l->plane.origin + l->plane.cols) * planes->elem, pad, l->after, planes->elem);
+        if (c0 == 0)
+            fill(plane + (l->plane.origin - l->before) * planes->elem, pad, l->before, planes->elem);
+        if (c1 == l->plane.cols)
+            fill(plane + (l->plane.origin + l->plane.cols) * planes->elem, pad, l->after, planes->elem);
     }
+}
+
+void wn_planes_fill_pad(const struct wn_planes *planes, char *base, uint32_t pad, size_t p0, size_t p1)
+{
+    wn_planes_fill_beside(planes, base, pad, p0, p1, 0, planes->layout.plane.cols);
 }
 
 void wn_planes_fill_gaps(const struct wn_planes *planes, char *base, uint32_t pad, size_t p0, size_t p1)

@@ -4,6 +4,7 @@
 #define WN_PLANES_H
 
 #include "engine/plan/geometry.h"
+#include "engine/plan/share.h"
 
 /** A value in a plane form, as kernels address it. */
 struct wn_planes {
@@ -44,15 +45,10 @@ enum winnow_status wn_planes_q8_to_plain(struct wn_lower *lo, wn_vid v);
 /** Write the pad value around planes [p0, p1): what a run does after its columns. pad is a float's bits for f32, the
  *  zero point in every byte otherwise. */
 void wn_planes_fill_pad(const struct wn_planes *planes, char *base, uint32_t pad, size_t p0, size_t p1);
-/** The same, and the columns of planes [p0, p1) that are no pixels: for steps that copy planes as they lie. */
+/** The part of it that lies beside the columns [c0, c1): before the first column, behind the last, or neither. */
+void wn_planes_fill_beside(const struct wn_planes *planes, char *base, uint32_t pad, size_t p0, size_t p1, size_t c0,
+                           size_t c1);
+/** All of it, and the columns of planes [p0, p1) that are no pixels: for steps that copy planes as they lie. */
 void wn_planes_fill_gaps(const struct wn_planes *planes, char *base, uint32_t pad, size_t p0, size_t p1);
-
-/** Share `part` of `n_parts` of [0, n) in multiples of `unit`. */
-static inline void wn_share(size_t n, size_t unit, unsigned part, unsigned n_parts, size_t *ret_from, size_t *ret_to)
-{
-    size_t units = (n + unit - 1) / unit;
-    *ret_from = WN_MIN(units * part / n_parts * unit, n);
-    *ret_to = WN_MIN(units * (part + 1) / n_parts * unit, n);
-}
 
 #endif

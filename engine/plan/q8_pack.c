@@ -202,3 +202,27 @@ enum winnow_status wn_q8_pack_link(struct wn_lower *lo, const struct wn_q8_pack 
     *ret_off = off;
     return WINNOW_OK;
 }
+
+/* Tiles of the widest kernels, whatever the instruction set. */
+struct wn_tiling wn_q8_tiling(enum wn_q8_kind kind, unsigned block, size_t cols, size_t rows)
+{
+    struct wn_tiling t = { .cols = cols, .tile = 48, .step = WN_COLS, .rows = rows, .unit = 4 };
+    switch (kind) {
+    case WN_Q8_DW: /* channels know nothing of each other */
+        t.tile = t.step = WN_MAX(cols, (size_t)1);
+        break;
+    case WN_Q8_GEMM:
+        t.unit = 8;
+        break;
+    case WN_Q8_SPMM:
+        t.tile = block == 4 ? 64 : 128;
+        t.step = 64;
+        break;
+    case WN_Q8_B4: /* it divides columns evenly itself, into tiles of at most 128 */
+        t.tile = wn_round_up(cols / ((cols + 127) / 128 + !cols), WN_COLS);
+        break;
+    default:
+        break;
+    }
+    return t;
+}

@@ -10,6 +10,7 @@
 #include "engine/kernels/q8_stem/q8_stem.h"
 #include "engine/plan/codec.h"
 #include "engine/plan/q8.h"
+#include "engine/plan/share.h"
 
 struct wn_q8_pack_arg {
     enum wn_q8_kind kind;
@@ -44,6 +45,8 @@ enum winnow_status wn_q8_pack_link(struct wn_lower *lo, const struct wn_q8_pack 
  */
 enum winnow_status wn_q8_unpack(const void *pack, void *ret_w, struct winnow_err *err);
 bool wn_q8_can_unpack(enum wn_q8_kind kind);
+/** How the kernels of a kind (SPMM: in blocks of so many rows) on planes or columns may be cut. */
+struct wn_tiling wn_q8_tiling(enum wn_q8_kind kind, unsigned block, size_t cols, size_t rows);
 /** "q8_gemm__avx2", "q8_spmm_4x1__avx512vnni" and the like, in the plan's arena; NULL: out of memory. */
 const char *wn_q8_kernel_name(struct wn_lower *lo, const struct wn_q8_pack *pack);
 
