@@ -90,18 +90,19 @@ static void run_to_rows(const struct wn_step *step, struct wn_exec *exec, unsign
 static void run_form(const struct wn_step *step, struct wn_exec *exec, unsigned part, unsigned n_parts)
 {
     const struct move_arg *a = step->arg;
-    struct wn_move_q8 move = { .x = wn_at(exec, a->x.loc),
-                               .y = wn_at(exec, a->y.loc),
-                               .x_stride = a->x.stride,
-                               .y_stride = a->y.stride,
-                               .channels = a->x.k,
-                               .n = a->x.cols };
-    size_t f0, f1;
-    wn_share(a->x.k, 4, part, n_parts, &f0, &f1);
-    if (f0 < f1 && a->y.form == WN_FORM_COLS_QUAD)
-        wn_move_q8_to_quads_run(&move, f0, f1);
-    else if (f0 < f1)
-        wn_move_q8_to_planes_run(&move, f0, f1);
+    const struct wn_tiling t = wn_cols8_tiling(&a->y);
+    struct wn_block block[3];
+    const unsigned n = wn_share_tiles(&t, part, n_parts, block);
+    for (unsigned i = 0; i < n; i++) {
+        const struct wn_block *b = &block[i];
+        const struct wn_move_q8 move = { .x = (uint8_t *)wn_at(exec, a->x.loc) + b->c0 * wn_cols8_elem(&a->x),
+                                         .y = (uint8_t *)wn_at(exec, a->y.loc) + b->c0 * wn_cols8_elem(&a->y),
+                                         .x_stride = a->x.stride,
+                                         .y_stride = a->y.stride,
+                                         .channels = a->x.k,
+                                         .n = b->c1 - b->c0 };
+        (a->y.form == WN_FORM_COLS_QUAD ? wn_move_q8_to_quads_run : wn_move_q8_to_planes_run)(&move, b->r0, b->r1);
+    }
 }
 
 static enum winnow_status add_move(struct wn_lower *lo, wn_vid v, const char *kernel,

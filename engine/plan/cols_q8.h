@@ -5,6 +5,7 @@
 #define WN_PLAN_COLS_Q8_H
 
 #include "engine/plan/cols.h"
+#include "engine/plan/share.h"
 
 struct wn_cols8 {
     struct wn_loc loc;
@@ -28,6 +29,14 @@ enum winnow_status wn_cols8_to_plain(struct wn_lower *lo, wn_vid v);
 static inline size_t wn_cols8_elem(const struct wn_cols8 *c)
 {
     return c->form == WN_FORM_COLS_QUAD ? 4 : 1;
+}
+
+/** How threads share the columns where a step has no tiles of its own: by tokens where the kernels that read them do
+ * so, whose tiles are 128 quads or, in blocks of four rows, 64 bytes wide. Then each thread reads what it wrote. */
+static inline struct wn_tiling wn_cols8_tiling(const struct wn_cols8 *c)
+{
+    const size_t tile = c->form == WN_FORM_COLS_QUAD ? 128 : 64;
+    return (struct wn_tiling){ .cols = c->cols, .tile = tile, .step = WN_COLS, .rows = c->k, .unit = 4 };
 }
 
 #endif

@@ -147,23 +147,29 @@ struct elt_arg {
 static void run_elt(const struct wn_step *step, struct wn_exec *exec, unsigned part, unsigned n_parts)
 {
     const struct elt_arg *a = step->arg;
-    size_t c0, c1;
-    wn_share(a->y.k ? a->y.k : a->f.k, 4, part, n_parts, &c0, &c1);
-    if (c0 == c1)
-        return;
-    if (a->move) {
-        struct wn_move_q8 m = a->m;
-        void *f = wn_cols_at(exec, &a->f, 0), *q = wn_at(exec, a->to_f32 ? a->a.loc : a->y.loc);
-        m.x = a->to_f32 ? q : f;
-        m.y = a->to_f32 ? f : q;
-        a->move(&m, c0, c1);
-        return;
+    const struct wn_cols8 *q = a->to_f32 ? &a->a : &a->y; /* the u8 side */
+    const struct wn_tiling t = wn_cols8_tiling(q);
+    const size_t elem = wn_cols8_elem(q);
+    struct wn_block block[3];
+    const unsigned n = wn_share_tiles(&t, part, n_parts, block);
+    for (unsigned i = 0; i < n; i++) {
+        const struct wn_block *b = &block[i];
+        if (a->move) {
+            struct wn_move_q8 m = a->m;
+            void *f = wn_cols_at(exec, &a->f, 0) + b->c0, *u = (uint8_t *)wn_at(exec, q->loc) + b->c0 * elem;
+            m.x = a->to_f32 ? u : f;
+            m.y = a->to_f32 ? f : u;
+            m.n = b->c1 - b->c0;
+            a->move(&m, b->r0, b->r1);
+            continue;
+        }
+        struct wn_elt_q8 e = a->e;
+        e.a = (const uint8_t *)wn_at(exec, a->a.loc) + b->c0 * elem;
+        e.b = a->b.k ? (const uint8_t *)wn_at(exec, a->b.loc) + b->c0 * elem : NULL;
+        e.y = (uint8_t *)wn_at(exec, a->y.loc) + b->c0 * elem;
+        e.n = b->c1 - b->c0;
+        a->elt(&e, b->r0, b->r1);
     }
-    struct wn_elt_q8 e = a->e;
-    e.a = wn_at(exec, a->a.loc);
-    e.b = a->b.k ? wn_at(exec, a->b.loc) : NULL;
-    e.y = wn_at(exec, a->y.loc);
-    a->elt(&e, c0, c1);
 }
 
 static enum winnow_status put_quantize(struct wn_lower *lo, const struct wn_node *node, size_t k, enum wn_form form,

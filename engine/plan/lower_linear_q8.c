@@ -107,6 +107,7 @@ struct linear_arg {
     const int32_t *off, *koff;
     struct wn_loc colsum; /* [columns] int32 */
     size_t m, k, rows, y_bytes;
+    struct wn_tiling tiling; /* columns */
     bool dynamic;
     struct wn_loc x_scale, x_zp; /* DLinear; kind NONE: 1, 0 */
     const float *w_scale, *bias; /* [rows]; bias or NULL */
@@ -137,15 +138,13 @@ static void bind_rows(const struct linear_arg *a, struct wn_exec *exec, size_t r
     args->bias = bias;
 }
 
-/* y, n f32 results of rows from..to-1, `x_stride` bytes apart, become bytes at `y8`. */
-static void quantize_rows(const struct linear_arg *a, float *x, size_t x_stride, size_t n, size_t from, size_t to,
-                          uint8_t *y8)
+/* x, n f32 results of each of the rows from..to-1, without gaps, become bytes at `y8`. */
+static void quantize_rows(const struct linear_arg *a, float *x, size_t n, size_t from, size_t to, uint8_t *y8)
 {
     struct wn_move_q8 quant = a->quant;
-    for (size_t o = 0; o < to - from; o++)
-        wn_lower_activate(a->act, x + o * (x_stride / sizeof *x), n);
-    quant.x = before(x, from * x_stride);
-    quant.x_stride = x_stride;
+    wn_lower_activate(a->act, x, (to - from) * n);
+    quant.x_stride = n * sizeof *x;
+    quant.x = before(x, from * quant.x_stride);
     quant.y = y8;
     quant.n = n;
     wn_move_q8_quantize_run(&quant, from, to);
@@ -217,53 +216,66 @@ static void put_bias(const struct linear_arg *a, const struct wn_q8_args *args, 
     }
 }
 
-/* As run_cols(), the activation computed block by block before bytes are made. */
+/* A part's block, at most `at_once` columns and as many rows at a time as BLOCK_ROWS of a whole tile have outputs. */
+static void each_tile(const struct linear_arg *a, struct wn_exec *exec, const struct wn_block *b, size_t at_once,
+                      const struct wn_q8_args *all,
+                      void (*run)(const struct linear_arg *a, struct wn_exec *exec, struct wn_q8_args *args, size_t c,
+                                  size_t from, size_t to))
+{
+    for (size_t c = b->c0; c < b->c1; c += at_once) {
+        struct wn_q8_args args = wn_q8_args_cols(all, c, WN_MIN(at_once, b->c1 - c));
+        args.x = (const uint8_t *)wn_at(exec, a->cx.loc) + c * wn_cols8_elem(&a->cx);
+        const size_t rows = BLOCK_ROWS * (TILE_COLS / WN_MIN(args.n, TILE_COLS)); /* a multiple of 4 */
+        for (size_t from = b->r0; from < b->r1; from += rows)
+            run(a, exec, &args, c, from, WN_MIN(from + rows, b->r1));
+    }
+}
+
+/* The activation is computed tile by tile before bytes are made. */
+static void activated_tile(const struct linear_arg *a, struct wn_exec *exec, struct wn_q8_args *args, size_t c,
+                           size_t from, size_t to)
+{
+    _Alignas(64) float tile[BLOCK_ROWS * ACT_COLS];
+    args->y_stride = args->n * sizeof *tile;
+    args->y = before(tile, from * args->y_stride);
+    run_kernel(a, args, from, to);
+    quantize_rows(a, tile, args->n, from, to, (uint8_t *)wn_at(exec, a->cy8.loc) + c * wn_cols8_elem(&a->cy8));
+}
+
 static void run_activated(const struct wn_step *step, struct wn_exec *exec, unsigned part, unsigned n_parts)
 {
     const struct linear_arg *a = step->arg;
     struct wn_q8_args all = a->args;
-    _Alignas(64) float tile[BLOCK_ROWS * ACT_COLS];
-    size_t r0, r1;
-    wn_share(a->rows, 4, part, n_parts, &r0, &r1);
+    struct wn_block block[3];
+    const unsigned n = wn_share_tiles(&a->tiling, part, n_parts, block);
     all.colsum = all.w_zp ? wn_at(exec, a->colsum) : NULL;
-    all.y_stride = ACT_COLS * sizeof *tile;
-    for (size_t c = 0; c < a->cx.cols; c += ACT_COLS) {
-        struct wn_q8_args args = wn_q8_args_cols(&all, c, WN_MIN(ACT_COLS, a->cx.cols - c));
-        args.x = (const uint8_t *)wn_at(exec, a->cx.loc) + c * wn_cols8_elem(&a->cx);
-        for (size_t from = r0; from < r1; from += BLOCK_ROWS) {
-            const size_t to = WN_MIN(from + BLOCK_ROWS, r1);
-            args.y = before(tile, from * args.y_stride);
-            run_kernel(a, &args, from, to);
-            quantize_rows(a, tile, args.y_stride, args.n, from, to,
-                          (uint8_t *)wn_at(exec, a->cy8.loc) + c * wn_cols8_elem(&a->cy8));
-        }
+    for (unsigned i = 0; i < n; i++)
+        each_tile(a, exec, &block[i], ACT_COLS, &all, activated_tile);
+}
+
+static void plain_tile(const struct linear_arg *a, struct wn_exec *exec, struct wn_q8_args *args, size_t c, size_t from,
+                       size_t to)
+{
+    (void)exec, (void)c;
+    if (a->bias) {
+        put_bias(a, args, from, to);
+        args->r = args->y;
     }
+    run_kernel(a, args, from, to);
 }
 
 static void run_cols(const struct wn_step *step, struct wn_exec *exec, unsigned part, unsigned n_parts)
 {
     const struct linear_arg *a = step->arg;
     struct wn_q8_args all = a->args;
-    size_t r0, r1, elem = wn_cols8_elem(&a->cx);
-    wn_share(a->rows, 4, part, n_parts, &r0, &r1);
-    if (r0 == r1)
-        return;
-    bind_rows(a, exec, r0, r1, &all);
-    const uint8_t *x = wn_at(exec, a->cx.loc);
+    struct wn_block block[3];
+    const unsigned n = wn_share_tiles(&a->tiling, part, n_parts, block);
+    const size_t at_once = WN_MAX(BLOCK_BYTES / a->k / TILE_COLS * TILE_COLS, TILE_COLS);
     all.y = all.out == WN_OUT_F32 ? (void *)wn_cols_at(exec, &a->cy, 0) : wn_at(exec, a->cy8.loc);
     all.colsum = all.w_zp ? wn_at(exec, a->colsum) : NULL;
-    size_t at_once = WN_MAX(BLOCK_BYTES / a->k / TILE_COLS * TILE_COLS, TILE_COLS);
-    for (size_t c = 0; c < a->cx.cols; c += at_once) {
-        struct wn_q8_args args = wn_q8_args_cols(&all, c, WN_MIN(at_once, a->cx.cols - c));
-        args.x = x + c * elem;
-        for (size_t from = r0; from < r1; from += BLOCK_ROWS) {
-            size_t to = WN_MIN(from + BLOCK_ROWS, r1);
-            if (a->bias) {
-                put_bias(a, &args, from, to);
-                args.r = args.y;
-            }
-            run_kernel(a, &args, from, to);
-        }
+    for (unsigned i = 0; i < n; i++) {
+        bind_rows(a, exec, block[i].r0, block[i].r1, &all);
+        each_tile(a, exec, &block[i], at_once, &all, plain_tile);
     }
 }
 
@@ -401,14 +413,35 @@ static enum winnow_status add_colsum(struct wn_lower *lo, const struct wn_node *
     return WINNOW_OK;
 }
 
+/* Threads take columns (tokens), as all steps around do, but rows where those cost less: when attention comes next,
+ * whose threads take heads, or where the weights, which all of them then read, are more than the activations. A
+ * DLinear's factors are computed by who has the rows. q8_spmm is cut within its tiles of 128: half a tile costs half of
+ * one, and on cores that share no cache what the steps between the layers read from others costs more than all they
+ * compute. */
+static struct wn_tiling tiling_of(const struct wn_lower *lo, const struct wn_node *node, enum wn_q8_kind kind,
+                                  const struct linear_arg *a, size_t weight_bytes)
+{
+    wn_vid y = node->out[0];
+    const struct wn_node *user = first_reader(lo, &y);
+    struct wn_tiling t = wn_q8_tiling(kind, a->pack->arg.block, a->cx.cols, a->rows);
+    const size_t y_elem = a->args.out == WN_OUT_F32 && a->act == WN_ACT_NONE ? sizeof(float) : 1;
+    const bool heads = user && (wn_fused_is(user, "QAttention") || wn_fused_is(user, "Attention"));
+    if (kind == WN_Q8_SPMM)
+        t.tile = t.step = 64;
+    if (a->dynamic || heads || weight_bytes > a->cx.cols * (a->k + a->rows * y_elem))
+        t.tile = t.step = WN_MAX(a->cx.cols, (size_t)1);
+    return t;
+}
+
 static enum winnow_status lower_cols(struct wn_lower *lo, const struct wn_node *node, enum wn_q8_kind kind,
-                                     struct linear_arg *a)
+                                     size_t weight_bytes, struct linear_arg *a)
 {
     enum wn_form out;
     WN_TRY(wn_cols8_get(lo, node->in[0], a->k, form_of(kind), &a->cx));
     WN_TRY(set_offsets(lo, node, a));
     if (a->args.w_zp)
         WN_TRY(add_colsum(lo, node, a));
+    a->tiling = tiling_of(lo, node, kind, a, weight_bytes);
     if (a->args.out == WN_OUT_F32 && a->act == WN_ACT_NONE) {
         WN_TRY(wn_cols_new(lo, node->out[0], a->rows, &a->cy));
         a->args.y_stride = a->cy.stride * sizeof(float);
@@ -451,7 +484,7 @@ enum winnow_status wn_lower_linear_q8(struct wn_lower *lo, const struct wn_node 
         .kind = c.kind, .block = c.block, .groups = 1, .rows = a->rows, .channels = a->k, .taps = 1
     };
     WN_TRY(wn_q8_pack_get(lo, w, &pa, &a->pack, &bytes));
-    WN_TRY(gemv ? lower_gemv(lo, node, a) : lower_cols(lo, node, c.kind, a));
+    WN_TRY(gemv ? lower_gemv(lo, node, a) : lower_cols(lo, node, c.kind, bytes, a));
     const char *kernel = wn_q8_kernel_name(lo, a->pack);
     struct wn_step *step = kernel ? wn_lower_step(lo, node, kernel,
                                                   gemv                    ? run_gemv
