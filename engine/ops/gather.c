@@ -150,7 +150,7 @@ enum winnow_status wn_infer_gather_nd(struct wn_infer *in, struct winnow_err *er
     int64_t k = idx->dim[idx->rank - 1];
     if (k < 0)
         return WINNOW_OK;
-    if (k < 1 || b + k > x->rank)
+    if (k < 1 || k > x->rank - b)
         return wn_bad(err, "indices of %lld axes into rank %d", (long long)k, x->rank);
     if (idx->rank - 1 + x->rank - (int)(b + k) > WINNOW_MAX_RANK)
         return wn_lack(err, "output's rank exceeds %d", WINNOW_MAX_RANK);
