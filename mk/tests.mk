@@ -113,9 +113,10 @@ check-hostile: $(REPLAYS)
 ## check-daemon   a real winnowd on loopback with real clients
 check-daemon: all
 	@BUILD='$(BUILD)' python3 tests/run.py daemon
-## bench          winnow beside its peers, interleaved; prints ratios with the CPU's name
-bench: all
-	@BUILD='$(BUILD)' $(VENV)/bin/python tests/bench/bench.py
+## bench          winnow beside ONNX Runtime, OpenVINO and DeepSparse, a quarter of an hour (ALL=1: the whole grid, hours;
+##                ARGS='--only REGEX --resume ...'): table, JSON and plot
+bench: all deps
+	@BUILD='$(BUILD)' $(VENV)/bin/python tests/bench/bench.py $(if $(ALL),--all) $(ARGS)
 ## bench-kernels  every kernel against its scalar reference, timed
 bench-kernels: $(BUILD)/tests/checkkern
 	$(BUILD)/tests/checkkern --bench
