@@ -1,11 +1,13 @@
 # rooms.mk: each room becomes a static archive of all .c files below it; programs link archives.
+isa_name = $(lastword $(subst _, ,$(basename $(notdir $(1)))))
+native = $(foreach f,$(1),$(if $(filter $(FOREIGN_ISAS),$(call isa_name,$f)),,$f))
 rwildcard = $(foreach d,$(wildcard $(1:=/*)),$(call rwildcard,$d,$2) $(filter $(subst *,%,$2),$d))
 
 ROOMS := base engine pipeline config sparsify daemon
 MAINS := daemon/main.c sparsify/worker/main.c
 
 SRC_base     := $(call rwildcard,base,*.c)
-SRC_engine   := $(call rwildcard,engine,*.c)
+SRC_engine   := $(call native,$(call rwildcard,engine,*.c))
 SRC_pipeline := $(call rwildcard,pipeline,*.c)
 SRC_config   := $(call rwildcard,config,*.c)
 SRC_sparsify := $(filter-out $(MAINS),$(call rwildcard,sparsify,*.c))
@@ -42,7 +44,6 @@ OBJ_daemon += $(GEN_daemon:$(GEN)/%.c=$(BUILD)/gen-obj/%.o) $(addprefix $(BUILD)
 PROGRAMS := $(if $(SRC_cli),$(BUILD)/winnow) $(if $(wildcard daemon/main.c),$(BUILD)/winnowd) \
             $(if $(wildcard sparsify/worker/main.c),$(BUILD)/winnow-worker)
 
-isa_name = $(lastword $(subst _, ,$(basename $(notdir $(1)))))
 isa_of = $(ISA_$(isa_name)) $(SAN_$(isa_name))
 
 .SECONDARY:
@@ -56,7 +57,7 @@ $(GEN)/%.pb-c.c $(GEN)/%.pb-c.h: %.proto
 	@mkdir -p $(GEN)
 	$(call say,PROTOC,$<)protoc --c_out=$(GEN) $<
 # The name that compiled models carry (engine/plan/cache_file.h): it changes with the engine's sources, not with the day.
-ENGINE_SRC := $(sort $(foreach r,base engine,$(foreach e,c h def proto,$(call rwildcard,$r,*.$e))) mk/flags.mk)
+ENGINE_SRC := $(sort $(foreach r,base engine,$(foreach e,c h def inc proto,$(call rwildcard,$r,*.$e))) mk/flags.mk)
 ENGINE_ID := $(shell cat $(ENGINE_SRC) | sha256sum | cut -c1-32)
 .PHONY: engine-id
 engine-id:

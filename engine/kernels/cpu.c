@@ -1,8 +1,12 @@
-/* cpu.c: which instruction set the kernels use: chosen once from CPUID, lowered by WINNOW_CPU=scalar|avx2|avx512vnni.
- */
+/* cpu.c: which instruction set the kernels use: chosen once from CPUID (aarch64: from the kernel's auxiliary vector),
+ * lowered by WINNOW_CPU, which takes the names below. */
 #include "engine/kernels/kernels.h"
 
+#ifdef __aarch64__
+#include <sys/auxv.h>
+#else
 #include <cpuid.h>
+#endif
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,13 +16,33 @@
 static enum wn_isa chosen;
 static pthread_once_t chosen_once = PTHREAD_ONCE_INIT;
 
+#ifdef __aarch64__
+static const char *const names[WN_ISA_COUNT] = { "scalar", "neon", "neoni8mm" };
+#else
 static const char *const names[WN_ISA_COUNT] = { "scalar", "avx2", "avx512vnni" };
+#endif
 
 const char *wn_isa_name(enum wn_isa isa)
 {
     return isa < WN_ISA_COUNT ? names[isa] : "?";
 }
 
+#ifdef __aarch64__
+bool wn_cpu_has(enum wn_isa isa)
+{
+    bool dot = getauxval(AT_HWCAP) & HWCAP_ASIMDDP;
+    switch (isa) {
+    case WN_ISA_scalar:
+        return true;
+    case WN_ISA_neon:
+        return dot;
+    case WN_ISA_neoni8mm:
+        return dot && getauxval(AT_HWCAP2) & HWCAP2_I8MM;
+    default:
+        return false;
+    }
+}
+#else
 bool wn_cpu_has(enum wn_isa isa)
 {
 #ifdef WN_SIMDE
@@ -42,6 +66,7 @@ bool wn_cpu_has(enum wn_isa isa)
     }
 #endif
 }
+#endif
 
 static void choose(void)
 {
@@ -59,7 +84,10 @@ static void choose(void)
                 fprintf(stderr, "winnow: WINNOW_CPU=%s is not supported by this CPU, using %s\n", want, names[chosen]);
             return;
         }
-    fprintf(stderr, "winnow: WINNOW_CPU=%s is not one of scalar, avx2, avx512vnni; ignored\n", want);
+    fprintf(stderr, "winnow: WINNOW_CPU=%s is not one of", want);
+    for (unsigned i = 0; i < WN_ISA_COUNT; i++)
+        fprintf(stderr, "%s %s", i ? "," : "", names[i]);
+    fputs("; ignored\n", stderr);
 }
 
 enum wn_isa wn_cpu_isa(void)
@@ -82,6 +110,14 @@ const char *winnow_cpu_isa(void)
 static char cpu_line[160];
 static pthread_once_t cpu_line_once = PTHREAD_ONCE_INIT;
 
+#ifdef __aarch64__
+static void read_cpu_line(void)
+{
+    unsigned long hwcap = getauxval(AT_HWCAP), hwcap2 = getauxval(AT_HWCAP2);
+    snprintf(cpu_line, sizeof cpu_line, "aarch64 CPU (asimd%s%s%s)", hwcap & HWCAP_ASIMDDP ? " dotprod" : "",
+             hwcap2 & HWCAP2_I8MM ? " i8mm" : "", wn_cpu_isa() == WN_ISA_scalar ? "; using scalar" : "");
+}
+#else
 static void read_cpu_line(void)
 {
     unsigned r[12] = { 0 }, max = 0, b, c, d;
@@ -103,6 +139,7 @@ static void read_cpu_line(void)
              __builtin_cpu_supports("avx512vnni") ? " avx512vnni" : "",
              wn_cpu_isa() == WN_ISA_scalar ? " using scalar" : "");
 }
+#endif
 
 const char *winnow_cpu_name(void)
 {

@@ -28,13 +28,38 @@
 #define WN_COLS     16u
 #define WN_OVERREAD 128u /* bytes */
 
-/** Instruction sets with kernels, slowest first. A kernel of one may be used on all later ones. */
+/** Instruction sets with kernels on this architecture, slowest first. A kernel of one may be used on all later ones. A
+ *  family's .def lists those it has. */
+#ifdef __aarch64__
+enum wn_isa { WN_ISA_scalar, WN_ISA_neon /* with dot products */, WN_ISA_neoni8mm, WN_ISA_COUNT };
+#else
 enum wn_isa { WN_ISA_scalar, WN_ISA_avx2, WN_ISA_avx512vnni, WN_ISA_COUNT };
+#endif
 /** The best one this CPU has, at most what WINNOW_CPU allows. Decided once; any thread. */
 enum wn_isa wn_cpu_isa(void);
 /** True when this CPU can run `isa` (whatever WINNOW_CPU says). */
 bool wn_cpu_has(enum wn_isa isa);
 const char *wn_isa_name(enum wn_isa isa);
+/** Does wn_cpu_isa() have vectors of 512 bits? */
+static inline bool wn_cpu_is_wide(void)
+{
+#ifdef __aarch64__
+    return false;
+#else
+    return wn_cpu_isa() == WN_ISA_avx512vnni;
+#endif
+}
+/** Of kernels that lie by instruction set, where NULL stands for none: the fastest that wn_cpu_isa() allows. If it
+ * allows none, the slowest: weights may have been packed before wn_cpu_force() lowered it. */
+#define WN_BEST_KERNEL(kernels)                                                                                        \
+    __extension__({                                                                                                    \
+        int isa_ = (int)wn_cpu_isa();                                                                                  \
+        while (isa_ > 0 && !(kernels)[isa_])                                                                           \
+            isa_--;                                                                                                    \
+        while (isa_ < WN_ISA_COUNT - 1 && !(kernels)[isa_])                                                            \
+            isa_++;                                                                                                    \
+        (kernels)[isa_];                                                                                               \
+    })
 /** For tests and benchmarks: use `isa` from now on (must be supported); affects later wn_<family>_init() calls. */
 void wn_cpu_force(enum wn_isa isa);
 

@@ -22,10 +22,12 @@ void wn_q8_quads_koff(size_t channels, size_t taps, int32_t plane_bytes, const i
 
 void wn_q8_colsum(const uint8_t *x, const int32_t *koff, size_t channels, size_t taps, size_t n, int32_t *colsum)
 {
-    static wn_q8_colsum_fn *const by_isa[WN_ISA_COUNT] = { [WN_ISA_scalar] = wn_q8_colsum__scalar,
-                                                           [WN_ISA_avx2] = wn_q8_colsum__avx2,
-                                                           [WN_ISA_avx512vnni] = wn_q8_colsum__avx512vnni };
-    by_isa[wn_cpu_isa()](x, koff, channels, taps, n, colsum);
+    static wn_q8_colsum_fn *const by_isa[WN_ISA_COUNT] = {
+#define COLSUM(isa) [WN_ISA_##isa] = wn_q8_colsum__##isa,
+#include "engine/kernels/q8_colsum.def"
+#undef COLSUM
+    };
+    WN_BEST_KERNEL(by_isa)(x, koff, channels, taps, n, colsum);
 }
 
 void wn_q8_colsum__scalar(const uint8_t *x, const int32_t *koff, size_t channels, size_t taps, size_t n,

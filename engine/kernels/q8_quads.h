@@ -29,7 +29,9 @@ void wn_q8_colsum(const uint8_t *x, const int32_t *koff, size_t channels, size_t
 
 typedef void wn_q8_colsum_fn(const uint8_t *x, const int32_t *koff, size_t channels, size_t taps, size_t n,
                              int32_t *colsum);
-wn_q8_colsum_fn wn_q8_colsum__scalar, wn_q8_colsum__avx2, wn_q8_colsum__avx512vnni;
+#define COLSUM(isa) wn_q8_colsum_fn wn_q8_colsum__##isa;
+#include "engine/kernels/q8_colsum.def"
+#undef COLSUM
 
 /** How many of quad kq's four channels are real, as 1s to multiply by: one byte per channel. */
 static inline int32_t wn_q8_quads_ones(size_t kq, size_t channels, size_t taps)

@@ -119,7 +119,7 @@ enum winnow_status wn_f32_pack_link(struct wn_lower *lo, const struct wn_f32_pac
 
 struct wn_tiling wn_f32_tiling(enum wn_family family, size_t cols, size_t rows)
 {
-    const bool wide = wn_cpu_isa() == WN_ISA_avx512vnni;
+    const bool wide = wn_cpu_is_wide();
     struct wn_tiling t = { .cols = cols, .step = WN_COLS, .rows = rows, .unit = WN_F32_PACK_ROWS };
     t.tile = family == WN_FAMILY_f32_spmm       ? (wide ? 128 : 48)
              : family == WN_FAMILY_f32_spmm_2x1 ? (wide ? 96 : 32)

@@ -44,6 +44,16 @@ static void futex(_Atomic uint32_t *word, int op, uint32_t value)
     syscall(SYS_futex, word, op | FUTEX_PRIVATE_FLAG, value, NULL, NULL, 0);
 }
 
+/* Leaves the core to its other thread for a moment. */
+static inline void relax(void)
+{
+#ifdef __aarch64__
+    __asm__ volatile("yield");
+#else
+    __builtin_ia32_pause();
+#endif
+}
+
 static void gate_wait(struct gate *gate, uint32_t old)
 {
     uint64_t until = wn_now_ns() + SPIN_NS;
@@ -51,7 +61,7 @@ static void gate_wait(struct gate *gate, uint32_t old)
         for (unsigned i = 0; i < 64; i++) {
             if (atomic_load_explicit(&gate->word, memory_order_acquire) != old)
                 return;
-            __builtin_ia32_pause();
+            relax();
         }
     } while (wn_now_ns() < until);
     atomic_fetch_add(&gate->sleepers, 1);

@@ -29,7 +29,7 @@ static void bench(struct ck *ck, const struct ck_kernel *kernel)
     wn_q8_gemm_fn *fn = (wn_q8_gemm_fn *)kernel->fn;
     for (size_t i = 0; i < ckq_nlayers; i++)
         for (int normal = 0; normal < 2; normal++) {
-            if ((kernel->isa != WN_ISA_avx2 && normal) || (kernel->isa == WN_ISA_scalar && i))
+            if ((wn_q8_gemm_stream_of(kernel->isa) != WN_Q8_GEMM_PAIR && normal) || (kernel->isa == WN_ISA_scalar && i))
                 continue;
             const struct ckq_layer *l = &ckq_layers[i];
             size_t k = l->channels * l->taps;
@@ -74,7 +74,8 @@ static const struct ck_kernel kernels[] = {
 #define KERNEL(isa, stream, MR, NR) CK_KERNEL(wn_q8_gemm_##MR##x##NR##__##isa, isa, check, bench)
 #include "engine/kernels/q8_gemm/q8_gemm.def"
 #undef KERNEL
-    CK_KERNEL(wn_q8_colsum__scalar, scalar, check_colsum, NULL) CK_KERNEL(wn_q8_colsum__avx2, avx2, check_colsum, NULL)
-        CK_KERNEL(wn_q8_colsum__avx512vnni, avx512vnni, check_colsum, NULL)
+#define COLSUM(isa) CK_KERNEL(wn_q8_colsum__##isa, isa, check_colsum, NULL)
+#include "engine/kernels/q8_colsum.def"
+#undef COLSUM
 };
 CK_FAMILY(kernels)

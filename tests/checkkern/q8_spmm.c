@@ -173,7 +173,8 @@ static const struct ck_kernel kernels[] = {
 #define KERNEL(isa, stream, MR, NR) CK_KERNEL(wn_q8_spmm_##MR##x##NR##__##isa, isa, check_##MR, bench_##MR)
 #include "engine/kernels/q8_spmm/q8_spmm.def"
 #undef KERNEL
-    CK_KERNEL(wn_q8_spmm_colsum__scalar, scalar, check_colsum, NULL)
-        CK_KERNEL(wn_q8_spmm_colsum__avx2, avx2, check_colsum, NULL)
+#define COLSUM(isa) CK_KERNEL(wn_q8_spmm_colsum__##isa, isa, check_colsum, NULL)
+#include "engine/kernels/q8_spmm/colsum.def"
+#undef COLSUM
 };
 CK_FAMILY(kernels)

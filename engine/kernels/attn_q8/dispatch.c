@@ -9,5 +9,5 @@ static wn_attn_q8_fn *const kernels[WN_ISA_COUNT] = {
 
 void wn_attn_q8_run(const struct wn_attn_q8 *args)
 {
-    kernels[wn_cpu_isa()](args);
+    WN_BEST_KERNEL(kernels)(args);
 }

@@ -15,10 +15,10 @@ static wn_elt_q8_fn *const lookup[WN_ISA_COUNT] = {
 
 void wn_elt_q8_add_run(const struct wn_elt_q8 *args, size_t c0, size_t c1)
 {
-    add[wn_cpu_isa()](args, c0, c1);
+    WN_BEST_KERNEL(add)(args, c0, c1);
 }
 
 void wn_elt_q8_lookup_run(const struct wn_elt_q8 *args, size_t c0, size_t c1)
 {
-    lookup[wn_cpu_isa()](args, c0, c1);
+    WN_BEST_KERNEL(lookup)(args, c0, c1);
 }

@@ -1,8 +1,8 @@
 /* planes.c: see planes.h. */
 #include "engine/kernels/move/planes.h"
 
-#include <emmintrin.h>
 #include <string.h>
+#include "engine/kernels/move/v128.h"
 
 /* ---- contiguous images ---- */
 void wn_move_nchw_to_plane_f32(const float *src, size_t channels, const struct wn_plane *plane, float *dst)
@@ -28,34 +28,11 @@ void wn_move_plane_to_nchw_f32(const float *src, size_t channels, const struct w
 /* ---- stride phases ---- */
 #define ROWS_INLINE static inline __attribute__((always_inline)) void
 
-/* Even and odd elements of 32 bytes. */
-ROWS_INLINE halves_4(const uint32_t *src, __m128i *even, __m128i *odd)
-{
-    const __m128 lo = _mm_loadu_ps((const float *)(const void *)src);
-    const __m128 hi = _mm_loadu_ps((const float *)(const void *)(src + 4));
-    *even = _mm_castps_si128(_mm_shuffle_ps(lo, hi, 0x88));
-    *odd = _mm_castps_si128(_mm_shuffle_ps(lo, hi, 0xdd));
-}
-
-ROWS_INLINE halves_1(const uint8_t *src, __m128i *even, __m128i *odd)
-{
-    const __m128i low = _mm_set1_epi16(0x00ff);
-    const __m128i lo = _mm_loadu_si128((const __m128i *)(const void *)src);
-    const __m128i hi = _mm_loadu_si128((const __m128i *)(const void *)(src + 16));
-    *even = _mm_packus_epi16(_mm_and_si128(lo, low), _mm_and_si128(hi, low));
-    *odd = _mm_packus_epi16(_mm_srli_epi16(lo, 8), _mm_srli_epi16(hi, 8));
-}
-
 /* The first n bytes of a vector. */
-static __m128i first_bytes(size_t n)
+static v128 first_bytes(size_t n)
 {
     static const int8_t live[32] = { [0 ... 15] = -1 };
-    return _mm_loadu_si128((const __m128i *)(const void *)(live + 16 - WN_MIN(n, (size_t)16)));
-}
-
-ROWS_INLINE store_or(void *to, __m128i v, __m128i keep, __m128i other)
-{
-    _mm_storeu_si128(to, _mm_or_si128(_mm_and_si128(keep, v), _mm_andnot_si128(keep, other)));
+    return v128_load(live + 16 - WN_MIN(n, (size_t)16));
 }
 
 /* The most phases there are: strides of 8 (a larger stride has no window in a plan). */
@@ -63,16 +40,6 @@ static const int8_t in_order[64] = { 0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  10,
                                      16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31,
                                      32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 45, 46, 47,
                                      48, 49, 50, 51, 52, 53, 54, 55, 56, 57, 58, 59, 60, 61, 62, 63 };
-
-static __m128i splat_1(uint8_t value)
-{
-    return _mm_set1_epi8((char)value);
-}
-
-static __m128i splat_4(uint32_t value)
-{
-    return _mm_set1_epi32((int)value);
-}
 
 /* One pass per element type: rows of src in order, each to the sw phases of its row phase; then the pads. What the
  * loops need is copied into variables of their own: bytes that are stored might be anything else's. `to` [sw]: where
@@ -84,19 +51,19 @@ static __m128i splat_4(uint32_t value)
                                   type pad)                                                                            \
     {                                                                                                                  \
         const size_t per = 16 / sizeof(type), have_a = (w + 1) / 2, have_b = w / 2;                                    \
-        const __m128i pads = splat_##bits(pad);                                                                        \
+        const v128 pads = v128_splat_##bits(pad);                                                                      \
         for (size_t at = wn_round_up(pitch, per); at > 0;) {                                                           \
             at -= per;                                                                                                 \
-            const __m128i keep_a = first_bytes(have_a > at ? (have_a - at) * sizeof(type) : 0);                        \
-            const __m128i keep_b = first_bytes(have_b > at ? (have_b - at) * sizeof(type) : 0);                        \
+            const v128 keep_a = first_bytes(have_a > at ? (have_a - at) * sizeof(type) : 0);                           \
+            const v128 keep_b = first_bytes(have_b > at ? (have_b - at) * sizeof(type) : 0);                           \
             const type *from = src + (have_a > at ? 2 * at : 0);                                                       \
             for (size_t y = 0, o = at; y < rows; y++, from += step, o += pitch) {                                      \
-                __m128i even, odd;                                                                                     \
-                halves_##bits(from, &even, &odd);                                                                      \
+                v128 even, odd;                                                                                        \
+                v128_halves_##bits(from, &even, &odd);                                                                 \
                 if (a)                                                                                                 \
-                    store_or(a + o, even, keep_a, pads);                                                               \
+                    v128_store(a + o, v128_select(keep_a, even, pads));                                                \
                 if (b)                                                                                                 \
-                    store_or(b + o, odd, keep_b, pads);                                                                \
+                    v128_store(b + o, v128_select(keep_b, odd, pads));                                                 \
             }                                                                                                          \
         }                                                                                                              \
     }                                                                                                                  \
@@ -156,18 +123,6 @@ PHASES(4, uint32_t)
 PHASES(1, uint8_t)
 
 /* ---- transposes ---- */
-/* dst[j * dst_stride + i] = src[i * src_stride + j], i, j < 4 */
-static void transpose4(const float *src, size_t src_stride, float *dst, size_t dst_stride)
-{
-    __m128 a = _mm_loadu_ps(src), b = _mm_loadu_ps(src + src_stride), c = _mm_loadu_ps(src + 2 * src_stride),
-           d = _mm_loadu_ps(src + 3 * src_stride);
-    _MM_TRANSPOSE4_PS(a, b, c, d);
-    _mm_storeu_ps(dst, a);
-    _mm_storeu_ps(dst + dst_stride, b);
-    _mm_storeu_ps(dst + 2 * dst_stride, c);
-    _mm_storeu_ps(dst + 3 * dst_stride, d);
-}
-
 /* (n, k) -> (k, n) in blocks of 16 x 16: whole cache lines on both sides. */
 static void transpose(const float *src, size_t src_stride, size_t n, size_t k, float *dst, size_t dst_stride)
 {
@@ -177,7 +132,7 @@ static void transpose(const float *src, size_t src_stride, size_t n, size_t k, f
             size_t j = j0;
             for (; j + 4 <= j1; j += 4) {
                 for (size_t i = i0; i < i4; i += 4)
-                    transpose4(src + i * src_stride + j, src_stride, dst + j * dst_stride + i, dst_stride);
+                    v128_transpose_f32(src + i * src_stride + j, src_stride, dst + j * dst_stride + i, dst_stride);
                 for (size_t i = i4; i < i1; i++)
                     for (size_t jj = j; jj < j + 4; jj++)
                         dst[jj * dst_stride + i] = src[i * src_stride + jj];

@@ -1,6 +1,6 @@
 /* planes.h (move): between the layouts that models speak (contiguous NCHW, rows of features) and planes; stride phases.
  *
- * Plain SSE2, which every x86-64 has: these are bound by memory, so there is one version and no dispatch. In all of
+ * Plain SSE2 or NEON (v128.h): these are bound by memory, so there is one version and no dispatch. In all of
  * them plane pointers are column 0 of channel 0 and planes are plane->stride elements apart; all plane->cols columns of
  * a destination are written, the pad value where they are no pixels. Any number of threads, each on its own channels.
  *

@@ -9,7 +9,7 @@ static wn_q8_gemv_fn *const kernels[WN_ISA_COUNT] = {
 
 void wn_q8_gemv_run(const struct wn_q8_gemv *mat, const struct wn_q8_args *args, size_t row0, size_t row1)
 {
-    kernels[wn_cpu_isa()](mat, args, row0, row1);
+    WN_BEST_KERNEL(kernels)(mat, args, row0, row1);
 }
 
 int32_t wn_q8_gemv_sum(const uint8_t *x, size_t k)

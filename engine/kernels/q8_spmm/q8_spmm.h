@@ -28,7 +28,7 @@
  *           positive weights sum to at most WN_Q8_SPMM_BUDGET and so do the negative ones: no sum of a part of it, with
  *           activations up to 255, leaves int16 (128 * 255 = 32640).                  AVX2
  *    quad   four positions k at which some row of the block is not zero: four offsets, and a dword of weights for each
- *           row of the block                                                       AVX-512 VNNI */
+ *           row of the block                                                       AVX-512 VNNI, NEON */
 enum wn_q8_spmm_stream { WN_Q8_SPMM_PLAIN, WN_Q8_SPMM_PAIR, WN_Q8_SPMM_QUAD, WN_Q8_SPMM_STREAMS };
 #define WN_Q8_SPMM_BUDGET    128
 #define WN_Q8_SPMM_MAX_S     3u
@@ -85,7 +85,9 @@ wn_q8_spmm_fn wn_q8_spmm_run;
  * plane form, n a multiple of WN_COLS. Uses the best instruction set there is. */
 void wn_q8_spmm_colsum(const uint8_t *x, const int32_t *koff, size_t k, size_t n, int32_t *colsum);
 typedef void wn_q8_spmm_colsum_fn(const uint8_t *x, const int32_t *koff, size_t k, size_t n, int32_t *colsum);
-wn_q8_spmm_colsum_fn wn_q8_spmm_colsum__scalar, wn_q8_spmm_colsum__avx2;
+#define COLSUM(isa) wn_q8_spmm_colsum_fn wn_q8_spmm_colsum__##isa;
+#include "engine/kernels/q8_spmm/colsum.def"
+#undef COLSUM
 
 #define KERNEL(isa, stream, MR, NR) wn_q8_spmm_fn wn_q8_spmm_##MR##x##NR##__##isa;
 #include "engine/kernels/q8_spmm/q8_spmm.def"

@@ -51,7 +51,6 @@ wn_q8_stem_fn wn_q8_stem_run;
  *  mat->k are 0. x may be over-read as args.x may. */
 typedef void wn_q8_stem_gather_fn(const struct wn_q8_stem *mat, const int32_t *tap_off, const uint8_t *x, size_t n,
                                   uint8_t *quads);
-wn_q8_stem_gather_fn wn_q8_stem_gather__sse2;
 /** The loop over tiles, with the gathering and the dense kernel to use. */
 void wn_q8_stem_tiles(const struct wn_q8_stem *mat, const int32_t *off, const struct wn_q8_args *args, size_t row0,
                       size_t row1, wn_q8_stem_gather_fn *gather, wn_q8_gemm_fn *gemm, wn_q8_colsum_fn *colsum);
