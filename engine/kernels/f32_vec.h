@@ -1,5 +1,6 @@
 /* f32_vec.h: one vector of floats under the same names for 256 and 512 bits, so that a f32 family writes its kernel
- * once (kernel.inc) and compiles it in avx2.c and, after #define WN_F32_VEC512, in avx512vnni.c.
+ * once (kernel.inc) and compiles it in avx2.c, in neon.c, whose vectors are pairs of 128 bits (32 registers make
+ * sixteen pairs, as many as AVX2 has), and, after #define WN_F32_VEC512, in avx512vnni.c.
  *
  * Loops over registers are unrolled by WN_UNROLL and their bounds are literals after inlining: gcc 12 and clang 14 then
  * keep `vf acc[...]` in registers without spills (looked at in the disassembly of every kernel.inc). */
@@ -61,6 +62,103 @@ WN_INLINE vf vf_select_gt(vf x, vf y, vf a, vf b)
 {
     return v512i_as_f(v512i_select(v512f_gt(x, y), v512f_as_i(a), v512f_as_i(b)));
 }
+#elif defined(__aarch64__)
+#include <arm_neon.h>
+#include <string.h>
+#define VL 8
+typedef float32x4x2_t vf;
+#define VF_OP2(name, expr)                                                                                             \
+    WN_INLINE float32x4_t name##_half(float32x4_t x, float32x4_t y)                                                    \
+    {                                                                                                                  \
+        return expr;                                                                                                   \
+    }                                                                                                                  \
+    WN_INLINE vf name(vf x, vf y)                                                                                      \
+    {                                                                                                                  \
+        return (vf){ { name##_half(x.val[0], y.val[0]), name##_half(x.val[1], y.val[1]) } };                           \
+    }
+VF_OP2(vf_add, vaddq_f32(x, y))
+VF_OP2(vf_sub, vsubq_f32(x, y))
+VF_OP2(vf_mul, vmulq_f32(x, y))
+VF_OP2(vf_div, vdivq_f32(x, y))
+/* the second operand when one is NaN, as on x86 */
+VF_OP2(vf_min, vbslq_f32(vcltq_f32(x, y), x, y))
+VF_OP2(vf_max, vbslq_f32(vcgtq_f32(x, y), x, y))
+/** max in which NaN wins. */
+VF_OP2(vf_max_nan, vmaxq_f32(x, y))
+/** x with the sign of y. */
+VF_OP2(vf_copysign, vbslq_f32(vdupq_n_u32(0x80000000u), y, x))
+WN_INLINE vf vf_load(const float *p)
+{
+    return (vf){ { vld1q_f32(p), vld1q_f32(p + 4) } };
+}
+WN_INLINE void vf_store(float *p, vf x)
+{
+    vst1q_f32(p, x.val[0]);
+    vst1q_f32(p + 4, x.val[1]);
+}
+WN_INLINE vf vf_set1(float x)
+{
+    return (vf){ { vdupq_n_f32(x), vdupq_n_f32(x) } };
+}
+WN_INLINE vf vf_zero(void)
+{
+    return vf_set1(0.0f);
+}
+WN_INLINE vf vf_sqrt(vf x)
+{
+    return (vf){ { vsqrtq_f32(x.val[0]), vsqrtq_f32(x.val[1]) } };
+}
+WN_INLINE vf vf_fma(vf a, vf b, vf c)
+{
+    return (vf){ { vfmaq_f32(c.val[0], a.val[0], b.val[0]), vfmaq_f32(c.val[1], a.val[1], b.val[1]) } };
+}
+WN_INLINE float vf_sum(vf x)
+{
+    return vaddvq_f32(vaddq_f32(x.val[0], x.val[1]));
+}
+WN_INLINE vf vf_load_part(const float *p, unsigned n)
+{
+    float part[VL] = { 0 };
+    memcpy(part, p, n * sizeof *p);
+    return vf_load(part);
+}
+WN_INLINE void vf_store_part(float *p, vf x, unsigned n)
+{
+    float part[VL];
+    vf_store(part, x);
+    memcpy(p, part, n * sizeof *p);
+}
+/** p[0], p[2], … p[14]; reads p[15] too. */
+WN_INLINE vf vf_load_even(const float *p)
+{
+    return (vf){ { vuzp1q_f32(vld1q_f32(p), vld1q_f32(p + 4)), vuzp1q_f32(vld1q_f32(p + 8), vld1q_f32(p + 12)) } };
+}
+WN_INLINE float32x4_t vf_and(float32x4_t x, uint32x4_t m)
+{
+    return vreinterpretq_f32_u32(vandq_u32(vreinterpretq_u32_f32(x), m));
+}
+WN_INLINE vf vf_keep(vf x, const uint32_t *m)
+{
+    return (vf){ { vf_and(x.val[0], vld1q_u32(m)), vf_and(x.val[1], vld1q_u32(m + 4)) } };
+}
+WN_INLINE vf vf_round(vf x)
+{
+    return (vf){ { vrndnq_f32(x.val[0]), vrndnq_f32(x.val[1]) } };
+}
+WN_INLINE float32x4_t vf_two_to(float32x4_t n)
+{
+    return vreinterpretq_f32_s32(vshlq_n_s32(vaddq_s32(vcvtnq_s32_f32(n), vdupq_n_s32(127)), 23));
+}
+WN_INLINE vf vf_scale2(vf x, vf n)
+{
+    return (vf){ { vmulq_f32(x.val[0], vf_two_to(n.val[0])), vmulq_f32(x.val[1], vf_two_to(n.val[1])) } };
+}
+WN_INLINE vf vf_select_gt(vf x, vf y, vf a, vf b)
+{
+    return (vf){ { vbslq_f32(vcgtq_f32(x.val[0], y.val[0]), a.val[0], b.val[0]),
+                   vbslq_f32(vcgtq_f32(x.val[1], y.val[1]), a.val[1], b.val[1]) } };
+}
+#undef VF_OP2
 #else
 #include <immintrin.h>
 #define VL       8
