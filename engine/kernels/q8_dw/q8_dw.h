@@ -22,7 +22,7 @@
 /** Forms of packed weights.
  *    plain  (channels, taps) s16                                                          scalar reference
  *    pair   per quad of channels and pair of slots: 4 channels x 2 s16                    AVX2
- *    quad   per quad of channels and four slots: 4 channels x 4 s8                        AVX-512 VNNI
+ *    quad   per quad of channels and four slots: 4 channels x 4 s8                        AVX-512 VNNI, NEON
  *  A slot is a tap; where weights pass the range of s8, quad has two or three slots for every tap, which add up. */
 enum wn_q8_dw_stream { WN_Q8_DW_PLAIN, WN_Q8_DW_PAIR, WN_Q8_DW_QUAD, WN_Q8_DW_STREAMS };
 #define WN_Q8_DW_MAX_TAPS 4096u
