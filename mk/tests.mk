@@ -21,11 +21,11 @@ endef
 $(foreach r,$(UNIT_ROOMS),$(if $(call UNIT_SRC,$(r)),$(eval $(call unit_rule,$(r)))))
 
 # Kernel checks: natively, and every AVX-512 kernel again through SIMDe.
-CHECKKERN_SRC := $(call rwildcard,tests/checkkern,*.c)
+CHECKKERN_SRC := $(filter-out $(if $(filter aarch64,$(ARCH)),tests/checkkern/simd512%),$(call rwildcard,tests/checkkern,*.c))
 $(BUILD)/tests/checkkern: $(call obj,$(CHECKKERN_SRC)) $(call A,engine base)
 	@mkdir -p $(@D)
 	$(call link,$(call obj,$(CHECKKERN_SRC)),engine base)
-KERNEL_SRC := $(call rwildcard,engine/kernels,*.c)
+KERNEL_SRC := $(filter engine/kernels/%,$(SRC_engine))
 SIMDE_OBJ := $(KERNEL_SRC:%.c=$(BUILD)/simde/%.o) $(CHECKKERN_SRC:%.c=$(BUILD)/simde/%.o)
 $(BUILD)/simde/%.o: %.c
 	@mkdir -p $(@D)
@@ -34,6 +34,23 @@ $(BUILD)/tests/checkkern-simde: $(SIMDE_OBJ) $(call A,base)
 	@mkdir -p $(@D)
 	$(call link,$(SIMDE_OBJ),base)
 -include $(call rwildcard,$(BUILD)/simde,*.d)
+
+# NEON: kernels and their checks alone, cross-built, and run under qemu's user mode (tests/run.py neon). For correctness
+# only: qemu's time says nothing. The rest of base and engine is compiled, so that it stays portable; their headers of
+# libraries are the host's, behind the cross compiler's own.
+CROSS := aarch64-linux-gnu-gcc
+CROSS_MAKE = $(MAKE) --no-print-directory CC=$(CROSS) BUILD=build-neon SAN= \
+             CFLAGS='-idirafter /usr/include -idirafter /usr/include/$(shell gcc -dumpmachine)'
+NEON_SRC := $(KERNEL_SRC) $(CHECKKERN_SRC) base/arena.c base/base.c base/vec.c
+$(BUILD)/tests/checkkern-neon: $(call obj,$(NEON_SRC))
+	@mkdir -p $(@D)
+	$(call say,LD,$@)$(CC) $(LDFLAGS_ALL) -static -o $@ $^ -lm
+.PHONY: neon-build
+neon-build:
+	@$(CROSS_MAKE) -s build-neon/tests/checkkern-neon build-neon/libengine.a build-neon/libbase.a
+## check-neon     NEON kernels (aarch64) against the scalar reference, cross-built, under qemu (SEED=n, K='pattern')
+check-neon: neon-build
+	@python3 tests/run.py neon
 
 # Gradient checks.
 GRAD_SRC := $(call rwildcard,tests/grad,*.c)
@@ -90,13 +107,13 @@ $(BUILD)/tests/make-example: $(call obj,tests/make-example.c) $(call A,engine ba
 	@mkdir -p $(@D)
 	$(call link,$<,engine base)
 
-.PHONY: test check-unit check-kernels check-grad check-daemon check-hostile bench bench-kernels tests-build
+.PHONY: test check-unit check-kernels check-grad check-daemon check-hostile check-neon bench bench-kernels tests-build
 # Under a sanitizer SIMDe's wrappers take minutes to compile; the native kernels are checked there.
 tests-build: $(UNITS) $(BUILD)/tests/checkkern $(if $(SAN),,$(BUILD)/tests/checkkern-simde) \
              $(if $(GRAD_SRC),$(BUILD)/tests/grad) $(REPLAYS) $(BUILD)/tests/make-example
 ## test           everything but the long tests; one line of counts at the end
 test: deps
-	@$(MAKE) --no-print-directory all tests-build
+	@$(MAKE) --no-print-directory all tests-build $(if $(shell command -v $(CROSS)),neon-build)
 	@BUILD='$(BUILD)' python3 tests/run.py all
 ## check-unit     unit tests of every room
 check-unit: $(UNITS)

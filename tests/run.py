@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Runs the test programs of one build folder and ends with one line of counts.
 
-    BUILD=build tests/run.py all | unit | kernels | grad | hostile | conformance | daemon | example | clients
+    BUILD=build tests/run.py all | unit | kernels | neon | grad | hostile | conformance | daemon | example | clients
 
 Every program says how many of its checks passed, failed and were left out on a line of its own; what is left out is
 printed with its reason. A program that ends without such a line, or that crashes, counts as one failure.
@@ -9,6 +9,7 @@ printed with its reason. A program that ends without such a line, or that crashe
 import os
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -92,6 +93,21 @@ def kernels(total):
             run(total, name, [BUILD / "tests" / name, *options], 900)
 
 
+def neon(total):
+    """NEON kernels under qemu: all of them on a CPU that has what they need; then what is dispatched on lesser ones."""
+    program = pathlib.Path("build-neon/tests/checkkern-neon")
+    if not program.exists() or not shutil.which("qemu-aarch64"):
+        total.add("neon", 0, 0, 1)
+        print("left out: NEON kernels, for want of aarch64-linux-gnu-gcc or qemu-aarch64 (make deps)")
+        return
+    options = [o for name, flag in (("SEED", "--seed"), ("K", "--filter")) if os.environ.get(name)
+               for o in (flag, os.environ[name])]
+    run(total, "checkkern-neon", ["qemu-aarch64", "-cpu", "max", program, "--expect", "neoni8mm", *options])
+    for cpu, isa in (("cortex-a76", "neon"), ("cortex-a57", "scalar")):
+        run(total, f"checkkern-neon {cpu}",
+            ["qemu-aarch64", "-cpu", cpu, program, "--expect", isa, "--filter", "*_run", "--iters", "10"])
+
+
 def grad(total):
     run(total, "grad", [BUILD / "tests/grad"])
 
@@ -155,7 +171,7 @@ def rooms(total):
     print(("ok      rooms   " if p.returncode == 0 else "FAILED  rooms   ") + p.stdout.strip())
 
 
-STEPS = {"rooms": rooms, "unit": unit, "kernels": kernels, "grad": grad, "conformance": conformance, "models": models,
+STEPS = {"rooms": rooms, "unit": unit, "kernels": kernels, "neon": neon, "grad": grad, "conformance": conformance, "models": models,
          "hostile": hostile, "example": example, "daemon": daemon}
 
 

@@ -271,6 +271,11 @@ static void on_crash(int sig)
 }
 
 /* ---- timing ---- */
+#ifdef __aarch64__
+#define ADD "add %0, %0, #1\n\t"
+#else
+#define ADD "add $1, %0\n\t"
+#endif
 /* Clock estimate: a chain of dependent 1-cycle adds. */
 static double measure_ghz(void)
 {
@@ -278,9 +283,7 @@ static double measure_ghz(void)
     for (unsigned round = 0; round < 5; round++) {
         uint64_t t = wn_now_ns(), x = round;
         for (unsigned i = 0; i < 200000; i++)
-            __asm__ volatile("add $1, %0\n\tadd $1, %0\n\tadd $1, %0\n\tadd $1, %0\n\t"
-                             "add $1, %0\n\tadd $1, %0\n\tadd $1, %0\n\tadd $1, %0"
-                             : "+r"(x));
+            __asm__ volatile(ADD ADD ADD ADD ADD ADD ADD ADD : "+r"(x));
         double ns = (double)(wn_now_ns() - t), ghz = 8 * 200000 / ns;
         best = ghz > best ? ghz : best;
     }
@@ -313,6 +316,9 @@ bool ck_bench_more(struct ck *ck)
 static double peak_per_cycle(const struct ck_kernel *k)
 {
     bool q8 = strncmp(k->name, "wn_q8", 5) == 0;
+#ifdef __aarch64__
+    return k->isa == WN_ISA_scalar ? 0 : q8 ? 32 : 8;
+#else
     switch (k->isa) {
     case WN_ISA_avx2:
         return q8 ? 32 : 16;
@@ -321,6 +327,7 @@ static double peak_per_cycle(const struct ck_kernel *k)
     default:
         return 0;
     }
+#endif
 }
 
 void ck_bench_end(struct ck *ck, double macs)
@@ -389,9 +396,13 @@ static void bench_all(struct ck *ck, const char *glob)
         }
 }
 
-static int check_all(struct ck *ck, const char *glob, uint64_t seed, unsigned iters)
+static int check_all(struct ck *ck, const char *glob, uint64_t seed, unsigned iters, const char *expect)
 {
     unsigned passed = 0, failed = 0, skipped = 0;
+    if (expect && strcmp(expect, wn_isa_name(wn_cpu_isa())) != 0) {
+        printf("FAIL  dispatch: uses %s, not %s\n", wn_isa_name(wn_cpu_isa()), expect);
+        failed++;
+    }
     for (size_t i = 0; i < n_kernels; i++) {
         const struct ck_kernel *k = kernels[i];
         if (!wanted(k, glob))
@@ -413,12 +424,14 @@ static int check_all(struct ck *ck, const char *glob, uint64_t seed, unsigned it
 
 int ck_main(int argc, char **argv)
 {
-    static const struct option longs[] = {
-        { "seed", required_argument, NULL, 's' },   { "iters", required_argument, NULL, 'i' },
-        { "filter", required_argument, NULL, 'f' }, { "bench", no_argument, NULL, 'b' },
-        { "list", no_argument, NULL, 'l' },         { NULL, 0, NULL, 0 }
-    };
-    const char *glob = getenv("K"), *env_seed = getenv("SEED");
+    static const struct option longs[] = { { "seed", required_argument, NULL, 's' },
+                                           { "iters", required_argument, NULL, 'i' },
+                                           { "filter", required_argument, NULL, 'f' },
+                                           { "bench", no_argument, NULL, 'b' },
+                                           { "list", no_argument, NULL, 'l' },
+                                           { "expect", required_argument, NULL, 'e' },
+                                           { NULL, 0, NULL, 0 } };
+    const char *glob = getenv("K"), *env_seed = getenv("SEED"), *expect = NULL;
     uint64_t seed = env_seed && *env_seed ? strtoull(env_seed, NULL, 0) : 1;
     unsigned iters = 60;
     bool bench = false;
@@ -436,12 +449,16 @@ int ck_main(int argc, char **argv)
         case 'b':
             bench = true;
             break;
+        case 'e':
+            expect = optarg;
+            break;
         case 'l':
             for (size_t i = 0; i < n_kernels; i++)
                 puts(kernels[i]->name);
             return 0;
         default:
-            fprintf(stderr, "usage: %s [--seed N] [--iters N] [--filter GLOB] [--bench] [--list]\n", argv[0]);
+            fprintf(stderr, "usage: %s [--seed N] [--iters N] [--filter GLOB] [--bench] [--list] [--expect ISA]\n",
+                    argv[0]);
             return 2;
         }
     struct sigaction sa = { .sa_handler = on_crash };
@@ -452,5 +469,5 @@ int ck_main(int argc, char **argv)
         bench_all(&the_ck, glob);
         return 0;
     }
-    return check_all(&the_ck, glob, seed, iters);
+    return check_all(&the_ck, glob, seed, iters, expect);
 }
