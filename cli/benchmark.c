@@ -228,6 +228,8 @@ int wn_cli_benchmark(int argc, char **argv)
     if (status == WINNOW_OK)
         status = wn_cli_inputs_random(m.model, a.batch, a.common.shape, a.common.n_shapes, 1, &in, &err);
     if (status == WINNOW_OK)
+        status = wn_cli_tune(&m, &in, a.common.tune, &err);
+    if (status == WINNOW_OK)
         status = measure(&a, &m, &in, &f, &streams, &err);
     if (status == WINNOW_OK)
         status = report(&a, &m, &f, streams, &err);

@@ -49,6 +49,7 @@ struct wn_model_args {
     unsigned threads;              /* 0: all CPUs */
     const char *json;              /* NULL: none */
     const char *cache;             /* folder of compiled models; NULL: none */
+    bool tune;
     char *shape[WN_CLI_MAX_SHAPES];
     size_t n_shapes;
 };
@@ -62,9 +63,10 @@ enum winnow_status wn_cli_write_json(const char *path, json_t *json, struct winn
 
 /** A model to run locally, with its scratch. */
 struct wn_cli_model {
-    const char *path;  /* as given */
-    char *file;        /* the .onnx file */
-    const char *cache; /* its compiled form is to be kept there when it is closed; NULL: not */
+    const char *path;        /* as given */
+    char *file;              /* the .onnx file */
+    const char *asked_cache; /* folder of compiled models; NULL: none */
+    const char *cache;       /* its compiled form is to be kept there when it is closed; NULL: not */
     size_t file_bytes;
     double load_ms; /* until it was loaded, runs not counted */
     winnow_model *model;
@@ -101,6 +103,9 @@ enum winnow_status wn_cli_inputs_random(const winnow_model *model, int64_t batch
                                         unsigned seed, struct wn_cli_inputs *ret, struct winnow_err *err);
 void wn_cli_inputs_done(struct wn_cli_inputs *in);
 
+/** winnow_scratch_tune() where `tune`; what was found is kept with the compiled model. */
+enum winnow_status wn_cli_tune(struct wn_cli_model *m, const struct wn_cli_inputs *in, bool tune,
+                               struct winnow_err *err);
 /** Run with outputs in the scratch's memory. outputs [n_outputs of the model]. */
 enum winnow_status wn_cli_run_once(struct wn_cli_model *m, const struct wn_cli_inputs *in,
                                    struct winnow_tensor *outputs, struct winnow_err *err);

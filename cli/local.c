@@ -138,6 +138,7 @@ enum winnow_status wn_cli_open(const char *path, unsigned threads, const struct 
     WN_TRY(winnow_model_load(ret->file, opts, &ret->model, err));
     ret->load_ms = (double)(wn_now_ns() - begin) / 1e6;
     size_t n_tag;
+    ret->asked_cache = opts && !opts->reference ? opts->cache : NULL;
     ret->cache = opts && !opts->reference && !winnow_model_tag(ret->model, &n_tag) ? opts->cache : NULL;
     ret->file_bytes = stat(ret->file, &st) == 0 ? (size_t)st.st_size : 0;
     WN_TRY(winnow_pool_new(threads, &ret->pool, err));
@@ -158,6 +159,16 @@ void wn_cli_close(struct wn_cli_model *m)
     winnow_model_unref(m->model);
     free(m->file);
     *m = (struct wn_cli_model){ 0 };
+}
+
+enum winnow_status wn_cli_tune(struct wn_cli_model *m, const struct wn_cli_inputs *in, bool tune,
+                               struct winnow_err *err)
+{
+    if (!tune)
+        return WINNOW_OK;
+    WN_TRY(winnow_scratch_tune(m->scratch, in->t, in->n, err));
+    m->cache = m->asked_cache; /* also what came from there is kept anew */
+    return WINNOW_OK;
 }
 
 enum winnow_status wn_cli_run_once(struct wn_cli_model *m, const struct wn_cli_inputs *in,

@@ -7,6 +7,8 @@ static const struct argp_option options[] = {
     { "threads", 'n', "N", 0, "threads, 0: as many as the CPUs this process may use (default: 0 for benchmark, else 1)",
       0 },
     { "cache", 'k', "FOLDER", 0, "keep the compiled model there, and load it from there the next time", 0 },
+    { "tune", 'u', NULL, 0,
+      "measure every kernel that could run each layer, and take the fastest (with --cache: for good)", 0 },
     { "json", 'j', "FILE", 0, "write the figures as JSON (-: standard output)", 0 },
     { 0 }
 };
@@ -22,6 +24,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         return 0;
     case 'n':
         a->threads = (unsigned)wn_cli_whole("--threads", arg, 0, WN_CLI_MAX_THREADS, state);
+        return 0;
+    case 'u':
+        a->tune = true;
         return 0;
     case 'k':
         a->cache = arg;

@@ -107,7 +107,7 @@ $(BUILD)/tests/make-example: $(call obj,tests/make-example.c) $(call A,engine ba
 	@mkdir -p $(@D)
 	$(call link,$<,engine base)
 
-.PHONY: test check-unit check-kernels check-grad check-daemon check-hostile check-neon bench bench-kernels tests-build
+.PHONY: test check-unit check-kernels check-grad check-daemon check-hostile check-neon bench bench-kernels cost-table tests-build
 # Under a sanitizer SIMDe's wrappers take minutes to compile; the native kernels are checked there.
 tests-build: $(UNITS) $(BUILD)/tests/checkkern $(if $(SAN),,$(BUILD)/tests/checkkern-simde) \
              $(if $(GRAD_SRC),$(BUILD)/tests/grad) $(REPLAYS) $(BUILD)/tests/make-example
@@ -134,6 +134,9 @@ check-daemon: all
 ##                ARGS='--only REGEX --resume ...'): table, JSON and plot
 bench: all deps
 	@BUILD='$(BUILD)' $(VENV)/bin/python tests/bench/bench.py $(if $(ALL),--all) $(ARGS)
+## cost-table     lines for engine/plan/cost.def measured on this machine, and where the choice is not the fastest (3 minutes)
+cost-table: all deps $(BUILD)/tests/checkkern
+	@BUILD='$(BUILD)' $(VENV)/bin/python tests/bench/choice.py --fit $(ARGS)
 ## bench-kernels  every kernel against its scalar reference, timed
 bench-kernels: $(BUILD)/tests/checkkern
 	$(BUILD)/tests/checkkern --bench

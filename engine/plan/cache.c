@@ -12,6 +12,7 @@
 #include "engine/graph/graph.h"
 #include "engine/plan/cache.h"
 #include "engine/plan/facts.h"
+#include "engine/plan/choice.h"
 #include "engine/plan/codec.h"
 #include "engine/plan/model.h"
 #include "engine/plan/packs.h"
@@ -53,6 +54,7 @@ static void model_image(struct wn_codec *im, struct winnow_model *m)
     wn_packs_codec(im, m->packs);
     wn_codec_graph(im, &m->g, wn_facts_stored, m->facts);
     wn_facts_codec(im, &m->facts, m->packs);
+    wn_tuned_codec(im, m->tuned);
     im->bad |= m->n_inputs != m->g.inputs.n || m->n_outputs != m->g.outputs.n;
 }
 

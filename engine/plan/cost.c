@@ -6,9 +6,9 @@
 #include <string.h>
 
 static const struct {
-    double per_step, per_row;
+    double per_step, per_row, over;
 } table[WN_FAMILY_COUNT][WN_ISA_COUNT] = {
-#define COST(family, isa, step, row) [WN_FAMILY_##family][WN_ISA_##isa] = { step, row },
+#define COST(family, isa, step, row, over) [WN_FAMILY_##family][WN_ISA_##isa] = { step, row, over },
 #include "engine/plan/cost.def"
 #undef COST
 };
@@ -104,7 +104,8 @@ static double cycles(enum wn_family family, double steps, double rows, double co
     enum wn_isa isa = wn_cpu_isa();
     if (table[family][isa].per_step == 0)
         return INFINITY;
-    return (steps * table[family][isa].per_step + rows * table[family][isa].per_row) * cols / 64;
+    const double width = (cols + table[family][isa].over * ceil(cols / 64)) / 64;
+    return (steps * table[family][isa].per_step + rows * table[family][isa].per_row) * width;
 }
 
 static size_t steps_of(enum wn_family family, const struct wn_sparsity *s)

@@ -318,6 +318,16 @@ void wn_facts_origin(struct wn_facts *facts, const struct wn_tensor *w, const vo
     pthread_mutex_unlock(&facts->lock);
 }
 
+bool wn_facts_rely_on(struct wn_facts *facts, const void *pack)
+{
+    bool found = false;
+    pthread_mutex_lock(&facts->lock);
+    for (size_t i = 0; i < facts->n && !found; i++)
+        found = facts->at[i].pack == pack;
+    pthread_mutex_unlock(&facts->lock);
+    return found;
+}
+
 static enum winnow_status make_again(const struct fact *f, void **ret_made, struct winnow_err *err)
 {
     void *made = aligned_alloc(64, wn_round_up(f->w->bytes + 1, 64));

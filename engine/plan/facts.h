@@ -41,6 +41,9 @@ typedef enum winnow_status wn_unpack_fn(const void *pack, void *ret_w, struct wi
  *  nobody has borrowed it. */
 void wn_facts_origin(struct wn_facts *facts, const struct wn_tensor *w, const void *pack, wn_unpack_fn *unpack);
 
+/** True when weights come back from this pack. */
+bool wn_facts_rely_on(struct wn_facts *facts, const void *pack);
+
 /** Bytes of weights for a while. */
 struct wn_borrow {
     const struct wn_tensor *w;

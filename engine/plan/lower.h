@@ -4,6 +4,7 @@
 
 #include "engine/ops/ops.h"
 #include "engine/passes/fused.h"
+#include "engine/plan/choice.h"
 #include "engine/plan/facts.h"
 #include "engine/plan/model.h"
 #include "engine/plan/plan.h"
@@ -53,6 +54,13 @@ wn_lower_fn wn_lower_conv_f32, wn_lower_conv_q8, wn_lower_linear_f32, wn_lower_l
 
 /** y = act(y), n floats; act is not NONE. */
 void wn_lower_activate(enum wn_act act, float *y, size_t n);
+
+/** wn_choose() for a layer with weights w, and the plan's arena. */
+static inline const struct wn_choice *wn_lower_choose(struct wn_lower *lo, const struct wn_tensor *w, double cols,
+                                                      const struct wn_candidate *c, size_t n)
+{
+    return wn_choose(lo->model->tuned, lo->model->facts, &lo->plan->arena, w, cols, c, n);
+}
 
 /** The reference operator as a step (any node). */
 enum winnow_status wn_lower_reference(struct wn_lower *lo, const struct wn_node *node);

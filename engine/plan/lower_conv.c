@@ -75,17 +75,16 @@ static enum winnow_status link_groups(struct wn_lower *lo, struct conv_arg *a, c
     return WINNOW_OK;
 }
 
-/* Dense or sparse, and the line that says why. */
-static enum wn_family choose(struct wn_lower *lo, const struct wn_sparsity *s, double rows, double cols,
-                             const char **ret_why)
+/* Dense or sparse. */
+static const struct wn_choice *choose(struct wn_lower *lo, const struct wn_tensor *w, const struct wn_sparsity *s,
+                                      double rows, double cols)
 {
     static const enum wn_family all[] = { WN_FAMILY_f32_gemm, WN_FAMILY_f32_spmm, WN_FAMILY_f32_spmm_2x1,
                                           WN_FAMILY_f32_spmm_4x1 };
     struct wn_candidate c[WN_COUNT(all)];
     for (size_t i = 0; i < WN_COUNT(all); i++)
         c[i] = (struct wn_candidate){ all[i], wn_cost_of(all[i], s, rows, cols) };
-    *ret_why = wn_cost_line(&lo->plan->arena, c, WN_COUNT(all));
-    return wn_cost_cheapest(c, WN_COUNT(all));
+    return wn_lower_choose(lo, w, cols, c, WN_COUNT(all));
 }
 
 static enum winnow_status set_weights(struct wn_lower *lo, const struct wn_node *node, struct conv_arg *a,
@@ -111,7 +110,11 @@ static enum winnow_status set_weights(struct wn_lower *lo, const struct wn_node 
         return WINNOW_OK;
     }
     struct wn_f32_pack_arg pa = { .groups = groups, .rows = O / groups, .k = I * taps, .taps = taps };
-    pa.family = choose(lo, &s, (double)O, (double)cols, &info->why);
+    info->choice = choose(lo, w, &s, (double)O, (double)cols);
+    if (!info->choice)
+        return wn_fail(lo->err, WINNOW_E_NOMEM, "plan");
+    info->why = info->choice->why;
+    pa.family = info->choice->family;
     WN_TRY(wn_f32_pack_get(lo, w, &pa, &a->pack, &info->weight_bytes));
     info->kernel = wn_f32_kernel_name(lo, pa.family);
     a->group_bytes = I * src->channel_bytes;
@@ -155,6 +158,7 @@ enum winnow_status wn_lower_conv_f32(struct wn_lower *lo, const struct wn_node *
         return WINNOW_E_NOMEM;
     wn_lower_images(lo, node->in[0]);
     step->why = f->note ? f->note : info.why;
+    step->choice = info.choice;
     step->pattern = info.pattern;
     step->sparsity = info.sparsity;
     step->macs = info.macs;

@@ -83,8 +83,9 @@ static void run_cols(const struct wn_step *step, struct wn_exec *exec, unsigned 
     }
 }
 
-/* The family for m rows, and the line that says why. */
-static enum wn_family choose(struct wn_lower *lo, const struct wn_sparsity *s, size_t rows, size_t m, const char **why)
+/* The family for m rows. */
+static const struct wn_choice *choose(struct wn_lower *lo, const struct wn_tensor *w, const struct wn_sparsity *s,
+                                      size_t rows, size_t m)
 {
     static const enum wn_family all[] = { WN_FAMILY_f32_gemv, WN_FAMILY_f32_gemm, WN_FAMILY_f32_spmm,
                                           WN_FAMILY_f32_spmm_2x1, WN_FAMILY_f32_spmm_4x1 };
@@ -93,8 +94,7 @@ static enum wn_family choose(struct wn_lower *lo, const struct wn_sparsity *s, s
     for (size_t i = 0; i < WN_COUNT(all); i++)
         c[i] = (struct wn_candidate){ all[i], wn_cost_of(all[i], s, (double)rows,
                                                          all[i] == WN_FAMILY_f32_gemv ? (double)m : cols) };
-    *why = wn_cost_line(&lo->plan->arena, c, WN_COUNT(all));
-    return wn_cost_cheapest(c, WN_COUNT(all));
+    return wn_lower_choose(lo, w, (double)m, c, WN_COUNT(all));
 }
 
 static enum winnow_status lower_cols(struct wn_lower *lo, const struct wn_node *node, const struct wn_tensor *w,
@@ -167,19 +167,21 @@ enum winnow_status wn_lower_linear_f32(struct wn_lower *lo, const struct wn_node
     if (node->n_in >= 3 && node->in[2] != WN_NONE)
         a->bias = g->values.at[node->in[2]].constant->data;
     const struct wn_sparsity s = wn_facts_sparsity(lo->model->facts, w, a->rows, k, 1);
-    const char *why;
     size_t bytes = w->bytes;
-    const enum wn_family family = choose(lo, &s, a->rows, m, &why);
-    if (family == WN_FAMILY_f32_gemv)
+    const struct wn_choice *choice = choose(lo, w, &s, a->rows, m);
+    if (!choice)
+        return wn_fail(lo->err, WINNOW_E_NOMEM, "node '%s'", node->name);
+    if (choice->family == WN_FAMILY_f32_gemv)
         WN_TRY(lower_rows(lo, node, w, m, a, &bytes));
     else
-        WN_TRY(lower_cols(lo, node, w, family, a, &bytes));
+        WN_TRY(lower_cols(lo, node, w, choice->family, a, &bytes));
     struct wn_step *step = &lo->plan->steps.at[lo->plan->steps.n - 1];
     step->macs = (uint64_t)(m * k * a->rows);
     step->weight_bytes = bytes;
     step->pattern = s.pattern;
     step->sparsity = s.share;
-    step->why = f->note ? f->note : why;
+    step->why = f->note ? f->note : choice->why;
+    step->choice = choice;
     *done = true;
     return WINNOW_OK;
 }

@@ -50,7 +50,7 @@ enum winnow_status wn_q8_choose_linear(struct wn_lower *lo, const struct wn_node
         found[i] = (struct wn_candidate){ all[i], wn_cost_of(all[i], &c.sparsity, (double)N,
                                                              all[i] == WN_FAMILY_q8_gemv ? (double)m : cols) };
     c.fits = true;
-    wn_q8_settle(&lo->plan->arena, found, n, &c);
+    WN_TRY(wn_q8_settle(lo, w, (double)m, found, n, &c));
     *ret = c;
     return WINNOW_OK;
 }
@@ -499,6 +499,7 @@ enum winnow_status wn_lower_linear_q8(struct wn_lower *lo, const struct wn_node 
     step->pattern = c.sparsity.pattern;
     step->sparsity = c.sparsity.share;
     step->why = c.why;
+    step->choice = c.choice;
     const struct wn_loc used[] = { a->x,      a->y,       a->cx.loc, a->cy.loc, a->cy8.loc,
                                    a->colsum, a->x_scale, a->x_zp,   a->mul,    a->ibias };
     for (size_t i = 0; i < WN_COUNT(used); i++)

@@ -5,15 +5,20 @@
 
 /* ---- choice ---- */
 
-void wn_q8_settle(struct wn_arena *arena, const struct wn_candidate *c, size_t n, struct wn_q8_choice *choice)
+enum winnow_status wn_q8_settle(struct wn_lower *lo, const struct wn_tensor *w, double cols,
+                                const struct wn_candidate *c, size_t n, struct wn_q8_choice *choice)
 {
-    enum wn_family family = wn_cost_cheapest(c, n);
+    choice->choice = wn_lower_choose(lo, w, cols, c, n);
+    if (!choice->choice)
+        return wn_fail(lo->err, WINNOW_E_NOMEM, "plan");
+    const enum wn_family family = choice->choice->family;
     choice->kind = family == WN_FAMILY_q8_gemm      ? WN_Q8_GEMM
                    : family == WN_FAMILY_q8_gemv    ? WN_Q8_GEMV
                    : family == WN_FAMILY_q8_spmm_b4 ? WN_Q8_B4
                                                     : WN_Q8_SPMM;
     choice->block = wn_family_block(family);
-    choice->why = wn_cost_line(arena, c, n);
+    choice->why = choice->choice->why;
+    return WINNOW_OK;
 }
 
 /* quads: weights and groups that kernels on quads take. planes: those on planes. Returns the number of candidates. */
@@ -64,7 +69,7 @@ static enum winnow_status choose(struct wn_lower *lo, const struct wn_node *node
     size_t n = candidates(&c.sparsity, (double)O, (double)cols, (double)x->dim[1], quads, !f->w_zp, all);
     c.fits = n && (groups == 1 || O / groups % 4 == 0);
     if (c.fits)
-        wn_q8_settle(&lo->plan->arena, all, n, &c);
+        WN_TRY(wn_q8_settle(lo, w, (double)cols, all, n, &c));
     *ret = c;
     return WINNOW_OK;
 }
@@ -365,6 +370,7 @@ enum winnow_status wn_lower_conv_q8(struct wn_lower *lo, const struct wn_node *n
         return wn_fail(lo->err, WINNOW_E_NOMEM, "node '%s'", node->name);
     wn_lower_images(lo, node->in[0]);
     step->why = c.why;
+    step->choice = c.choice;
     step->pattern = c.sparsity.pattern;
     step->sparsity = c.sparsity.share;
     step->macs = (uint64_t)c.sparsity.count * (uint64_t)(win.oh * win.ow);

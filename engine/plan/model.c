@@ -8,6 +8,7 @@
 #include "engine/graph/onnx.h"
 #include "engine/ops/ops.h"
 #include "engine/passes/passes.h"
+#include "engine/plan/choice.h"
 #include "engine/plan/codec.h"
 #include "engine/plan/packs.h"
 #include "engine/plan/plans.h"
@@ -115,6 +116,7 @@ static enum winnow_status build(struct winnow_model *m, const void *bytes, size_
 static void model_free(struct winnow_model *m)
 {
     wn_plans_free(m->plans);
+    wn_tuned_free(m->tuned);
     wn_packs_free(m->packs);
     wn_facts_free(m->facts);
     wn_graph_done(&m->g);
@@ -153,6 +155,11 @@ struct winnow_model *wn_model_new(const struct winnow_load_opts *opts)
     m->since_ns = wall_ns();
     wn_arena_init(&m->arena, 0);
     wn_graph_init(&m->g, &m->arena);
+    m->tuned = wn_tuned_new();
+    if (!m->tuned) {
+        free(m);
+        return NULL;
+    }
     return m;
 }
 

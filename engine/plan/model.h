@@ -10,6 +10,7 @@
 struct wn_facts; /* facts.h */
 struct wn_packs; /* packs.h */
 struct wn_plans; /* plans.h */
+struct wn_tuned; /* choice.h */
 
 /** What nodes, names and steps of a model may take beside its weights and activations. */
 #define WN_SKELETON_BYTES ((size_t)64 << 20)
@@ -34,6 +35,7 @@ struct winnow_model {
     struct wn_facts *facts; /* these three from when the passes are through */
     struct wn_packs *packs;
     struct wn_plans *plans;
+    struct wn_tuned *tuned; /* from the beginning */
 };
 
 /** A model without a graph, one reference; NULL: no memory. */

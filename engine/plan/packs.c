@@ -1,6 +1,6 @@
 /* packs.c: one table of packed weights for the process, counted references, keyed by a 128-bit hash of the weights'
  * bytes, shape and packing (XXH3). Packing happens outside the lock.
- * LOCKS  table_lock is a leaf. */
+ * LOCKS  packs->lock, then the facts' or table_lock, a leaf. */
 #include "engine/plan/packs.h"
 
 #include <pthread.h>
@@ -24,7 +24,12 @@ static const struct wn_pack_class *const classes[] = { &wn_f32_pack_class, &wn_q
 struct wn_packs {
     struct wn_facts *facts; /* the model's */
     pthread_mutex_t lock;
-    WN_VEC(struct pack *) held;
+    size_t now; /* counts marks */
+    WN_VEC(struct held {
+        struct pack *pack;
+        size_t asked; /* `now` when it was asked for last */
+    })
+    held;
 };
 
 #define BUCKETS 1024u
@@ -129,10 +134,13 @@ static enum winnow_status hold(struct wn_packs *packs, struct pack *pack, struct
 {
     bool held = false, ok = true;
     pthread_mutex_lock(&packs->lock);
-    for (size_t i = 0; i < packs->held.n && !held; i++)
-        held = packs->held.at[i] == pack;
+    for (size_t i = 0; i < packs->held.n && !held; i++) {
+        held = packs->held.at[i].pack == pack;
+        if (held)
+            packs->held.at[i].asked = packs->now;
+    }
     if (!held)
-        ok = wn_vec_push(&packs->held, pack);
+        ok = wn_vec_push(&packs->held, (struct held){ pack, packs->now });
     pthread_mutex_unlock(&packs->lock);
     if (held || !ok)
         unref(pack);
@@ -207,7 +215,7 @@ void wn_packs_codec(struct wn_codec *im, struct wn_packs *packs)
             continue;
         }
         pthread_mutex_lock(&packs->lock);
-        struct pack *pack = packs->held.at[i];
+        struct pack *pack = packs->held.at[i].pack;
         pthread_mutex_unlock(&packs->lock);
         pack_image(im, pack);
     }
@@ -218,7 +226,7 @@ size_t wn_packs_number(struct wn_packs *packs, const void *obj)
     size_t ret = SIZE_MAX;
     pthread_mutex_lock(&packs->lock);
     for (size_t i = 0; i < packs->held.n && ret == SIZE_MAX; i++)
-        if (packs->held.at[i]->obj == obj)
+        if (packs->held.at[i].pack->obj == obj)
             ret = i;
     pthread_mutex_unlock(&packs->lock);
     return ret;
@@ -227,11 +235,34 @@ size_t wn_packs_number(struct wn_packs *packs, const void *obj)
 const void *wn_packs_at(struct wn_packs *packs, size_t i, const struct wn_pack_class **ret_class)
 {
     pthread_mutex_lock(&packs->lock);
-    struct pack *pack = i < packs->held.n ? packs->held.at[i] : NULL;
+    struct pack *pack = i < packs->held.n ? packs->held.at[i].pack : NULL;
     pthread_mutex_unlock(&packs->lock);
     if (pack)
         *ret_class = pack->class;
     return pack ? pack->obj : NULL;
+}
+
+size_t wn_packs_mark(struct wn_packs *packs)
+{
+    pthread_mutex_lock(&packs->lock);
+    const size_t mark = ++packs->now;
+    pthread_mutex_unlock(&packs->lock);
+    return mark;
+}
+
+void wn_packs_trim(struct wn_packs *packs, struct wn_facts *facts, size_t mark)
+{
+    size_t kept = 0;
+    pthread_mutex_lock(&packs->lock);
+    for (size_t i = 0; i < packs->held.n; i++) {
+        const struct held h = packs->held.at[i];
+        if (h.asked >= mark || wn_facts_rely_on(facts, h.pack->obj))
+            packs->held.at[kept++] = h;
+        else
+            unref(h.pack);
+    }
+    packs->held.n = kept;
+    pthread_mutex_unlock(&packs->lock);
 }
 
 size_t wn_packs_bytes(struct wn_packs *packs)
@@ -239,7 +270,7 @@ size_t wn_packs_bytes(struct wn_packs *packs)
     size_t total = 0;
     pthread_mutex_lock(&packs->lock);
     for (size_t i = 0; i < packs->held.n; i++)
-        total += packs->held.at[i]->bytes;
+        total += packs->held.at[i].pack->bytes;
     pthread_mutex_unlock(&packs->lock);
     return total;
 }
@@ -249,7 +280,7 @@ void wn_packs_free(struct wn_packs *packs)
     if (!packs)
         return;
     for (size_t i = 0; i < packs->held.n; i++)
-        unref(packs->held.at[i]);
+        unref(packs->held.at[i].pack);
     wn_vec_done(&packs->held);
     pthread_mutex_destroy(&packs->lock);
     free(packs);

@@ -42,6 +42,10 @@ void wn_packs_codec(struct wn_codec *im, struct wn_packs *packs);
 size_t wn_packs_number(struct wn_packs *packs, const void *obj);
 /** The i-th pack held and its class; NULL: there are not so many. */
 const void *wn_packs_at(struct wn_packs *packs, size_t i, const struct wn_pack_class **ret_class);
+/** A point in time; and drop the packs that were not asked for since, but for those that weights come back from
+ *  (wn_facts_origin()). No plan that uses the others may be left. */
+size_t wn_packs_mark(struct wn_packs *packs);
+void wn_packs_trim(struct wn_packs *packs, struct wn_facts *facts, size_t mark);
 /** Bytes of all packs held. */
 size_t wn_packs_bytes(struct wn_packs *packs);
 void wn_packs_free(struct wn_packs *packs); /* NULL is fine */

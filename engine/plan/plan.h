@@ -78,6 +78,7 @@ struct wn_step {
     double sparsity;
     uint64_t macs;
     size_t weight_bytes;
+    const struct wn_choice *choice; /* choice.h; NULL where there was none */
 };
 
 struct wn_plan {

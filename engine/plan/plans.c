@@ -96,6 +96,19 @@ enum winnow_status wn_plans_get(struct wn_plans *plans, struct winnow_model *mod
     return WINNOW_OK;
 }
 
+void wn_plans_clear(struct wn_plans *plans)
+{
+    struct wn_plan *out[WN_PLANS_MAX + 1];
+    pthread_mutex_lock(&plans->lock);
+    const unsigned n = plans->n;
+    memcpy(out, plans->at, n * sizeof out[0]);
+    plans->n = 0;
+    plans->bytes = 0;
+    pthread_mutex_unlock(&plans->lock);
+    for (unsigned i = 0; i < n; i++)
+        wn_plan_unref(out[i]);
+}
+
 size_t wn_plans_bytes(struct wn_plans *plans)
 {
     pthread_mutex_lock(&plans->lock);

@@ -21,6 +21,8 @@ void wn_plans_free(struct wn_plans *plans); /* NULL is fine */
 enum winnow_status wn_plans_get(struct wn_plans *plans, struct winnow_model *model, const struct wn_type *inputs,
                                 struct wn_plan **ret_plan, struct winnow_err *err);
 
+/** Forget all of them; scratches keep those that they use. */
+void wn_plans_clear(struct wn_plans *plans);
 /** Bytes of the plans kept. */
 size_t wn_plans_bytes(struct wn_plans *plans);
 

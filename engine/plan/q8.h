@@ -15,10 +15,12 @@ struct wn_q8_choice {
     unsigned block; /* SPMM: rows of a block */
     struct wn_sparsity sparsity;
     const char *why;
+    const struct wn_choice *choice; /* NULL: there was none */
 };
 
-/** Take the cheapest of n candidates (GEMM, B4, SPMM, GEMV) and say why; `arena` holds the text. */
-void wn_q8_settle(struct wn_arena *arena, const struct wn_candidate *c, size_t n, struct wn_q8_choice *choice);
+/** wn_lower_choose() of n candidates (GEMM, B4, SPMM, GEMV). */
+enum winnow_status wn_q8_settle(struct wn_lower *lo, const struct wn_tensor *w, double cols,
+                                const struct wn_candidate *c, size_t n, struct wn_q8_choice *choice);
 /** Deterministic: weights, shapes and instruction set decide. */
 enum winnow_status wn_q8_choose(struct wn_lower *lo, const struct wn_node *node, struct wn_q8_choice *ret);
 /** The part of wn_q8_choose() for linear layers (lower_linear_q8.c). */

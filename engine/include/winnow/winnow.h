@@ -203,6 +203,18 @@ WINNOW_API void winnow_scratch_step(const winnow_scratch *scratch, unsigned i, s
 /** Switch per-step timing on (counters restart) or off. Costs two clock reads per step. */
 WINNOW_API void winnow_scratch_profile(winnow_scratch *scratch, bool on);
 
+/** Time, for inputs of these shapes, every kernel that could run each layer, and take the fastest from here on in all
+ *  plans of the scratch's model for layers of these shapes, where the model as a whole gains by it. Some hundred runs.
+ * Answers of int8 layers stay what they are; those of f32 layers change by rounding. winnow_cache_save() keeps what was
+ * found. Nobody else may use the model meanwhile.
+ *  @return as winnow_run() */
+WINNOW_API WINNOW_MUST_USE enum winnow_status winnow_scratch_tune(winnow_scratch *scratch,
+                                                                  const struct winnow_tensor *inputs, unsigned n_inputs,
+                                                                  struct winnow_err *err);
+/** 10^9 multiply-accumulates a second that the dense kernel reaches on one thread out of the cache, f32 or int8; takes
+ * some milliseconds. */
+WINNOW_API double winnow_cpu_peak(bool int8);
+
 /** Instruction set in use: "avx512vnni", "avx2" or "scalar". WINNOW_CPU in the environment lowers it. */
 WINNOW_API const char *winnow_cpu_isa(void);
 /** Name and relevant flags of this CPU, one line. */
