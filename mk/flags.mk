@@ -24,12 +24,13 @@ pkg-libs   = $(shell pkg-config --libs $(1) 2>/dev/null)
 
 # One ISA per file: the last word of a kernel file's name decides its flags. Those of other architectures are left out.
 ARCH := $(firstword $(subst -, ,$(shell $(CC) -dumpmachine)))
-ISAS_x86_64  := avx2 avx512vnni
+ISAS_x86_64  := avx2 avx2vnni avx512vnni
 ISAS_aarch64 := neon neoni8mm
 FOREIGN_ISAS := $(filter-out $(ISAS_$(ARCH)),$(ISAS_x86_64) $(ISAS_aarch64))
 ISA_neon       := -march=armv8.2-a+dotprod
 ISA_neoni8mm   := -march=armv8.2-a+dotprod+i8mm
 ISA_avx2       := -mavx2 -mfma -mf16c
+ISA_avx2vnni   := -mavx2 -mfma -mf16c -mavxvnni
 ISA_avx512vnni := -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mprefer-vector-width=512
 
 # What instrumenting intrinsics costs: q8_gemm/avx512vnni.c takes gcc six times as long under ASan + UBSan as without,
@@ -38,5 +39,6 @@ ISA_avx512vnni := -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512vl -mavx512dq
 SAN_avx512vnni := $(if $(findstring address,$(SAN)),-fno-sanitize=undefined)
 ifneq ($(findstring fuzzer,$(CFLAGS)),)
 SAN_avx2       := -fno-sanitize=all
+SAN_avx2vnni   := -fno-sanitize=all
 SAN_avx512vnni := -fno-sanitize=all
 endif

@@ -14,12 +14,13 @@
 #include "winnow/winnow.h"
 
 static enum wn_isa chosen;
+static unsigned has; /* bits of those that this CPU runs */
 static pthread_once_t chosen_once = PTHREAD_ONCE_INIT;
 
 #ifdef __aarch64__
 static const char *const names[WN_ISA_COUNT] = { "scalar", "neon", "neoni8mm" };
 #else
-static const char *const names[WN_ISA_COUNT] = { "scalar", "avx2", "avx512vnni" };
+static const char *const names[WN_ISA_COUNT] = { "scalar", "avx2", "avx2vnni", "avx512vnni" };
 #endif
 
 const char *wn_isa_name(enum wn_isa isa)
@@ -28,7 +29,7 @@ const char *wn_isa_name(enum wn_isa isa)
 }
 
 #ifdef __aarch64__
-bool wn_cpu_has(enum wn_isa isa)
+static bool probe(enum wn_isa isa)
 {
     bool dot = getauxval(AT_HWCAP) & HWCAP_ASIMDDP;
     switch (isa) {
@@ -43,7 +44,7 @@ bool wn_cpu_has(enum wn_isa isa)
     }
 }
 #else
-bool wn_cpu_has(enum wn_isa isa)
+static bool probe(enum wn_isa isa)
 {
 #ifdef WN_SIMDE
     return isa < WN_ISA_COUNT; /* the test build runs every ISA through SIMDe */
@@ -57,6 +58,8 @@ bool wn_cpu_has(enum wn_isa isa)
         return true;
     case WN_ISA_avx2:
         return avx2;
+    case WN_ISA_avx2vnni:
+        return avx2 && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & 1u << 4); /* AVX-VNNI */
     case WN_ISA_avx512vnni:
         return avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
@@ -71,16 +74,19 @@ bool wn_cpu_has(enum wn_isa isa)
 static void choose(void)
 {
     for (unsigned i = 0; i < WN_ISA_COUNT; i++)
-        if (wn_cpu_has((enum wn_isa)i))
+        if (probe((enum wn_isa)i)) {
+            has |= 1u << i;
             chosen = (enum wn_isa)i;
+        }
     const char *want = getenv("WINNOW_CPU");
     if (!want || !*want)
         return;
     for (unsigned i = 0; i < WN_ISA_COUNT; i++)
         if (strcmp(want, names[i]) == 0) {
-            if (i <= (unsigned)chosen)
-                chosen = (enum wn_isa)i;
-            else
+            chosen = (enum wn_isa)i;
+            while (!(has >> chosen & 1))
+                chosen--;
+            if (chosen != i)
                 fprintf(stderr, "winnow: WINNOW_CPU=%s is not supported by this CPU, using %s\n", want, names[chosen]);
             return;
         }
@@ -88,6 +94,12 @@ static void choose(void)
     for (unsigned i = 0; i < WN_ISA_COUNT; i++)
         fprintf(stderr, "%s %s", i ? "," : "", names[i]);
     fputs("; ignored\n", stderr);
+}
+
+bool wn_cpu_has(enum wn_isa isa)
+{
+    pthread_once(&chosen_once, choose);
+    return isa < WN_ISA_COUNT && (has >> isa & 1);
 }
 
 enum wn_isa wn_cpu_isa(void)
@@ -133,8 +145,8 @@ static void read_cpu_line(void)
     unsigned a = 0;
     __get_cpuid(1, &a, &b, &c, &d);
     unsigned family = ((a >> 8) & 15) + ((a >> 20) & 255), model = ((a >> 4) & 15) | ((a >> 12) & 0xf0);
-    snprintf(cpu_line, sizeof cpu_line, "%s (family %u model %u;%s%s%s%s%s)", *name ? name : "unknown CPU", family,
-             model, wn_cpu_has(WN_ISA_avx2) ? " avx2 fma f16c" : "",
+    snprintf(cpu_line, sizeof cpu_line, "%s (family %u model %u;%s%s%s%s%s%s)", *name ? name : "unknown CPU", family,
+             model, wn_cpu_has(WN_ISA_avx2) ? " avx2 fma f16c" : "", wn_cpu_has(WN_ISA_avx2vnni) ? " avxvnni" : "",
              __builtin_cpu_supports("avx512f") ? " avx512f" : "", __builtin_cpu_supports("avx512bw") ? " avx512bw" : "",
              __builtin_cpu_supports("avx512vnni") ? " avx512vnni" : "",
              wn_cpu_isa() == WN_ISA_scalar ? " using scalar" : "");

@@ -28,12 +28,12 @@
 #define WN_COLS     16u
 #define WN_OVERREAD 128u /* bytes */
 
-/** Instruction sets with kernels on this architecture, slowest first. A kernel of one may be used on all later ones. A
- *  family's .def lists those it has. */
+/** Instruction sets with kernels on this architecture, slowest first. CPUs have all before their best one, except
+ *  avx2vnni, which CPUs with avx512vnni may lack. A family's .def lists those it has. */
 #ifdef __aarch64__
 enum wn_isa { WN_ISA_scalar, WN_ISA_neon /* with dot products */, WN_ISA_neoni8mm, WN_ISA_COUNT };
 #else
-enum wn_isa { WN_ISA_scalar, WN_ISA_avx2, WN_ISA_avx512vnni, WN_ISA_COUNT };
+enum wn_isa { WN_ISA_scalar, WN_ISA_avx2, WN_ISA_avx2vnni, WN_ISA_avx512vnni, WN_ISA_COUNT };
 #endif
 /** The best one this CPU has, at most what WINNOW_CPU allows. Decided once; any thread. */
 enum wn_isa wn_cpu_isa(void);
@@ -49,14 +49,14 @@ static inline bool wn_cpu_is_wide(void)
     return wn_cpu_isa() == WN_ISA_avx512vnni;
 #endif
 }
-/** Of kernels that lie by instruction set, where NULL stands for none: the fastest that wn_cpu_isa() allows. If it
- * allows none, the slowest: weights may have been packed before wn_cpu_force() lowered it. */
+/** Of kernels that lie by instruction set, where NULL stands for none: the fastest that this CPU has and wn_cpu_isa()
+ *  allows. If that allows none, the slowest: weights may have been packed before wn_cpu_force() lowered it. */
 #define WN_BEST_KERNEL(kernels)                                                                                        \
     __extension__({                                                                                                    \
         int isa_ = (int)wn_cpu_isa();                                                                                  \
-        while (isa_ > 0 && !(kernels)[isa_])                                                                           \
+        while (isa_ > 0 && !((kernels)[isa_] && wn_cpu_has((enum wn_isa)isa_)))                                        \
             isa_--;                                                                                                    \
-        while (isa_ < WN_ISA_COUNT - 1 && !(kernels)[isa_])                                                            \
+        while (isa_ < WN_ISA_COUNT - 1 && !((kernels)[isa_] && wn_cpu_has((enum wn_isa)isa_)))                         \
             isa_++;                                                                                                    \
         (kernels)[isa_];                                                                                               \
     })

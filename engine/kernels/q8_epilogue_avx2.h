@@ -189,4 +189,48 @@ WN_Q8_INLINE void wn_q8_avx2_put_f32(const struct wn_q8_avx2 *e, size_t o, size_
     wn_q8_avx2_put_f32x8(e, o, c + 8, a1);
 }
 
+/** Rows o..o+nrows-1 (o a multiple of 4, nrows 1..4), columns c..c+15, from sums: finished in any form. */
+WN_Q8_INLINE void wn_q8_avx2_put_rows(const struct wn_q8_avx2 *e, size_t o, size_t nrows, size_t c,
+                                      const __m256i s[4][2])
+{
+    if (e->out == WN_OUT_QUAD && !e->w_zp && nrows == 4) {
+        bool residual = e->r;
+        wn_q8_avx2_put_quad(e, o, 4, c, wn_q8_avx2_quad_words(e, o, c, s[0][0], s[0][1], residual),
+                            wn_q8_avx2_quad_words(e, o + 1, c, s[1][0], s[1][1], residual),
+                            wn_q8_avx2_quad_words(e, o + 2, c, s[2][0], s[2][1], residual),
+                            wn_q8_avx2_quad_words(e, o + 3, c, s[3][0], s[3][1], residual));
+        return;
+    }
+    if (e->out == WN_OUT_F32) {
+        wn_q8_avx2_put_f32(e, o, c, s[0][0], s[0][1]);
+        if (nrows > 1)
+            wn_q8_avx2_put_f32(e, o + 1, c, s[1][0], s[1][1]);
+        if (nrows > 2)
+            wn_q8_avx2_put_f32(e, o + 2, c, s[2][0], s[2][1]);
+        if (nrows > 3)
+            wn_q8_avx2_put_f32(e, o + 3, c, s[3][0], s[3][1]);
+        return;
+    }
+    __m256i p0, p1, p2, p3;
+    p1 = p2 = p3 = _mm256_setzero_si256();
+    p0 = wn_q8_avx2_words(e, o, c, s[0][0], s[0][1]);
+    if (nrows > 1)
+        p1 = wn_q8_avx2_words(e, o + 1, c, s[1][0], s[1][1]);
+    if (nrows > 2)
+        p2 = wn_q8_avx2_words(e, o + 2, c, s[2][0], s[2][1]);
+    if (nrows > 3)
+        p3 = wn_q8_avx2_words(e, o + 3, c, s[3][0], s[3][1]);
+    if (e->out == WN_OUT_QUAD) {
+        wn_q8_avx2_put_quad(e, o, nrows, c, p0, p1, p2, p3);
+        return;
+    }
+    wn_q8_avx2_put_plane(e, o, c, p0);
+    if (nrows > 1)
+        wn_q8_avx2_put_plane(e, o + 1, c, p1);
+    if (nrows > 2)
+        wn_q8_avx2_put_plane(e, o + 2, c, p2);
+    if (nrows > 3)
+        wn_q8_avx2_put_plane(e, o + 3, c, p3);
+}
+
 #endif

@@ -17,6 +17,7 @@ const struct wn_lanes_kernels *wn_lanes_kernels(void)
     case WN_ISA_avx512vnni:
         return &wn_lanes_kernels__avx512vnni;
     case WN_ISA_avx2:
+    case WN_ISA_avx2vnni:
         return &wn_lanes_kernels__avx2;
     default:
         return &wn_lanes_kernels__scalar;

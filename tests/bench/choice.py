@@ -109,7 +109,7 @@ def fit(rows, clock):
         for family, us in r["us"].items():
             cols = columns(r["shape"], family)
             if family.startswith("q8_spmm") and not family.endswith("b4"):
-                step = {"avx512vnni": 64, "avx2": 32}.get(isa, 1)
+                step = {"avx512vnni": 64, "avx2vnni": 32, "avx2": 32}.get(isa, 1)
                 cols = -(-cols // step) * step
             found.setdefault(family, []).append((r["steps"][family], r["shape"][0], cols, us * 1e3 * clock))
     for family, points in sorted(found.items()):

@@ -322,6 +322,8 @@ static double peak_per_cycle(const struct ck_kernel *k)
     switch (k->isa) {
     case WN_ISA_avx2:
         return q8 ? 32 : 16;
+    case WN_ISA_avx2vnni:
+        return q8 ? 64 : 16;
     case WN_ISA_avx512vnni:
         return q8 ? 128 : 32;
     default:

@@ -15,6 +15,8 @@ static const enum wn_q8_dw_stream streams[WN_ISA_COUNT] = {
 
 enum wn_q8_dw_stream wn_q8_dw_stream_of(enum wn_isa isa)
 {
+    while (isa > WN_ISA_scalar && streams[isa] == WN_Q8_DW_PLAIN) /* no kernel of its own: the next lesser one's */
+        isa--;
     return streams[isa];
 }
 

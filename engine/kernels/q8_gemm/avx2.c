@@ -77,44 +77,8 @@ static void block(const struct wn_q8_gemm *mat, const int32_t *off, const struct
         SINGLE_ROW(s20, s21, w + 4);
         SINGLE_ROW(s30, s31, w + 6);
     }
-    if (e->out == WN_OUT_QUAD && !e->w_zp && nrows == 4) {
-        bool residual = e->r;
-        wn_q8_avx2_put_quad(e, o, 4, c, wn_q8_avx2_quad_words(e, o, c, s00, s01, residual),
-                            wn_q8_avx2_quad_words(e, o + 1, c, s10, s11, residual),
-                            wn_q8_avx2_quad_words(e, o + 2, c, s20, s21, residual),
-                            wn_q8_avx2_quad_words(e, o + 3, c, s30, s31, residual));
-        return;
-    }
-    if (e->out == WN_OUT_F32) {
-        wn_q8_avx2_put_f32(e, o, c, s00, s01);
-        if (nrows > 1)
-            wn_q8_avx2_put_f32(e, o + 1, c, s10, s11);
-        if (nrows > 2)
-            wn_q8_avx2_put_f32(e, o + 2, c, s20, s21);
-        if (nrows > 3)
-            wn_q8_avx2_put_f32(e, o + 3, c, s30, s31);
-        return;
-    }
-    __m256i p0, p1, p2, p3;
-    p1 = p2 = p3 = _mm256_setzero_si256();
-    p0 = wn_q8_avx2_words(e, o, c, s00, s01);
-    if (nrows > 1)
-        p1 = wn_q8_avx2_words(e, o + 1, c, s10, s11);
-    if (nrows > 2)
-        p2 = wn_q8_avx2_words(e, o + 2, c, s20, s21);
-    if (nrows > 3)
-        p3 = wn_q8_avx2_words(e, o + 3, c, s30, s31);
-    if (e->out == WN_OUT_QUAD) {
-        wn_q8_avx2_put_quad(e, o, nrows, c, p0, p1, p2, p3);
-        return;
-    }
-    wn_q8_avx2_put_plane(e, o, c, p0);
-    if (nrows > 1)
-        wn_q8_avx2_put_plane(e, o + 1, c, p1);
-    if (nrows > 2)
-        wn_q8_avx2_put_plane(e, o + 2, c, p2);
-    if (nrows > 3)
-        wn_q8_avx2_put_plane(e, o + 3, c, p3);
+    const __m256i s[4][2] = { { s00, s01 }, { s10, s11 }, { s20, s21 }, { s30, s31 } };
+    wn_q8_avx2_put_rows(e, o, nrows, c, s);
 }
 
 void wn_q8_gemm_4x16__avx2(const struct wn_q8_gemm *mat, const int32_t *off, const struct wn_q8_args *args, size_t row0,

@@ -27,7 +27,7 @@
  *           dwords 2r, 2r + 1. They are multiplied in 16 bits and summed there, which is exact because in each 16-bit
  *           lane the positive weights sum to at most the budget, 32767 / the largest activation, and so do the
  *           negative ones. Quads without a partner follow, widened: row r's (w0, w2) and (w1, w3) as words.
- *    quad   AVX-512 VNNI, NEON. Per group and quad four dwords, one of each row; natural order */
+ *    quad   VNNI of 256 or 512 bits, NEON. Per group and quad four dwords, one of each row; natural order */
 enum wn_q8_gemm_stream { WN_Q8_GEMM_PLAIN, WN_Q8_GEMM_PAIR, WN_Q8_GEMM_QUAD, WN_Q8_GEMM_STREAMS };
 
 /** pair: one group's steps start at step `at`; its offsets at group * quads. */

@@ -28,7 +28,7 @@
  *           positive weights sum to at most WN_Q8_SPMM_BUDGET and so do the negative ones: no sum of a part of it, with
  *           activations up to 255, leaves int16 (128 * 255 = 32640).                  AVX2
  *    quad   four positions k at which some row of the block is not zero: four offsets, and a dword of weights for each
- *           row of the block                                                       AVX-512 VNNI, NEON */
+ *           row of the block                                                       VNNI, NEON */
 enum wn_q8_spmm_stream { WN_Q8_SPMM_PLAIN, WN_Q8_SPMM_PAIR, WN_Q8_SPMM_QUAD, WN_Q8_SPMM_STREAMS };
 #define WN_Q8_SPMM_BUDGET    128
 #define WN_Q8_SPMM_MAX_S     3u

@@ -31,7 +31,7 @@
  *           each of the two 16-bit lanes of a chain the positive weights sum to at most the budget, 32767 / the
  *           largest activation, and so do the negative ones. A block that breaks the budget alone is split in two.
  *           Short chains are filled up with zero weights.
- *    quad   AVX-512 VNNI, NEON. The blocks, in order; S = 1 */
+ *    quad   VNNI of 256 or 512 bits, NEON. The blocks, in order; S = 1 */
 enum wn_q8_spmm_b4_stream { WN_Q8_SPMM_B4_PLAIN, WN_Q8_SPMM_B4_CHAIN, WN_Q8_SPMM_B4_QUAD, WN_Q8_SPMM_B4_STREAMS };
 #define WN_Q8_SPMM_B4_MAX_S 4u
 

@@ -139,7 +139,8 @@ Test(release, weights_come_back_from_their_packs)
 {
     const enum wn_isa best = wn_cpu_isa();
     for (int isa = 0; isa <= (int)best; isa++)
-        check_all((enum wn_isa)isa);
+        if (wn_cpu_has((enum wn_isa)isa))
+            check_all((enum wn_isa)isa);
     net_force(best);
 }
 
