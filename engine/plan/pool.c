@@ -142,6 +142,7 @@ enum winnow_status winnow_pool_new(unsigned threads, winnow_pool **ret_pool, str
             winnow_pool_free(pool);
             return wn_fail_errno(err, e, "starting thread %u of %u", i + 1, threads);
         }
+        pthread_setname_np(pool->thread[i - 1], "engine");
         pool->n_threads++;
     }
     *ret_pool = pool;

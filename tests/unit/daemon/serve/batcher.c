@@ -1,6 +1,7 @@
 /* batcher.c: which jobs share a batch, bounds, deadlines, cancelling, swapping under load. */
 #include <criterion/criterion.h>
 
+#include <dirent.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -385,6 +386,48 @@ Test(serve_batcher, swaps_under_load_lose_and_mix_nothing)
     }
     cr_assert_gt(swaps, 4);
     cr_assert(seen[1] && seen[2]);
+}
+
+/* Threads of inference in this process: there are no others that run models. */
+static unsigned engine_threads(void)
+{
+    unsigned n = 0;
+    DIR *tasks = opendir("/proc/self/task");
+    cr_assert(tasks);
+    for (struct dirent *e; (e = readdir(tasks)) != NULL;) {
+        char path[300], name[32] = "";
+        snprintf(path, sizeof path, "/proc/self/task/%s/comm", e->d_name);
+        FILE *f = fopen(path, "re");
+        if (!f)
+            continue; /* "..", or it has ended */
+        if (fgets(name, sizeof name, f))
+            n += strncmp(name, "executor", 8) == 0 || strncmp(name, "engine", 6) == 0;
+        fclose(f);
+    }
+    closedir(tasks);
+    return n;
+}
+
+Test(serve_batcher, two_models_at_once_share_the_threads)
+{
+    struct rig_job a, b;
+    rig_put(&rig, "heavy", 1, RIG_HEAVY, 1024, 0);
+    rig.cfg.engine.threads = 3;
+    rig.cfg.engine.streams = 2;
+    rig_start(&rig);
+    cr_expect_eq(engine_threads(), 3, "two streams, of two threads and of one");
+    rig_put(&rig, "other", 1, RIG_HEAVY, 1024, 0);
+    cr_assert_eq(rig_load(&rig, "other", NULL), WINNOW_OK);
+    block_by(&a, 40, 1024);
+    submit(&b, "other", 40, 1024, 1);
+    while (stats_of("other").queued_now) /* then both run */
+        usleep(100);
+    cr_expect_eq(engine_threads(), 3);
+    cr_expect_eq(rig_job_wait(&a), WINNOW_OK);
+    cr_expect_eq(rig_job_wait(&b), WINNOW_OK);
+    cr_expect_eq(engine_threads(), 3);
+    rig_job_done(&a);
+    rig_job_done(&b);
 }
 
 Test(serve_batcher, two_admins_at_once_are_serialised)
