@@ -323,6 +323,18 @@ static enum winnow_status set_shapes(const winnow_model *model, int64_t batch, c
     return WINNOW_OK;
 }
 
+/* A batch that is asked for and no input can have would be measured as what it is not. */
+static enum winnow_status check_batch(const winnow_model *model, int64_t batch, const struct winnow_tensor *t,
+                                      struct winnow_err *err)
+{
+    for (unsigned i = 0; batch > 1 && i < winnow_model_n_inputs(model); i++)
+        if (t[i].rank && t[i].shape[0] == batch)
+            return WINNOW_OK;
+    return batch > 1 ? wn_fail(err, WINNOW_E_MALFORMED, "a batch of %lld: no input of the model can have it",
+                               (long long)batch)
+                     : WINNOW_OK;
+}
+
 static uint32_t next_random(uint64_t *state)
 {
     *state = *state * 6364136223846793005u + 1442695040888963407u;
@@ -356,6 +368,7 @@ enum winnow_status wn_cli_inputs_random(const winnow_model *model, int64_t batch
     if (!ret->t)
         return wn_fail(err, WINNOW_E_NOMEM, "inputs");
     WN_TRY(set_shapes(model, batch, shapes, n_shapes, ret->t, err));
+    WN_TRY(check_batch(model, batch, ret->t, err));
     for (unsigned i = 0; i < n; i++) {
         const struct winnow_io *io = winnow_model_input(model, i);
         struct winnow_tensor *t = &ret->t[i];

@@ -11,7 +11,7 @@
 struct measured {
     struct wn_hash weights;
     uint32_t cols;
-    enum wn_family family;      /* to be taken */
+    enum wn_family family;     /* to be taken */
     float us[WN_FAMILY_COUNT]; /* 0: not measured */
 };
 

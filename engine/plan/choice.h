@@ -21,7 +21,7 @@ struct wn_choice {
 
 /** What was measured, by weights and columns. Any thread may ask. */
 struct wn_tuned;
-struct wn_tuned *wn_tuned_new(void);     /* NULL: no memory */
+struct wn_tuned *wn_tuned_new(void);    /* NULL: no memory */
 void wn_tuned_free(struct wn_tuned *t); /* NULL is fine */
 
 /** Choose among n candidates, of which one at least is possible. NULL: no memory.

@@ -2,9 +2,9 @@
  *
  * DESIGN  A layer's kernel is timed in its place in the net, with its neighbours' caches and forms: the whole model is
  *         planned once with every family forced on all layers that it can run, and each layer's time is noted. The
- *         fastest of each layer then make a plan, which is kept only where it is faster as a whole than the table's, for
- *         kernels that want other forms of an activation bring conversions that no layer's own time shows. Packs that
- *         only lost are dropped. Rejected: timing layers alone, out of the cache: it prefers kernels that lose in place. */
+ *         fastest of each layer then make a plan, which is kept only where it is faster as a whole than the table's,
+ * for kernels that want other forms of an activation bring conversions that no layer's own time shows. Packs that only
+ * lost are dropped. Rejected: timing layers alone, out of the cache: it prefers kernels that lose in place. */
 #include <stdlib.h>
 #include <string.h>
 #include "engine/kernels/f32_gemm/f32_gemm.h"

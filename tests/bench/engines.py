@@ -127,6 +127,11 @@ class DeepSparse:
         os.environ["NM_DISABLE_ANALYTICS"] = "True"
         import deepsparse
         import onnx
+        import shutil
+        import tempfile
+        own = tempfile.NamedTemporaryFile(suffix=".onnx")  # it writes shapes into the file that it is given
+        shutil.copyfile(path, own.name)
+        path = own.name
         shapes = []
         for i in onnx.load(str(path), load_external_data=False).graph.input:
             dims = [d.dim_value or None for d in i.type.tensor_type.shape.dim]

@@ -238,6 +238,8 @@ def test_compare(dir_):
     for shape in ("1,x", "", "1,-3", "99999999999999999999,1", ",".join(["1"] * 40)):
         p = local("benchmark", "demo/base", "-t", "0.01", "-S", f"{name}={shape}")
         check(f"shape '{shape[:12]}' is refused", p.returncode == 1 and b"INPUT=1,3,224,224 is wanted" in p.stderr, p)
+    p = local("benchmark", "demo/base", "-t", "0.01", "-b", "3", "-S", f"{name}=1,1,28,28")
+    check("a batch that no input has is refused", p.returncode == 1 and b"a batch of 3: no input" in p.stderr, p)
     p = local("compare", "demo/base", "-r", "-b", "3")
     check("compare takes the arg-max of each row", p.returncode == 0 and b"of 3\n" in p.stdout, p)
     model = os.path.join(dir_, "pool.onnx")

@@ -114,7 +114,9 @@ Test(tune, the_fastest_measured_is_taken)
     for (size_t i = 0; i < model->g.nodes.n && !w; i++)
         if (model->g.nodes.at[i].fused && model->g.nodes.at[i].n_in > 1)
             w = model->g.values.at[model->g.nodes.at[i].in[1]].constant;
-    const struct wn_candidate c[] = { { WN_FAMILY_q8_gemm, 100 }, { WN_FAMILY_q8_spmm, 50 }, { WN_FAMILY_q8_spmm_b4, INFINITY } };
+    const struct wn_candidate c[] = { { WN_FAMILY_q8_gemm, 100 },
+                                      { WN_FAMILY_q8_spmm, 50 },
+                                      { WN_FAMILY_q8_spmm_b4, INFINITY } };
     const struct wn_choice *choice = wn_choose(model->tuned, model->facts, &arena, w, 77, c, 3);
     cr_assert_eq(choice->family, WN_FAMILY_q8_spmm);
     cr_assert(wn_tuned_note(model->tuned, choice, WN_FAMILY_q8_gemm, 3.0));
@@ -122,7 +124,8 @@ Test(tune, the_fastest_measured_is_taken)
     cr_expect_eq(wn_choose(model->tuned, model->facts, &arena, w, 77, c, 3)->family, WN_FAMILY_q8_spmm);
     wn_tuned_settle(model->tuned, choice, true);
     cr_expect_eq(wn_choose(model->tuned, model->facts, &arena, w, 77, c, 3)->family, WN_FAMILY_q8_gemm);
-    cr_expect_eq(wn_choose(model->tuned, model->facts, &arena, w, 78, c, 3)->family, WN_FAMILY_q8_spmm, "other columns");
+    cr_expect_eq(wn_choose(model->tuned, model->facts, &arena, w, 78, c, 3)->family, WN_FAMILY_q8_spmm,
+                 "other columns");
     wn_choosing_set(model->tuned, WN_CHOOSE_TABLE, 0);
     cr_expect_eq(wn_choose(model->tuned, model->facts, &arena, w, 77, c, 3)->family, WN_FAMILY_q8_spmm);
     wn_choosing_set(model->tuned, WN_CHOOSE_FORCED, WN_FAMILY_q8_spmm_b4);
