@@ -41,7 +41,8 @@ static void ios_image(struct wn_codec *im, struct winnow_io **ios, unsigned *n)
             wn_codec_text(im, &io->dim_name[d]);
         im->bad |= !io->name || io->rank > WINNOW_MAX_RANK;
     }
-    *n = im->bad ? 0 : (unsigned)count;
+    if (im->reading)
+        *n = im->bad ? 0 : (unsigned)count;
 }
 
 static void model_image(struct wn_codec *im, struct winnow_model *m)

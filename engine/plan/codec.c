@@ -89,7 +89,8 @@ void wn_codec_bool(struct wn_codec *im, bool *b)
 {
     unsigned char byte = im->reading ? 0 : *b;
     WN_CODEC(im, byte);
-    *b = byte != 0;
+    if (im->reading)
+        *b = byte != 0;
 }
 
 void wn_codec_count(struct wn_codec *im, size_t *n, size_t max)
@@ -98,7 +99,8 @@ void wn_codec_count(struct wn_codec *im, size_t *n, size_t max)
     const size_t left = im->reading && !im->bad ? (size_t)(im->end - im->p) : COUNT_MAX;
     if (im->bad || *n > WN_MIN(max, left)) {
         im->bad = true;
-        *n = 0;
+        if (im->reading)
+            *n = 0;
     }
 }
 

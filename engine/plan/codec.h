@@ -2,8 +2,8 @@
  *
  * One description serves both directions: every function below writes what it is given where im->reading is false, and
  * fills it in where it is true. What is large (packed weights, tensors) lies in blobs that a reader points into; the
- * rest is a stream that is copied out. A failure sticks: what follows does nothing, and im->bad is looked at in the
- * end.
+ * rest is a stream that is copied out. A writer changes nothing of what it is given, for others may be using it. A
+ * failure sticks: what follows does nothing, and im->bad is looked at in the end.
  *
  *     file:  header (cache.c) | stream | blobs, each aligned to 64 | a page of zeros, which kernels may over-read */
 #ifndef WN_CODEC_H

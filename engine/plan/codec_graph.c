@@ -105,7 +105,8 @@ static void fused_image(struct wn_codec *im, const struct wn_graph *g, struct wn
     } u;
     bool there = node->fused != NULL;
     wn_codec_bool(im, &there);
-    node->fused = im->reading ? NULL : node->fused;
+    if (im->reading)
+        node->fused = NULL;
     if (!there || im->bad)
         return;
     size_t i = 0;
@@ -167,7 +168,8 @@ static void attr_image(struct wn_codec *im, const struct wn_graph *g, struct wn_
             im->bad = true;
         for (size_t i = 0; i < a->n && !im->bad; i++)
             string_image(im, &strs[i]);
-        a->strs = strs;
+        if (im->reading)
+            a->strs = strs;
     }
     if (a->kind == WN_ATTR_GRAPH && !im->bad) {
         struct wn_graph *sub = im->reading ? wn_arena_calloc(im->arena, 1, sizeof *sub) : a->g;
@@ -178,7 +180,8 @@ static void attr_image(struct wn_codec *im, const struct wn_graph *g, struct wn_
         w->depth++;
         graph_image(im, sub, g, w);
         w->depth--;
-        a->g = sub;
+        if (im->reading)
+            a->g = sub;
     }
     if (im->bad || !a->name || (a->kind == WN_ATTR_TENSOR && !a->t) || a->kind > WN_ATTR_GRAPH ||
         (a->n && a->kind == WN_ATTR_INTS && !a->ints) || (a->n && a->kind == WN_ATTR_FLOATS && !a->floats))

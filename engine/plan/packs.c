@@ -183,8 +183,12 @@ static void pack_image(struct wn_codec *im, struct pack *pack)
         im->bad = true;
         return;
     }
-    pack->class = classes[class];
-    pack->class->image(im, &pack->obj);
+    void *obj = im->reading ? NULL : pack->obj;
+    classes[class]->image(im, &obj);
+    if (im->reading) {
+        pack->class = classes[class];
+        pack->obj = obj;
+    }
 }
 
 static void read_pack(struct wn_codec *im, struct wn_packs *packs)

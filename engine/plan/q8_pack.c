@@ -115,7 +115,8 @@ static void pack_image(struct wn_codec *im, void **obj)
     struct wn_arena *outer = im->arena;
     im->arena = &p->arena;
     WN_CODEC(im, p->arg); /* its w_zp is NULL */
-    p->arg.w_zp = NULL;
+    if (im->reading)
+        p->arg.w_zp = NULL;
     WN_CODEC(im, p->kind);
     WN_CODEC(im, p->dw);
     WN_CODEC(im, p->stem);
