@@ -248,6 +248,37 @@ def test_compare(dir_):
     check("compare: N x C x 1 x 1 is N rows of C", p.returncode == 0 and json.loads(p.stdout)["outputs"][0]["rows"] == 6, p)
 
 
+def test_benchmark(dir_):
+    def figures(*args):
+        p = local("benchmark", *args, "-t", "0.05", "-w", "0", "-j", "-")
+        return p, json.loads(p.stdout) if p.returncode == 0 else {}
+
+    def sane(f):
+        times = [f.get(key, -1) for key in ("best_ms", "p50_ms", "p90_ms", "p95_ms", "p99_ms")]
+        return f.get("runs", 0) > 0 and 0 < times[0] and times == sorted(times) and f["rows_per_s"] > 0
+
+    p, f = figures("demo/base", "-n", "3")
+    check("benchmark: sync is one stream of all threads", (f.get("streams"), f.get("threads"), f.get("async")) == (1, 3, False)
+          and sane(f), p)
+    p, f = figures("demo/base", "-n", "3", "-s", "async", "-m", "2", "-b", "4")
+    check("benchmark: async, streams and threads as asked for", (f.get("streams"), f.get("threads"), f.get("async"),
+          f.get("batch")) == (2, 3, True, 4) and sane(f) and not p.stderr, p)
+    p, f = figures("demo/base", "-n", "2", "-s", "async", "-m", "8")
+    check("benchmark: no more streams than threads, and that is said", f.get("streams") == 2 and
+          b"8 streams asked for, 2 taken" in p.stderr, p)
+    pool = os.path.join(dir_, "pool2.onnx")
+    write_pool(pool)
+    p, f = figures("demo/base", pool, "-n", "2", "-s", "async", "-S", "x=7,5,4,4")
+    models = f.get("models", [])
+    check("benchmark: two models at once, each with its figures; a shape is for the model that has the input",
+          [m["model"] for m in models] == ["demo/base", pool] and all(sane(m) for m in models) and
+          abs(models[0]["runs"] - models[1]["runs"]) <= 2, p)
+    p, f = figures("demo/base", pool, "-S", "nobody=7")
+    check("benchmark: a shape for an input of neither is refused", p.returncode == 1 and b"no input 'nobody'" in p.stderr, p)
+    p = local("benchmark", "demo/base", "demo/base", "demo/base")
+    check("benchmark: three models are too many", p.returncode == 2, p)
+
+
 def test_folders(dir_):
     """A MODEL of a repository stands for its highest version; versions share what lies beside them."""
     model = os.path.join(dir_, "repo", "letters")
@@ -349,6 +380,7 @@ def main():
         test_jobs(url, dir_)
         test_numbers()
         test_help()
+        test_benchmark(dir_)
         test_compare(dir_)
         test_folders(dir_)
         test_overwriting(dir_)
