@@ -56,7 +56,12 @@ def on_terminal(server, *args):
     ours, theirs = pty.openpty()
     subprocess.run([WINNOW, *args, "--server", server], stdout=theirs, stderr=subprocess.PIPE, timeout=60, check=False)
     os.close(theirs)
-    text = os.read(ours, 65536)
+    text = b""
+    try:
+        while piece := os.read(ours, 65536):  # line by line, perhaps
+            text += piece
+    except OSError:  # EIO: the other side is closed
+        pass
     os.close(ours)
     return text.decode()
 
