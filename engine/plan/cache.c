@@ -11,18 +11,23 @@
 #include <sys/stat.h>
 #include "engine/graph/graph.h"
 #include "engine/plan/cache.h"
-#include "engine/plan/facts.h"
 #include "engine/plan/choice.h"
 #include "engine/plan/codec.h"
+#include "engine/plan/f32_pack.h"
+#include "engine/plan/facts.h"
 #include "engine/plan/model.h"
 #include "engine/plan/packs.h"
 #include "engine/plan/plans.h"
+#include "engine/plan/q8_pack.h"
 
 #define SETTLE            (INT64_C(2) * 1000000000) /* resolution of the times of the coarsest file systems */
 #define MAX_IOS           ((size_t)4096)
 #define DEFAULT_MAX_CACHE ((size_t)8 << 30)
 
 /* ---- what is in it ---- */
+
+/* In a file a class is its place in this list. */
+static const struct wn_pack_class *const classes[] = { &wn_f32_pack_class, &wn_q8_pack_class };
 
 static void ios_image(struct wn_codec *im, struct winnow_io **ios, unsigned *n)
 {
@@ -52,9 +57,9 @@ static void model_image(struct wn_codec *im, struct winnow_model *m)
     WN_CODEC(im, m->room);
     ios_image(im, &m->inputs, &m->n_inputs);
     ios_image(im, &m->outputs, &m->n_outputs);
-    wn_packs_codec(im, m->packs);
+    wn_packs_codec(im, m->packs, classes, WN_COUNT(classes));
     wn_codec_graph(im, &m->g, wn_facts_stored, m->facts);
-    wn_facts_codec(im, &m->facts, m->packs);
+    wn_facts_codec(im, &m->facts);
     wn_tuned_codec(im, m->tuned);
     im->bad |= m->n_inputs != m->g.inputs.n || m->n_outputs != m->g.outputs.n;
 }

@@ -53,6 +53,7 @@ void wn_codec_done(struct wn_codec *im)
     wn_vec_done(&im->stream);
     wn_vec_done(&im->blobs);
     wn_vec_done(&im->tensors);
+    wn_vec_done(&im->objects);
     if (im->ids) {
         for (size_t i = 0; i < im->ids->key.n; i++)
             free(im->ids->key.at[i]);
@@ -216,6 +217,24 @@ void wn_codec_into(struct wn_codec *im, const struct wn_codec_blocks *blocks, co
         im->bad = true;
     else
         *p = (const char *)blocks->block.at[in - 1].p + off;
+}
+
+bool wn_codec_object(struct wn_codec *im, const void *p, const struct wn_pack_class *class)
+{
+    return wn_vec_push(&im->objects, (struct wn_codec_obj){ p, class });
+}
+
+size_t wn_codec_object_number(const struct wn_codec *im, const void *p)
+{
+    for (size_t i = 0; i < im->objects.n; i++)
+        if (im->objects.at[i].p == p)
+            return i;
+    return SIZE_MAX;
+}
+
+const struct wn_codec_obj *wn_codec_object_at(const struct wn_codec *im, size_t number)
+{
+    return number < im->objects.n ? &im->objects.at[number] : NULL;
 }
 
 /* ---- tensors ---- */

@@ -12,8 +12,9 @@
 #include "base/arena.h"
 #include "base/vec.h"
 
-struct wn_tensor;
 struct wn_graph;
+struct wn_pack_class;
+struct wn_tensor;
 
 /** A file mapped read-only; packs and models that point into it hold references. */
 struct wn_mapping;
@@ -28,8 +29,15 @@ struct wn_codec_blob {
     size_t n, at; /* at: among the blobs */
 };
 
+/** Something that later parts of the image refer to by its number. */
+struct wn_codec_obj {
+    const void *p;
+    const struct wn_pack_class *class;
+};
+
 struct wn_codec {
     bool reading, bad;
+    WN_VEC(struct wn_codec_obj) objects; /* in the order in which they were written */
     /* writing */
     WN_VEC(unsigned char) stream;
     WN_VEC(struct wn_codec_blob) blobs;
@@ -66,6 +74,12 @@ bool wn_codec_blocks_of(const struct wn_arena *arena, struct wn_codec_blocks *re
 /** The blocks as blobs; and a pointer into them, or NULL. The caller releases them with wn_vec_done(). */
 void wn_codec_blocks(struct wn_codec *im, struct wn_codec_blocks *blocks);
 void wn_codec_into(struct wn_codec *im, const struct wn_codec_blocks *blocks, const void **p);
+
+/** `p` is the next object. False: no memory. */
+bool wn_codec_object(struct wn_codec *im, const void *p, const struct wn_pack_class *class);
+/** The number of the object `p`, from 0; SIZE_MAX: it is none. And back; NULL: there are not so many. */
+size_t wn_codec_object_number(const struct wn_codec *im, const void *p);
+const struct wn_codec_obj *wn_codec_object_at(const struct wn_codec *im, size_t number);
 
 /** A tensor, or NULL; one that was met before is the same again. `data`: what is written as its data; NULL: the reader
  *  gets none. */

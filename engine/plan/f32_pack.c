@@ -51,14 +51,9 @@ static enum winnow_status pack_make(const struct wn_tensor *w, const void *arg, 
 }
 
 /* What is large lies in the pack's arena; the matrices that point into it are copied. */
-static void pack_image(struct wn_codec *im, void **obj)
+static void pack_image(struct wn_codec *im, void *obj)
 {
-    struct wn_f32_pack *p = im->reading ? calloc(1, sizeof *p) : *obj;
-    *obj = p;
-    if (!p) {
-        im->bad = true;
-        return;
-    }
+    struct wn_f32_pack *p = obj;
     wn_codec_blocks(im, &p->blocks);
     struct wn_arena *outer = im->arena;
     im->arena = &p->arena;
@@ -76,13 +71,9 @@ static void pack_image(struct wn_codec *im, void **obj)
         wn_codec_into(im, &p->blocks, (const void **)&p->spmm[g].idx);
     }
     im->arena = outer;
-    if (im->reading && im->bad) {
-        pack_free(p);
-        *obj = NULL;
-    }
 }
 
-const struct wn_pack_class wn_f32_pack_class = { pack_free, wn_f32_unpack, pack_image };
+const struct wn_pack_class wn_f32_pack_class = { sizeof(struct wn_f32_pack), pack_free, wn_f32_unpack, pack_image };
 
 const char *wn_f32_kernel_name(struct wn_lower *lo, enum wn_family family)
 {

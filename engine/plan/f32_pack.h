@@ -8,6 +8,7 @@
 #include "engine/plan/codec.h"
 #include "engine/plan/cost.h"
 #include "engine/plan/lower.h"
+#include "engine/plan/pack_class.h"
 #include "engine/plan/share.h"
 
 /** Rows are shared out in multiples of this: whole panels of f32_gemm (6) and whole blocks of f32_spmm (4). */
@@ -28,6 +29,8 @@ struct wn_f32_pack_arg {
     size_t groups, rows, k, taps; /* rows, k: of one group; taps: ks in a row that read one input plane */
 };
 
+extern const struct wn_pack_class wn_f32_pack_class;
+
 /** The pack of w (groups * rows, k), shared by content (packs.h); it lives as long as the model. */
 enum winnow_status wn_f32_pack_get(struct wn_lower *lo, const struct wn_tensor *w, const struct wn_f32_pack_arg *arg,
                                    const struct wn_f32_pack **ret_pack, size_t *ret_bytes);
@@ -37,7 +40,6 @@ enum winnow_status wn_f32_pack_link(struct wn_lower *lo, const struct wn_f32_pac
                                     const int32_t **ret_off);
 /** The matrix (groups * rows, k) that `pack` was made of, which must have been finite (unpack.c). */
 enum winnow_status wn_f32_unpack(const void *pack, void *ret_w, struct winnow_err *err);
-bool wn_f32_finite(const float *w, size_t n);
 /** How the kernels of a family on planes or columns may be cut: where they would cut themselves, for the order in which
  *  a sum is made may follow from the width of its tile, and must not follow from the number of threads. */
 struct wn_tiling wn_f32_tiling(enum wn_family family, size_t cols, size_t rows);

@@ -15,9 +15,7 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 #include "engine/passes/fused.h"
-#include "engine/plan/f32_pack.h"
 #include "engine/plan/codec.h"
-#include "engine/plan/packs.h"
 
 #define WORTH_IT ((size_t)64 << 10) /* smaller weights stay */
 
@@ -290,6 +288,17 @@ const int64_t *wn_facts_row_sums(struct wn_facts *facts, const struct wn_tensor 
 
 /* ---- where weights are ---- */
 
+static bool all_finite(const float *w, size_t n)
+{
+    size_t bad = 0;
+    for (size_t i = 0; i < n; i++) {
+        uint32_t bits;
+        memcpy(&bits, &w[i], sizeof bits);
+        bad += (bits & 0x7f800000u) == 0x7f800000u;
+    }
+    return bad == 0;
+}
+
 void wn_facts_origin(struct wn_facts *facts, const struct wn_tensor *w, const void *pack, wn_unpack_fn *unpack)
 {
     struct fact *f = find(facts, w);
@@ -302,7 +311,7 @@ void wn_facts_origin(struct wn_facts *facts, const struct wn_tensor *w, const vo
     if (known || (!checked && wn_facts_borrow(facts, w, &b, NULL) != WINNOW_OK))
         return;
     if (!checked) {
-        const bool finite = w->dtype != WINNOW_F32 || wn_f32_finite(b.data, w->bytes / sizeof(float));
+        const bool finite = w->dtype != WINNOW_F32 || all_finite(b.data, w->bytes / sizeof(float));
         pthread_mutex_lock(&facts->lock);
         f->checked = true;
         f->finite = finite;
@@ -446,9 +455,8 @@ static void sums_image(struct wn_codec *im, struct fact *f)
         im->bad = true;
 }
 
-static void fact_image(struct wn_codec *im, struct fact *f, struct wn_packs *packs)
+static void fact_image(struct wn_codec *im, struct fact *f)
 {
-    const struct wn_pack_class *class;
     wn_codec_tensor(im, &f->w, NULL);
     if (im->bad || !f->w) {
         im->bad = true;
@@ -466,20 +474,20 @@ static void fact_image(struct wn_codec *im, struct fact *f, struct wn_packs *pac
     wn_codec_bool(im, &f->finite);
     wn_codec_bool(im, &f->stored);
     sums_image(im, f);
-    size_t number = !im->reading && f->pack ? wn_packs_number(packs, f->pack) : SIZE_MAX;
+    size_t number = !im->reading && f->pack ? wn_codec_object_number(im, f->pack) : SIZE_MAX;
     WN_CODEC(im, number);
     if (!im->reading) {
         im->bad |= !f->stored && number == SIZE_MAX;
         return;
     }
-    f->pack = number == SIZE_MAX ? NULL : wn_packs_at(packs, number, &class);
-    if (f->pack)
-        f->unpack = class->unpack;
+    const struct wn_codec_obj *pack = wn_codec_object_at(im, number);
+    f->pack = pack ? pack->p : NULL;
+    f->unpack = pack ? pack->class->unpack : NULL;
     f->released = !f->stored;
     im->bad |= f->released ? !f->pack || !f->hashed : !f->w->data;
 }
 
-void wn_facts_codec(struct wn_codec *im, struct wn_facts **facts, struct wn_packs *packs)
+void wn_facts_codec(struct wn_codec *im, struct wn_facts **facts)
 {
     size_t n = im->reading ? 0 : (*facts)->n;
     wn_codec_count(im, &n, (size_t)1 << 24);
@@ -489,7 +497,7 @@ void wn_facts_codec(struct wn_codec *im, struct wn_facts **facts, struct wn_pack
     }
     for (size_t i = 0; i < n && !im->bad; i++) {
         struct fact copy = (*facts)->at[i], *f = im->reading ? &(*facts)->at[i] : &copy;
-        fact_image(im, f, packs);
+        fact_image(im, f);
         if (im->reading)
             (*facts)->n = i + 1;
     }

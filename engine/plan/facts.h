@@ -6,6 +6,7 @@
 
 #include "engine/graph/graph.h"
 #include "engine/plan/cost.h"
+#include "engine/plan/pack_class.h"
 
 /** A hash of 128 bits. */
 struct wn_hash {
@@ -13,7 +14,6 @@ struct wn_hash {
 };
 
 struct wn_codec; /* codec.h */
-struct wn_packs; /* packs.h */
 
 /** Facts of the constants of one graph; any thread may ask. */
 struct wn_facts;
@@ -35,8 +35,6 @@ const int64_t *wn_facts_row_sums(struct wn_facts *facts, const struct wn_tensor 
 
 /* ---- where weights are ---- */
 
-/** Makes [w->bytes] of `pack` again. */
-typedef enum winnow_status wn_unpack_fn(const void *pack, void *ret_w, struct winnow_err *err);
 /** `pack`, which lives as long as the model, holds all of w: where one layer alone reads w, its memory is given up once
  *  nobody has borrowed it. */
 void wn_facts_origin(struct wn_facts *facts, const struct wn_tensor *w, const void *pack, wn_unpack_fn *unpack);
@@ -67,8 +65,8 @@ void wn_facts_hold(struct wn_facts *facts);
 void wn_facts_drop(struct wn_facts *facts);
 /** The data of `t` that an image needs; NULL where a pack has it. A wn_codec_data_fn over struct wn_facts. */
 const void *wn_facts_stored(void *facts, const struct wn_tensor *t);
-/** All that is known; after the packs and the graph. A reader makes *facts. */
-void wn_facts_codec(struct wn_codec *im, struct wn_facts **facts, struct wn_packs *packs);
+/** All that is known; after the packs, which are the objects of the image, and the graph. A reader makes *facts. */
+void wn_facts_codec(struct wn_codec *im, struct wn_facts **facts);
 
 /** Bytes of weights that are in the graph or were made again and stay. */
 size_t wn_facts_bytes(struct wn_facts *facts);

@@ -19,8 +19,6 @@ struct pack {
     struct wn_mapping *map; /* that obj points into, or NULL */
 };
 
-static const struct wn_pack_class *const classes[] = { &wn_f32_pack_class, &wn_q8_pack_class };
-
 struct wn_packs {
     struct wn_facts *facts; /* the model's */
     pthread_mutex_t lock;
@@ -171,79 +169,63 @@ enum winnow_status wn_packs_get(struct wn_packs *packs, const struct wn_tensor *
 
 /* ---- images ---- */
 
-static void pack_image(struct wn_codec *im, struct pack *pack)
+/* The pack's class by its number; what it is follows. */
+static void pack_image(struct wn_codec *im, struct pack *pack, const struct wn_pack_class *const *classes, size_t n)
 {
     uint32_t class = 0;
-    while (!im->reading && class < WN_COUNT(classes) && classes[class] != pack->class)
+    while (!im->reading && class < n && classes[class] != pack->class)
         class ++;
     WN_CODEC(im, class);
     WN_CODEC(im, pack->key);
     WN_CODEC(im, pack->bytes);
-    if (im->bad || class >= WN_COUNT(classes)) {
+    if (im->bad || class >= n) {
         im->bad = true;
         return;
     }
-    void *obj = im->reading ? NULL : pack->obj;
-    classes[class]->image(im, &obj);
-    if (im->reading) {
-        pack->class = classes[class];
-        pack->obj = obj;
-    }
+    pack->class = classes[class];
+    if (im->reading && !(pack->obj = calloc(1, pack->class->size)))
+        im->bad = true;
+    else
+        pack->class->image(im, pack->obj);
 }
 
-static void read_pack(struct wn_codec *im, struct wn_packs *packs)
+/* A pack of the image, or the same one where others hold it already; NULL: it is bad. */
+static struct pack *read_pack(struct wn_codec *im, struct wn_packs *packs, const struct wn_pack_class *const *classes,
+                              size_t n)
 {
     struct pack *pack = calloc(1, sizeof *pack);
-    if (!pack) {
-        im->bad = true;
-        return;
-    }
+    if (!pack)
+        return NULL;
     pack->refs = 1;
     pack->map = wn_mapping_ref(im->map);
-    pack_image(im, pack);
-    if (im->bad)
+    pack_image(im, pack, classes, n);
+    if (im->bad) {
         pack_free(pack);
-    else
-        im->bad = hold(packs, enter(pack), NULL) != WINNOW_OK;
-}
-
-void wn_packs_codec(struct wn_codec *im, struct wn_packs *packs)
-{
-    pthread_mutex_lock(&packs->lock);
-    size_t n = packs->held.n;
-    pthread_mutex_unlock(&packs->lock);
-    wn_codec_count(im, &n, (size_t)1 << 24);
-    for (size_t i = 0; i < n && !im->bad; i++) {
-        if (im->reading) {
-            read_pack(im, packs);
-            continue;
-        }
-        pthread_mutex_lock(&packs->lock);
-        struct pack *pack = packs->held.at[i].pack;
-        pthread_mutex_unlock(&packs->lock);
-        pack_image(im, pack);
+        return NULL;
     }
+    pack = enter(pack);
+    return hold(packs, pack, NULL) == WINNOW_OK ? pack : NULL;
 }
 
-size_t wn_packs_number(struct wn_packs *packs, const void *obj)
-{
-    size_t ret = SIZE_MAX;
-    pthread_mutex_lock(&packs->lock);
-    for (size_t i = 0; i < packs->held.n && ret == SIZE_MAX; i++)
-        if (packs->held.at[i].pack->obj == obj)
-            ret = i;
-    pthread_mutex_unlock(&packs->lock);
-    return ret;
-}
-
-const void *wn_packs_at(struct wn_packs *packs, size_t i, const struct wn_pack_class **ret_class)
+void wn_packs_codec(struct wn_codec *im, struct wn_packs *packs, const struct wn_pack_class *const *classes, size_t n)
 {
     pthread_mutex_lock(&packs->lock);
-    struct pack *pack = i < packs->held.n ? packs->held.at[i].pack : NULL;
+    size_t count = packs->held.n;
     pthread_mutex_unlock(&packs->lock);
-    if (pack)
-        *ret_class = pack->class;
-    return pack ? pack->obj : NULL;
+    wn_codec_count(im, &count, (size_t)1 << 24);
+    for (size_t i = 0; i < count && !im->bad; i++) {
+        struct pack *pack = NULL;
+        if (im->reading) {
+            pack = read_pack(im, packs, classes, n);
+        } else {
+            pthread_mutex_lock(&packs->lock);
+            pack = packs->held.at[i].pack;
+            pthread_mutex_unlock(&packs->lock);
+            struct pack copy = *pack;
+            pack_image(im, &copy, classes, n);
+        }
+        im->bad |= !pack || !wn_codec_object(im, pack->obj, pack->class);
+    }
 }
 
 size_t wn_packs_mark(struct wn_packs *packs)

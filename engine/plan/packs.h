@@ -6,17 +6,10 @@
 #include "engine/graph/graph.h"
 #include "engine/plan/codec.h"
 #include "engine/plan/facts.h"
+#include "engine/plan/pack_class.h"
 
 /** The packs one model holds references to. */
 struct wn_packs;
-
-/** A kind of pack. */
-struct wn_pack_class {
-    void (*free)(void *obj);
-    wn_unpack_fn *unpack;
-    void (*image)(struct wn_codec *im, void **obj); /* a reader makes it; NULL where the image is bad */
-};
-extern const struct wn_pack_class wn_f32_pack_class, wn_q8_pack_class;
 
 /** What makes a pack: packs `w` (with `arg`) into one malloc'ed object and says how large it is.
  *  `kind` names the form, the ISA and every parameter that changes the result; with the bytes of `w` it is the key. */
@@ -36,12 +29,9 @@ void wn_packs_set_facts(struct wn_packs *packs, struct wn_facts *facts);
  *  once, one result is kept. `ret_bytes` may be NULL. */
 enum winnow_status wn_packs_get(struct wn_packs *packs, const struct wn_tensor *w, const struct wn_pack_maker *maker,
                                 const void **ret_obj, size_t *ret_bytes, struct winnow_err *err);
-/** All packs held, in an image; a reader's are found by others from here on. */
-void wn_packs_codec(struct wn_codec *im, struct wn_packs *packs);
-/** The number of the pack that `obj` is, from 0; SIZE_MAX: not one of these. */
-size_t wn_packs_number(struct wn_packs *packs, const void *obj);
-/** The i-th pack held and its class; NULL: there are not so many. */
-const void *wn_packs_at(struct wn_packs *packs, size_t i, const struct wn_pack_class **ret_class);
+/** All packs held, in an image, each an object of it; classes[n]: all there are. A reader's are found by others from
+ *  here on. */
+void wn_packs_codec(struct wn_codec *im, struct wn_packs *packs, const struct wn_pack_class *const *classes, size_t n);
 /** A point in time; and drop the packs that were not asked for since, but for those that weights come back from
  *  (wn_facts_origin()). No plan that uses the others may be left. */
 size_t wn_packs_mark(struct wn_packs *packs);

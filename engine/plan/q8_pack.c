@@ -103,14 +103,9 @@ static void groups_image(struct wn_codec *im, const struct wn_codec_blocks *bloc
 }
 
 /* What is large lies in the pack's arena; the matrices that point into it are copied. */
-static void pack_image(struct wn_codec *im, void **obj)
+static void pack_image(struct wn_codec *im, void *obj)
 {
-    struct wn_q8_pack *p = im->reading ? calloc(1, sizeof *p) : *obj;
-    *obj = p;
-    if (!p) {
-        im->bad = true;
-        return;
-    }
+    struct wn_q8_pack *p = obj;
     wn_codec_blocks(im, &p->blocks);
     struct wn_arena *outer = im->arena;
     im->arena = &p->arena;
@@ -133,13 +128,9 @@ static void pack_image(struct wn_codec *im, void **obj)
     im->bad |= !p->gemm || !p->b4 || !p->spmm;
     groups_image(im, &p->blocks, p);
     im->arena = outer;
-    if (im->reading && im->bad) {
-        pack_free(p);
-        *obj = NULL;
-    }
 }
 
-const struct wn_pack_class wn_q8_pack_class = { pack_free, wn_q8_unpack, pack_image };
+const struct wn_pack_class wn_q8_pack_class = { sizeof(struct wn_q8_pack), pack_free, wn_q8_unpack, pack_image };
 
 /* ---- shared by content ---- */
 

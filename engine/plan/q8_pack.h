@@ -9,6 +9,7 @@
 #include "engine/kernels/q8_spmm_b4/q8_spmm_b4.h"
 #include "engine/kernels/q8_stem/q8_stem.h"
 #include "engine/plan/codec.h"
+#include "engine/plan/pack_class.h"
 #include "engine/plan/q8.h"
 #include "engine/plan/share.h"
 
@@ -33,6 +34,8 @@ struct wn_q8_pack {
     struct wn_q8_stem stem;
     struct wn_q8_gemv gemv;
 };
+
+extern const struct wn_pack_class wn_q8_pack_class;
 
 /** The pack of w (groups * rows, channels, taps) s8, shared by content (packs.h); it lives as long as the model. */
 enum winnow_status wn_q8_pack_get(struct wn_lower *lo, const struct wn_tensor *w, const struct wn_q8_pack_arg *arg,

@@ -13,17 +13,6 @@
 
 #define COLS ((size_t)64) /* of the identity at a time */
 
-bool wn_f32_finite(const float *w, size_t n)
-{
-    size_t bad = 0;
-    for (size_t i = 0; i < n; i++) {
-        uint32_t bits;
-        memcpy(&bits, &w[i], sizeof bits);
-        bad += (bits & 0x7f800000u) == 0x7f800000u;
-    }
-    return bad == 0;
-}
-
 /* Room that kernels may over-read. */
 static void *room(size_t bytes)
 {
