@@ -94,7 +94,7 @@ def measure(python, engine, path, batch, threads, seconds, length, out=None):
 # ---- what is measured ----
 
 class Case:
-    """One file on one engine. `form`: what winnow's row is called; `peer_of`: precision it is the base for."""
+    """One file on one engine. `form`: what winnow's row is called."""
 
     def __init__(self, net, kind, form, engine, path, length):
         self.net, self.kind, self.form, self.engine, self.path, self.length = net, kind, form, engine, path, length
@@ -193,7 +193,7 @@ def base(rows, net, engine, kind, batch, threads):
     """The fastest dense form of a precision."""
     all_ = [v for (n, k, f, e, b, t), v in rows.items()
             if (n, k, e, b, t) == (net, kind, engine, batch, threads) and "error" not in v and
-            (engine != "deepsparse") and (f.startswith("dense") or net in REAL)]
+            (f.startswith("dense") or net in REAL)]
     return min(all_, key=lambda v: v["median_ms"], default=None)
 
 

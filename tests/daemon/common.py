@@ -51,6 +51,13 @@ def wait_for(what, seconds=30, pause=0.02):
     return None
 
 
+def put(path, data):
+    """A file that appears by rename, and the folders it is in."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.with_name(path.name + ".new").write_bytes(data)
+    os.rename(path.with_name(path.name + ".new"), path)
+
+
 # ---- pictures ----
 
 def png(w, h, px):

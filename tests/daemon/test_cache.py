@@ -16,7 +16,7 @@ import time
 import traceback
 
 import onnx_bytes as ox
-from common import CLI, Daemon, check, end, wait_for
+from common import CLI, Daemon, check, end, put, wait_for
 
 ROOT = pathlib.Path(tempfile.mkdtemp(prefix="winnow-cache-test-"))
 CONFIG = """
@@ -39,12 +39,6 @@ def model(seed):
 def beside(location):
     return ox.model(ox.graph([ox.node("MatMul", ["x", "W"], ["y"], "fc")], [ox.value("x", ox.F32, ["N", K])],
                              [ox.value("y", ox.F32, ["N", N])], [ox.external("W", ox.F32, [K, N], location)]))
-
-
-def put(path, data):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.with_name(path.name + ".new").write_bytes(data)
-    os.rename(path.with_name(path.name + ".new"), path)
 
 
 X = json.dumps({"inputs": [{"name": "x", "datatype": "FP32", "shape": [2, K],

@@ -10,7 +10,7 @@ import tempfile
 import traceback
 
 import onnx_bytes as ox
-from common import WORKER, Daemon, check, end, wait_for
+from common import WORKER, Daemon, check, end, put, wait_for
 
 ROOT = pathlib.Path(tempfile.mkdtemp(prefix="winnow-external-test-"))
 CONFIG = f"""
@@ -24,12 +24,6 @@ def model(location):
     """y (N, 1) = x (N, 4) W, W in another file."""
     return ox.model(ox.graph([ox.node("MatMul", ["x", "W"], ["y"], "fc")], [ox.value("x", ox.F32, ["N", 4])],
                              [ox.value("y", ox.F32, ["N", 1])], [ox.external("W", ox.F32, [4, 1], location)]))
-
-
-def put(path, data):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.with_name(path.name + ".new").write_bytes(data)
-    os.rename(path.with_name(path.name + ".new"), path)
 
 
 def answer(d, name="mine"):
