@@ -76,7 +76,8 @@ struct stream {
     unsigned n_loads, first; /* whose turn is first: streams begin with different models */
     winnow_pool *pool;
     winnow_scratch *scratch[MAX_MODELS];
-    struct winnow_tensor *y; /* of the model with most outputs */
+    struct winnow_tensor *y;      /* of the model with most outputs */
+    uint64_t plan_ns[MAX_MODELS]; /* until its first run could begin */
     WN_VEC(uint64_t) ns[MAX_MODELS];
     uint64_t until;
     enum winnow_status status;
@@ -140,6 +141,7 @@ static enum winnow_status run_streams(struct stream *s, unsigned n, double secon
 /* ---- figures ---- */
 
 struct figures {
+    double first_ms; /* planning and the first run, once it was loaded */
     double mean_ms, best_ms, p50_ms, p90_ms, p95_ms, p99_ms, rows_per_s;
     size_t runs;
 };
@@ -165,7 +167,8 @@ static enum winnow_status figures_of(const struct stream *s, unsigned n, unsigne
         for (size_t r = 0; r < s[i].ns[k].n; r++)
             sum += (double)(all[at++] = s[i].ns[k].at[r]);
     qsort(all, runs, sizeof *all, by_time);
-    *ret = (struct figures){ .best_ms = (double)all[0] / 1e6,
+    *ret = (struct figures){ .first_ms = ret->first_ms,
+                             .best_ms = (double)all[0] / 1e6,
                              .mean_ms = sum / (double)runs / 1e6, /* each ran at least once */
                              .p50_ms = (double)all[runs / 2] / 1e6,
                              .p90_ms = (double)all[runs * 9 / 10] / 1e6,
@@ -188,8 +191,10 @@ static enum winnow_status stream_init(struct stream *s, unsigned i, unsigned n, 
     s->first = i;
     WN_TRY(winnow_pool_new(threads / n + (i < threads % n), &s->pool, err));
     for (unsigned k = 0; k < n_loads; k++) {
+        const uint64_t begin = wn_now_ns();
         WN_TRY(winnow_scratch_new(load[k].m.model, s->pool, &s->scratch[k], err));
         WN_TRY(winnow_scratch_reserve(s->scratch[k], load[k].in.t, load[k].in.n, err));
+        s->plan_ns[k] = wn_now_ns() - begin;
         most = WN_MAX(most, winnow_model_n_outputs(load[k].m.model));
     }
     s->y = calloc(most + 1, sizeof *s->y);
@@ -228,6 +233,8 @@ static enum winnow_status measure(const struct args *a, const struct load *load,
         status = stream_init(&s[i], i, n, threads, load, n_loads, err);
     if (status == WINNOW_OK)
         status = run_streams(s, n, a->warmup, &seconds, err);
+    for (unsigned k = 0; k < n_loads && status == WINNOW_OK; k++)
+        ret[k].first_ms = (double)(s[0].plan_ns[k] + s[0].ns[k].at[0]) / 1e6;
     if (status == WINNOW_OK)
         status = run_streams(s, n, a->seconds, &seconds, err);
     for (unsigned k = 0; k < n_loads && status == WINNOW_OK; k++)
@@ -240,18 +247,31 @@ static enum winnow_status measure(const struct args *a, const struct load *load,
 
 /* ---- report ---- */
 
+/* The most memory this process ever held, in bytes; 0: not known. What getrusage() tells begins with the parent's. */
+static size_t peak_memory(void)
+{
+    WN_CLEANUP(wn_fclosep) FILE *f = fopen("/proc/self/status", "re");
+    char line[256];
+    size_t kib = 0;
+    while (f && !kib && fgets(line, sizeof line, f))
+        if (sscanf(line, "VmHWM: %zu kB", &kib) != 1)
+            kib = 0;
+    return kib << 10;
+}
+
 static json_t *load_json(const struct load *load, const struct figures *f)
 {
-    return json_pack("{s:s,s:f,s:I,s:I,s:f,s:f,s:f,s:f,s:f,s:f,s:f}", "model", load->m.path, "load_ms", load->m.load_ms,
-                     "weight_bytes", (json_int_t)winnow_model_weight_bytes(load->m.model), "runs", (json_int_t)f->runs,
-                     "best_ms", f->best_ms, "p50_ms", f->p50_ms, "mean_ms", f->mean_ms, "p90_ms", f->p90_ms, "p95_ms",
-                     f->p95_ms, "p99_ms", f->p99_ms, "rows_per_s", f->rows_per_s);
+    return json_pack("{s:s,s:f,s:f,s:I,s:I,s:f,s:f,s:f,s:f,s:f,s:f,s:f}", "model", load->m.path, "load_ms",
+                     load->m.load_ms, "first_ms", f->first_ms, "weight_bytes",
+                     (json_int_t)winnow_model_weight_bytes(load->m.model), "runs", (json_int_t)f->runs, "best_ms",
+                     f->best_ms, "p50_ms", f->p50_ms, "mean_ms", f->mean_ms, "p90_ms", f->p90_ms, "p95_ms", f->p95_ms,
+                     "p99_ms", f->p99_ms, "rows_per_s", f->rows_per_s);
 }
 
 static void print_load(const struct load *load, const struct figures *f)
 {
     printf("model    %s, %zu runs\n", load->m.path, f->runs);
-    printf("load     %.1f ms, weights %.1f MiB\n", load->m.load_ms,
+    printf("load     %.1f ms, first run %.1f ms, weights %.1f MiB\n", load->m.load_ms, f->first_ms,
            (double)winnow_model_weight_bytes(load->m.model) / (1 << 20));
     printf("latency  best %.3f  median %.3f  mean %.3f  p90 %.3f  p95 %.3f  p99 %.3f ms\n", f->best_ms, f->p50_ms,
            f->mean_ms, f->p90_ms, f->p95_ms, f->p99_ms);
@@ -262,17 +282,20 @@ static enum winnow_status report(const struct args *a, const struct load *load, 
                                  const struct figures *f, struct winnow_err *err)
 {
     const unsigned n = a->common.n_models, threads = winnow_pool_threads(load[0].m.pool);
+    const size_t peak = peak_memory();
     if (!a->common.json || strcmp(a->common.json, "-")) {
         printf("cpu      %s, kernels %s\nset-up   batch %lld, %u thread%s, %u stream%s\n", winnow_cpu_name(),
                winnow_cpu_isa(), (long long)a->batch, threads, threads == 1 ? "" : "s", streams,
                streams == 1 ? "" : "s");
         for (unsigned k = 0; k < n; k++)
             print_load(&load[k], &f[k]);
+        printf("memory   %.1f MiB at most\n", (double)peak / (1 << 20));
     }
     if (!a->common.json)
         return WINNOW_OK;
-    json_t *json = json_pack("{s:s,s:s,s:I,s:i,s:i,s:b}", "cpu", winnow_cpu_name(), "isa", winnow_cpu_isa(), "batch",
-                             (json_int_t)a->batch, "threads", (int)threads, "streams", (int)streams, "async", a->async);
+    json_t *json = json_pack("{s:s,s:s,s:I,s:i,s:i,s:b,s:I}", "cpu", winnow_cpu_name(), "isa", winnow_cpu_isa(),
+                             "batch", (json_int_t)a->batch, "threads", (int)threads, "streams", (int)streams, "async",
+                             a->async, "peak_memory_bytes", (json_int_t)peak);
     if (n == 1)
         json_object_update_new(json, load_json(load, f));
     else

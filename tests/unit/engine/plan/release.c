@@ -8,6 +8,7 @@
 #include "engine/kernels/kernels.h"
 #include "engine/plan/facts.h"
 #include "engine/plan/model.h"
+#include "engine/plan/packs.h"
 #include "engine/plan/plans.h"
 #include "tests/unit/engine/plan/net.h"
 
@@ -141,6 +142,28 @@ Test(release, weights_come_back_from_their_packs)
     for (int isa = 0; isa <= (int)best; isa++)
         if (wn_cpu_has((enum wn_isa)isa))
             check_all((enum wn_isa)isa);
+    net_force(best);
+}
+
+/* Few tokens and many read the same panels of a dense f32 layer. */
+Test(release, short_and_long_inputs_share_a_pack)
+{
+    struct net n;
+    const enum wn_isa best = wn_cpu_isa();
+    for (int isa = 0; isa <= (int)best; isa++) {
+        if (!wn_cpu_has((enum wn_isa)isa))
+            continue;
+        net_force((enum wn_isa)isa);
+        winnow_model *model = linear_f32(&n, DENSE);
+        plan(model, 48, 0);
+        const size_t packed = wn_packs_bytes(model->packs);
+        plan(model, 3, 0);
+        plan(model, 1, 0);
+        cr_expect_gt(packed, 0);
+        cr_expect_eq(wn_packs_bytes(model->packs), packed, "%s", wn_isa_name((enum wn_isa)isa));
+        winnow_model_unref(model);
+        net_done(&n);
+    }
     net_force(best);
 }
 
