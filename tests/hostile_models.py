@@ -31,6 +31,7 @@ CASES = []
 F = ox.F32
 X = np.arange(1, 5, dtype=np.float32).reshape(1, 4)
 MAX = (1 << 63) - 1
+LOOPS_NS = 500_000_000  # that loops may take in one run
 
 
 def case(name, data, want, feed=None, files=None, limit=60.0):
@@ -263,8 +264,9 @@ case("Loop: three times", loop([go_on, twice], 3), gives(X * 8), {"x": X})
 case("Loop: not once", loop([go_on, twice], 0), gives(X), {"x": X})
 case("Loop: a negative trip count", loop([go_on, twice], -5), gives(X), {"x": X})
 case("Loop: takes a value from around it", loop([go_on, ox.node("Add", ["v", "x"], ["w"])], 4), gives(X * 5), {"x": X})
-case("Loop: without end", loop([go_on, ox.node("Relu", ["v"], ["w"])]), r"the_node.*(nodes|does not end)", {"x": X})
-case("Loop: 2^62 times", loop([go_on, ox.node("Relu", ["v"], ["w"])], 1 << 62), r"the_node.*(nodes|does not end)", {"x": X})
+IN_TIME = r"iteration \d+.*limit of 0\.5 s of CPU time in loops"
+case("Loop: without end", loop([go_on, ox.node("Relu", ["v"], ["w"])]), f"the_node.*{IN_TIME}", {"x": X}, limit=10)
+case("Loop: 2^62 times", loop([go_on, ox.node("Relu", ["v"], ["w"])], 1 << 62), f"the_node.*{IN_TIME}", {"x": X}, limit=10)
 case("Loop: grows until memory ends", loop([go_on, ox.node("Concat", ["v", "v"], ["w"], axis=0)], out_dims=("n", 4)),
      r"memory|bytes|overflow|large|limit", {"x": X})
 case("Loop: a body without a condition", loop([twice], 3, body_out=[ox.value("w", F, [1, 4])]), r"the_node.*outputs")
@@ -273,6 +275,41 @@ case("Loop: a condition of two", loop([ox.node("Concat", ["t", "t"], ["go"], axi
     t("t", ox.BOOL, [1], b"\1")]), r"the_node.*one bool", {"x": X})
 case("Loop: without a body", net([ox.node("Loop", ["", "", "x"], ["y"], "the_node")]), r"the_node.*body")
 case("Loop: a body that is a number", net([ox.node("Loop", ["", "", "x"], ["y"], "the_node", body=3)]), r"the_node.*body")
+
+
+def deep(depth, trips, last, dims=(1, 4)):
+    """Loops in each other; `last` makes w of v in the innermost."""
+    node = ox.node(last[0], [f"v{depth}"] * last[1], [f"w{depth}"], **last[2])
+    for d in range(depth, 0, -1):
+        body = ox.graph([ox.node("Identity", [f"c{d}"], [f"go{d}"]), node],
+                        [ox.value(f"k{d}", ox.I64, []), ox.value(f"c{d}", ox.BOOL, []), ox.value(f"v{d}", F, list(dims))],
+                        [ox.value(f"go{d}", ox.BOOL, []), ox.value(f"w{d}", F, list(dims))], [], f"body{d}")
+        node = ox.node("Loop", ["n", "", f"v{d - 1}" if d > 1 else "x"], [f"w{d - 1}" if d > 1 else "y"], f"loop{d}",
+                       body=body)
+    return ox.model(ox.graph([node], [ox.value("x", F, [1, 4])], [ox.value("y", F, list(dims))], [
+        t("n", ox.I64, [], i64(trips))]))
+
+
+relu, grow = ("Relu", 1, {}), ("Concat", 2, {"axis": 0})
+case("Loop: 4 in each other, 50 million times", deep(4, 85, relu), f"loop1.*loop4.*{IN_TIME}|loop1.*limit of 0.5 s", {"x": X},
+     limit=10)
+case("Loop: 19 in each other, once", deep(19, 1, relu), gives(X), {"x": X}, limit=10)
+case("Loop: 19 in each other, each of another shape", deep(19, 1, grow, ("a", "b")), gives(np.vstack([X, X])), {"x": X},
+     limit=10)
+square = ox.node("MatMul", ["m", "m"], ["p"], "long_node")
+case("Loop: without end, of long nodes", ox.model(ox.graph(
+    [ox.node("ConstantOfShape", ["s"], ["m"]), ox.node("Loop", ["", "", "x"], ["y"], "the_node", body=ox.graph(
+        [go_on, square, ox.node("ReduceSum", ["p"], ["r"], keepdims=0), ox.node("Add", ["v", "r"], ["w"])],
+        [ox.value("k", ox.I64, []), ox.value("c", ox.BOOL, []), ox.value("v", F, [1, 4])],
+        [ox.value("go", ox.BOOL, []), ox.value("w", F, [1, 4])]))],
+    [ox.value("x", F, [1, 4])], [ox.value("y", F, [1, 4])], [t("s", ox.I64, [2], i64(4096, 4096))])),
+    f"the_node.*long_node.*limit of 0.5 s", {"x": X}, limit=10)
+case("Loop: 20000 times", loop([go_on, ox.node("Add", ["v", "one"], ["w"])], 20000, weights=[t("one", F, [], ox.floats(1))]),
+     gives(X + 20000), {"x": X}, limit=10)
+case("constants: a thousand products of 1024 x 1024", net(
+    [ox.node("ConstantOfShape", ["s"], ["m0"])] + [ox.node("MatMul", [f"m{k}", "m0"], [f"m{k + 1}"]) for k in range(1000)] +
+    [ox.node("ReduceSum", ["m1000"], ["r"], keepdims=0), ox.node("Add", ["x", "r"], ["y"])],
+    [t("s", ox.I64, [2], i64(1024, 1024))]), gives(X), {"x": X}, limit=40)
 scan_body = ox.graph([ox.node("Add", ["s", "e"], ["s2"]), ox.node("Identity", ["s2"], ["o"])],
                      [ox.value("s", F, []), ox.value("e", F, [])], [ox.value("s2", F, []), ox.value("o", F, [])], name="body")
 
@@ -444,6 +481,7 @@ def attempt(data, want, feed, files):
         path.write_bytes(data)
         try:
             model = libwinnow.Model(path)
+            model.limit(LOOPS_NS)
             out = model.run(feed if feed is not None else {"x": X})
         except libwinnow.Failed as e:
             if callable(want):

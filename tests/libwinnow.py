@@ -63,6 +63,10 @@ class Model:
         if status:
             raise Failed(self.err.msg.decode(errors="replace"))
 
+    def limit(self, loops_ns, until_ns=0):
+        """What further runs may take: winnow_scratch_limit()."""
+        self.lib.winnow_scratch_limit(self.scratch, ctypes.c_uint64(loops_ns), ctypes.c_uint64(until_ns))
+
     def close(self):
         self.lib.winnow_scratch_free(self.scratch)
         self.lib.winnow_pool_free(self.pool)

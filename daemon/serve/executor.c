@@ -164,8 +164,12 @@ static enum winnow_status run_batch(struct wn_stream *st, struct wn_gen *gen, st
         inputs = in;
     }
     const uint32_t *length;
+    uint64_t until_ns = 0; /* the last of them still waits for an answer */
     winnow_scratch *scratch = gen->scratch[st->index];
     WN_TRY(lengths(st, job, n, &length, err));
+    for (unsigned k = 0; k < n; k++)
+        until_ns = WN_MAX(until_ns, job[k]->deadline_ns);
+    winnow_scratch_limit(scratch, atomic_load_explicit(&st->serve->loop_ns, memory_order_relaxed), until_ns);
     memset(out, 0, gen->n_out * sizeof *out);
     return length ? winnow_run_ragged(gen->model, scratch, inputs, gen->n_in, length, out, gen->n_out, err)
                   : winnow_run(gen->model, scratch, inputs, gen->n_in, out, gen->n_out, err);
@@ -222,7 +226,7 @@ static void serve_batch(struct wn_stream *st, struct wn_job **job, unsigned n, s
     uint64_t ns = wn_now_ns() - start;
     WN_COUNT_ADD(gen->counters->batches, 1);
     WN_COUNT_ADD(gen->counters->compute_ns, ns);
-    if (status != WINNOW_OK && n > 1) {
+    if (status != WINNOW_OK && status != WINNOW_E_DEADLINE && n > 1) {
         for (unsigned k = 0; k < n; k++)
             serve_batch(st, &job[k], 1, in, out);
         return;

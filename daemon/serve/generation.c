@@ -32,6 +32,7 @@
 #define WARM_MAX     ((size_t)64 << 20) /* bytes of guessed inputs beyond which nothing is guessed */
 #define RESERVE_MAX  ((size_t)16 << 20) /* bytes of outputs kept per scratch from the start */
 #define NICE         10
+#define WARM_MACS    1e12 /* a model of more per run is not run for warmth: minutes on this thread */
 
 /* ---- the small files ---- */
 
@@ -233,29 +234,54 @@ static enum winnow_status reserve(struct wn_gen *gen, const struct winnow_tensor
     return WINNOW_OK;
 }
 
-static enum winnow_status run_once(struct wn_gen *gen, const struct winnow_tensor *in, size_t *ret_out_bytes,
-                                   uint64_t *ret_ns, struct winnow_err *err)
+static double planned_macs(const winnow_scratch *scratch)
 {
-    winnow_scratch *scratch;
+    double macs = 0;
+    for (unsigned i = 0; i < winnow_scratch_n_steps(scratch); i++) {
+        struct winnow_step step;
+        winnow_scratch_step(scratch, i, &step);
+        macs += (double)step.macs;
+    }
+    return macs;
+}
+
+static enum winnow_status run_twice(struct wn_gen *gen, winnow_scratch *scratch, const struct winnow_tensor *in,
+                                    size_t *ret_out_bytes, uint64_t *ret_ns, struct winnow_err *err)
+{
     WN_CLEANUP(wn_freep) struct winnow_tensor *out = calloc(gen->n_out + 1u, sizeof *out);
     if (!out)
         return wn_fail(err, WINNOW_E_NOMEM, "warming up");
-    WN_TRY(winnow_scratch_new(gen->model, NULL, &scratch, err));
-    enum winnow_status status = winnow_run(gen->model, scratch, in, gen->n_in, out, gen->n_out, err);
-    *ret_ns = 0;
-    if (status == WINNOW_OK) { /* the first run pays for page faults and caches; the second is what one costs */
-        uint64_t start = wn_now_ns();
-        status = winnow_run(gen->model, scratch, in, gen->n_in, out, gen->n_out, err);
-        *ret_ns = wn_now_ns() - start;
-    }
+    WN_TRY(winnow_run(gen->model, scratch, in, gen->n_in, out, gen->n_out, err));
+    uint64_t start = wn_now_ns(); /* the first run pays for page faults and caches; the second is what one costs */
+    WN_TRY(winnow_run(gen->model, scratch, in, gen->n_in, out, gen->n_out, err));
+    *ret_ns = wn_now_ns() - start;
     *ret_out_bytes = 0;
-    for (unsigned i = 0; status == WINNOW_OK && i < gen->n_out; i++)
+    for (unsigned i = 0; i < gen->n_out; i++)
         *ret_out_bytes += out[i].bytes;
+    return WINNOW_OK;
+}
+
+/* A run and its cost, on a scratch that nobody else uses. Without an answer the sizes of outputs are not known. */
+static enum winnow_status run_first(struct wn_gen *gen, uint64_t loop_ns, const struct winnow_tensor *in,
+                                    size_t *ret_out_bytes, uint64_t *ret_ns, struct winnow_err *err)
+{
+    winnow_scratch *scratch;
+    *ret_ns = 0;
+    *ret_out_bytes = RESERVE_MAX;
+    WN_TRY(winnow_scratch_new(gen->model, NULL, &scratch, err));
+    enum winnow_status status = winnow_scratch_reserve(scratch, in, gen->n_in, err);
+    double macs = status == WINNOW_OK ? planned_macs(scratch) : 0;
+    winnow_scratch_limit(scratch, loop_ns, 0);
+    if (macs > WARM_MACS)
+        wn_notice("model_not_warmed", "model=%s version=%" PRId64 " multiplications=%.3g", gen->name, gen->version,
+                  macs);
+    else if (status == WINNOW_OK)
+        status = run_twice(gen, scratch, in, ret_out_bytes, ret_ns, err);
     winnow_scratch_free(scratch);
     return status;
 }
 
-static enum winnow_status warm(struct wn_gen *gen, struct winnow_err *err)
+static enum winnow_status warm(struct wn_gen *gen, uint64_t loop_ns, struct winnow_err *err)
 {
     bool guessed;
     size_t out_bytes = 0;
@@ -265,7 +291,7 @@ static enum winnow_status warm(struct wn_gen *gen, struct winnow_err *err)
         return wn_fail(err, WINNOW_E_NOMEM, "warming up");
     enum winnow_status status = zeros(gen, in, &guessed, err);
     if (status == WINNOW_OK && (gen->n_in == 0 || in[0].data))
-        status = run_once(gen, in, &out_bytes, &ns, err);
+        status = run_first(gen, loop_ns, in, &out_bytes, &ns, err);
     if (status == WINNOW_OK && !guessed) {
         int64_t most = WN_MAX(1, (int64_t)(RESERVE_MAX / WN_MAX(out_bytes, 1u)));
         status = reserve(gen, in, WN_MIN(wn_gen_max_rows(gen), most), err);
@@ -285,6 +311,7 @@ struct load {
     struct wn_serve *serve;
     struct wn_gen *gen;
     size_t max_file, max_memory, max_cache;
+    uint64_t loop_ns;
     bool beside_traffic;
     enum winnow_status status;
     struct winnow_err err;
@@ -419,7 +446,7 @@ static enum winnow_status load_now(struct load *l, struct winnow_err *err)
     WN_TRY(open_pipeline(l->serve, gen, err));
     for (unsigned s = 0; s < gen->n_streams; s++)
         WN_TRY(winnow_scratch_new(gen->model, wn_executor_pool(l->serve, s), &gen->scratch[s], err));
-    WN_TRY(warm(gen, err));
+    WN_TRY(warm(gen, l->loop_ns, err));
     gen->weight_bytes = winnow_model_weight_bytes(gen->model); /* packed by the first plan */
     return WINNOW_OK;
 }
@@ -484,6 +511,7 @@ enum winnow_status wn_gen_load(struct wn_serve *serve, struct wn_served *m, int6
     l.max_file = serve->repo.max_file;
     l.max_memory = serve->repo.max_memory;
     l.max_cache = serve->repo.max_cache;
+    l.loop_ns = serve->repo.loop_us * 1000;
     pthread_mutex_unlock(&serve->cat);
     uint64_t start = wn_now_ns();
     size_t n_tag;

@@ -164,7 +164,7 @@ struct wn_repo_settings {
     char *root[WN_MAX_ROOTS]; /* root[0] is STATE/models */
     unsigned n_roots;
     char *cache; /* STATE/cache: compiled models */
-    uint64_t poll_us, settle_us, max_file, max_memory, max_cache;
+    uint64_t poll_us, settle_us, max_file, max_memory, max_cache, loop_us;
     int64_t keep_versions;
 };
 /** Under batch. */
@@ -187,6 +187,7 @@ struct wn_serve {
     struct wn_reaper *reaper;
     _Atomic uint64_t generations;
     atomic_llong max_batch;
+    _Atomic uint64_t loop_ns;   /* engine.loop_time */
     atomic_size_t initial_left; /* models of the first scan that are not settled yet */
 
     /* loader.c */

@@ -129,6 +129,7 @@ static void apply(struct wn_serve *serve, const struct wn_config *cfg)
     serve->repo.max_file = cfg->models.max_file;
     serve->repo.max_memory = cfg->models.max_memory;
     serve->repo.max_cache = cfg->models.cache;
+    serve->repo.loop_us = cfg->models.loop_time;
     serve->repo.keep_versions = cfg->models.keep_versions;
     pthread_mutex_unlock(&serve->cat);
     pthread_mutex_lock(&serve->batch);
@@ -140,6 +141,7 @@ static void apply(struct wn_serve *serve, const struct wn_config *cfg)
     serve->bs.max_batch = cfg->batch.max_batch;
     pthread_mutex_unlock(&serve->batch);
     atomic_store(&serve->max_batch, cfg->batch.max_batch);
+    atomic_store(&serve->loop_ns, cfg->engine.loop_time * 1000);
 }
 
 void wn_serve_reconfigure(struct wn_serve *serve, const struct wn_config *cfg)

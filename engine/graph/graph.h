@@ -113,6 +113,7 @@ struct wn_graph {
     int64_t ir_version;
     const char *producer;
     const struct wn_graph *outer; /* the graph around a sub-graph; NULL at the top */
+    uint64_t fold_work, fold_limit; /* what folding constants has cost, and may (wn_ops_work()); no limit: 0 */
     bool alone;                   /* no other graph shares its constants: what nothing uses may be given back */
     struct wn_uses *uses;         /* who uses what, between wn_graph_index() and the next sort; or NULL */
 };

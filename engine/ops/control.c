@@ -6,7 +6,9 @@
 #include "engine/ops/eager.h"
 #include "engine/ops/impl.h"
 
-#define MAX_BODY 128 /* inputs or outputs of a body */
+#define MAX_BODY      128 /* inputs or outputs of a body */
+#define SETTLE_ROUNDS 4u  /* after which a loop's types are taken as unknown */
+#define SETTLED_LOOPS 2u  /* loops in each other whose types are found out */
 
 static const struct wn_graph *graph_of(const struct wn_node *node, const char *name)
 {
@@ -73,7 +75,7 @@ enum winnow_status wn_infer_if(struct wn_infer *in, struct winnow_err *err)
         struct wn_type out[MAX_BODY];
         if (decided && (wn_scalar_int(in->value[0], 0) != 0) != (b == 0))
             continue;
-        WN_TRY(wn_sub_infer(g[b], in->in + 1, in->value + 1, n, out, err));
+        WN_TRY(wn_sub_infer(g[b], in->in + 1, in->value + 1, n, in->loops, out, err));
         for (unsigned i = 0; i < in->n_out; i++)
             if (b == 0 || decided)
                 in->out[i] = out[i];
@@ -237,6 +239,31 @@ static unsigned loop_carried(const struct wn_node *node)
     return node->n_in - captured(node) - 2;
 }
 
+/* Inputs `t` of the body to types that hold in every iteration, and its outputs by them. Each round infers the loops in
+ * the body too, round by round: those deep inside are not asked, or twenty loops in each other would take hours. */
+static enum winnow_status settle_types(const struct wn_infer *in, const struct wn_graph *body, struct wn_type *t,
+                                       const struct wn_tensor *const *value, struct wn_type *out,
+                                       struct winnow_err *err)
+{
+    const unsigned n = loop_carried(in->node);
+    unsigned round = in->loops < SETTLED_LOOPS ? 0 : SETTLE_ROUNDS;
+    for (unsigned i = 0; round && i < n; i++)
+        t[2 + i].rank = -1;
+    for (;; round++) {
+        bool changed = false;
+        WN_TRY(wn_sub_infer(body, t, value, in->n_in, in->loops + 1, out, err));
+        for (unsigned i = 0; i < n && round < SETTLE_ROUNDS; i++) {
+            struct wn_type before = t[2 + i];
+            WN_TRY(join(&t[2 + i], &out[1 + i], err));
+            changed |= !same_type(&before, &t[2 + i]);
+        }
+        if (!changed)
+            return WINNOW_OK;
+        for (unsigned i = 0; i < n && round == SETTLE_ROUNDS - 1; i++)
+            t[2 + i] = (struct wn_type){ .rank = -1 };
+    }
+}
+
 enum winnow_status wn_infer_loop(struct wn_infer *in, struct winnow_err *err)
 {
     unsigned extra = captured(in->node);
@@ -255,20 +282,7 @@ enum winnow_status wn_infer_loop(struct wn_infer *in, struct winnow_err *err)
         t[i] = in->in[i];
         value[i] = i >= 2 + n ? in->value[i] : NULL;
     }
-    for (int round = 0; round < 4; round++) { /* to types that hold in every iteration */
-        bool changed = false;
-        WN_TRY(wn_sub_infer(g, t, value, in->n_in, out, err));
-        for (unsigned i = 0; i < n; i++) {
-            struct wn_type before = t[2 + i];
-            WN_TRY(join(&t[2 + i], &out[1 + i], err));
-            changed |= !same_type(&before, &t[2 + i]);
-            if (round == 3 && changed)
-                t[2 + i] = (struct wn_type){ .rank = -1 };
-        }
-        if (!changed)
-            break;
-    }
-    WN_TRY(wn_sub_infer(g, t, value, in->n_in, out, err));
+    WN_TRY(settle_types(in, g, t, value, out, err));
     for (unsigned i = 0; i < n; i++)
         in->out[i] = t[2 + i];
     for (unsigned i = n; i < in->n_out; i++) {
@@ -332,16 +346,6 @@ static void empty_stack(struct stack *s, const struct wn_tensor *out)
     }
 }
 
-static enum winnow_status spend_iteration(struct wn_budget *budget, struct winnow_err *err)
-{
-    if (budget->nodes && wn_now_ns() <= budget->until_ns) {
-        budget->nodes--;
-        return WINNOW_OK;
-    }
-    return wn_fail(err, WINNOW_E_TOO_LARGE, "it does not end within %llu nodes and %llu s",
-                   (unsigned long long)WN_BUDGET_NODES, (unsigned long long)(WN_BUDGET_NS / 1000000000u));
-}
-
 static enum winnow_status run_loop(struct wn_run *run, struct carried *c, struct stack *stacks, struct winnow_err *err)
 {
     const struct wn_graph *body = graph_of(run->node, "body");
@@ -352,7 +356,9 @@ static enum winnow_status run_loop(struct wn_run *run, struct carried *c, struct
     WN_TRY(cond_of(run->in[1], &cond, err));
     WN_TRY(start_carried(c, run, 2, loop_carried(run->node), err));
     for (int64_t k = 0; k < trips && cond; k++) {
-        WN_TRY(spend_iteration(run->budget, err));
+        enum winnow_status status = wn_budget_node(run->budget, err);
+        if (status != WINNOW_OK)
+            return wn_fail_at(err, status, "iteration %lld", (long long)k);
         WN_TRY(iterate(run, body, c, k, &cond, stacks, err));
     }
     for (unsigned i = 0; i < c->n; i++) {
@@ -375,7 +381,10 @@ enum winnow_status wn_run_loop(struct wn_run *run, struct winnow_err *err)
 {
     struct stack stacks[MAX_BODY] = { 0 };
     WN_CLEANUP(carried_done) struct carried c = { 0 };
+    const bool outermost = wn_budget_enter(run->budget);
     enum winnow_status status = run_loop(run, &c, stacks, err);
+    if (outermost)
+        wn_budget_leave(run->budget);
     stacks_done(stacks, MAX_BODY);
     return status;
 }
@@ -450,7 +459,7 @@ enum winnow_status wn_infer_scan(struct wn_infer *in, struct winnow_err *err)
         WN_TRY(wn_dim_same(steps, t[i].dim[axis], "lengths of scan inputs", &steps, err));
         drop_axis(&t[i], axis);
     }
-    WN_TRY(wn_sub_infer(s.body, t, NULL, in->n_in, out, err));
+    WN_TRY(wn_sub_infer(s.body, t, NULL, in->n_in, in->loops, out, err));
     for (unsigned i = 0; i < s.n; i++) {
         in->out[i] = in->in[i];
         WN_TRY(join(&in->out[i], &out[i], err));
@@ -537,7 +546,7 @@ static enum winnow_status run_scan(struct wn_run *run, const struct scan *s, str
     for (int64_t k = 0; k < steps; k++) {
         struct wn_arena arena;
         wn_arena_init(&arena, run->tmp->limit);
-        enum winnow_status status = spend_iteration(run->budget, err);
+        enum winnow_status status = wn_budget_node(run->budget, err);
         if (status == WINNOW_OK)
             status = scan_step(run, s, c, stacks, k, steps, &arena, err);
         wn_arena_done(&arena);
@@ -564,7 +573,10 @@ enum winnow_status wn_run_scan(struct wn_run *run, struct winnow_err *err)
     struct stack stacks[MAX_BODY] = { 0 };
     WN_CLEANUP(carried_done) struct carried c = { 0 };
     WN_TRY(read_scan(run->node, run->n_in, run->n_out, &s, err));
+    const bool outermost = wn_budget_enter(run->budget);
     enum winnow_status status = run_scan(run, &s, &c, stacks, err);
+    if (outermost)
+        wn_budget_leave(run->budget);
     stacks_done(stacks, MAX_BODY);
     return status;
 }

@@ -3,6 +3,7 @@
  * DESIGN  Per output pixel the window is gathered into one row (padding becomes zeros), then each output channel is a
  *         dot product with its weights, four channels at a time so that the adds of one hide behind the others'. f32 is
  *         summed in f64: this is the oracle of the kernels. Integers are exact in 64 bits and wrap to 32 at the end. */
+#include "engine/ops/budget.h"
 #include "engine/ops/impl.h"
 
 #include <math.h>
@@ -156,10 +157,12 @@ static void tap_offsets(const struct wn_window *w, const int64_t *o, int64_t *of
                 y[(o + i) * c->out_size] = (T)(acc[i] + (bias ? (ACC)bias[o + i] : 0));                                \
         }                                                                                                              \
     }                                                                                                                  \
-    static void NAME##_image(const struct conv *c, const T *x, const T *w, const T *bias, T *y, T *row, int64_t *off)  \
+    static enum winnow_status NAME##_image(const struct conv *c, const T *x, const T *w, const T *bias, T *y, T *row,  \
+                                           int64_t *off, struct wn_budget *budget, struct winnow_err *err)             \
     {                                                                                                                  \
         int64_t cg = c->c / c->groups, mg = c->m / c->groups, o[WN_MAX_SPATIAL] = { 0 }, pixel = 0;                    \
         do {                                                                                                           \
+            WN_TRY(wn_budget_work(budget, (uint64_t)(c->m * cg * c->taps), err));                                      \
             tap_offsets(&c->win, o, off);                                                                              \
             for (int64_t g = 0; g < c->groups; g++) {                                                                  \
                 T *to = row;                                                                                           \
@@ -171,16 +174,18 @@ static void tap_offsets(const struct wn_window *w, const int64_t *o, int64_t *of
             }                                                                                                          \
             pixel++;                                                                                                   \
         } while (wn_next_index((unsigned)c->win.nd, c->win.out, o));                                                   \
+        return WINNOW_OK;                                                                                              \
     }                                                                                                                  \
     static enum winnow_status NAME(const struct conv *c, const T *x, const T *w, const T *bias, T *y,                  \
-                                   struct wn_arena *tmp, struct winnow_err *err)                                       \
+                                   struct wn_run *run, struct winnow_err *err)                                         \
     {                                                                                                                  \
-        T *row = wn_arena_calloc(tmp, (size_t)(c->c / c->groups * c->taps), sizeof(T));                                \
-        int64_t *off = wn_arena_calloc(tmp, (size_t)c->taps, sizeof *off);                                             \
+        T *row = wn_arena_calloc(run->tmp, (size_t)(c->c / c->groups * c->taps), sizeof(T));                           \
+        int64_t *off = wn_arena_calloc(run->tmp, (size_t)c->taps, sizeof *off);                                        \
         if (!row || !off || !x || !w || !y)                                                                            \
             return wn_nomem(err);                                                                                      \
         for (int64_t n = 0; n < c->n && c->out_size && c->m; n++)                                                      \
-            NAME##_image(c, x + n * c->c * c->in_size, w, bias, y + n * c->m * c->out_size, row, off);                 \
+            WN_TRY(NAME##_image(c, x + n * c->c * c->in_size, w, bias, y + n * c->m * c->out_size, row, off,           \
+                                run->budget, err));                                                                    \
         return WINNOW_OK;                                                                                              \
     }
 DEFINE_CONV(conv_f32, float, double)
@@ -205,12 +210,12 @@ enum winnow_status wn_run_conv(struct wn_run *run, struct winnow_err *err)
     WN_TRY(run_init(&c, run, 1, err));
     const struct wn_tensor *b = input(run, 2);
     if (run->in[0]->dtype == WINNOW_F64)
-        return conv_f64(&c, run->in[0]->data, run->in[1]->data, b ? b->data : NULL, run->out[0].data, run->tmp, err);
+        return conv_f64(&c, run->in[0]->data, run->in[1]->data, b ? b->data : NULL, run->out[0].data, run, err);
     const float *bias = b ? wn_as_f32(b, run->tmp) : NULL;
     if (b && !bias)
         return wn_nomem(err);
     float *y = wn_out_f32(run, 0);
-    WN_TRY(conv_f32(&c, wn_as_f32(run->in[0], run->tmp), wn_as_f32(run->in[1], run->tmp), bias, y, run->tmp, err));
+    WN_TRY(conv_f32(&c, wn_as_f32(run->in[0], run->tmp), wn_as_f32(run->in[1], run->tmp), bias, y, run, err));
     wn_put_f32(run, 0, y);
     return WINNOW_OK;
 }
@@ -232,7 +237,7 @@ enum winnow_status wn_run_conv_integer(struct wn_run *run, struct winnow_err *er
     struct conv c;
     WN_TRY(run_init(&c, run, 1, err));
     return conv_i32(&c, centred(run->in[0], input(run, 2), run->tmp), centred(run->in[1], input(run, 3), run->tmp),
-                    NULL, run->out[0].data, run->tmp, err);
+                    NULL, run->out[0].data, run, err);
 }
 
 enum winnow_status wn_run_qlinear_conv(struct wn_run *run, struct winnow_err *err)
@@ -243,7 +248,7 @@ enum winnow_status wn_run_qlinear_conv(struct wn_run *run, struct winnow_err *er
     struct wn_tensor *y = &run->out[0];
     int32_t *acc = wn_arena_calloc(run->tmp, (size_t)wn_tensor_count(y), sizeof *acc);
     WN_TRY(conv_i32(&c, centred(run->in[0], run->in[2], run->tmp), centred(run->in[3], run->in[5], run->tmp),
-                    b ? b->data : NULL, acc, run->tmp, err));
+                    b ? b->data : NULL, acc, run, err));
     bool per_channel = wn_tensor_count(w_scale) > 1;
     double x_scale = wn_scalar(run->in[1], 0), y_scale = wn_scalar(run->in[6], 0);
     float zp = (float)wn_scalar_int(run->in[7], 0);
@@ -433,6 +438,7 @@ enum winnow_status wn_run_conv_transpose(struct wn_run *run, struct winnow_err *
     int64_t cg = t.c / t.groups, mg = t.m / t.groups;
     for (int64_t i = 0; i < t.n * t.c && in_size && n; i++) {
         int64_t img = i / t.c, ch = i % t.c, g = ch / cg;
+        WN_TRY(wn_budget_work(run->budget, (uint64_t)(in_size * taps * mg), err));
         scatter_plane(&t, x + i * in_size, w + ch * mg * taps, y + (img * t.m + g * mg) * out_size, taps, out_size);
     }
     for (int64_t i = 0; i < n; i += WN_CHUNK)

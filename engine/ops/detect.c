@@ -2,6 +2,7 @@
  * (onnx/defs/object_detection/defs.cc). */
 #include <math.h>
 #include <stdlib.h>
+#include "engine/ops/budget.h"
 #include "engine/ops/impl.h"
 
 /* ---- NonMaxSuppression ---- */
@@ -72,10 +73,11 @@ struct nms {
     struct candidate *c; /* [n] */
     struct box *kept;    /* [n] */
     int64_t (*out)[3];   /* NULL: only count */
+    struct wn_budget *budget;
 };
 
-/* Boxes kept of one class of one picture, written from out[at]. */
-static int64_t keep(struct nms *m, int64_t b, int64_t cls, int64_t at)
+/* Boxes kept of one class of one picture, written from out[*at], which goes on by their number. */
+static enum winnow_status keep(struct nms *m, int64_t b, int64_t cls, int64_t *at, struct winnow_err *err)
 {
     const float *score = m->scores + (b * m->classes + cls) * m->n;
     int64_t n = 0, kept = 0;
@@ -84,6 +86,7 @@ static int64_t keep(struct nms *m, int64_t b, int64_t cls, int64_t at)
             m->c[n++] = (struct candidate){ score[i], i };
     qsort(m->c, (size_t)n, sizeof m->c[0], by_score);
     for (int64_t i = 0; i < n && kept < m->most; i++) {
+        WN_TRY(wn_budget_work(m->budget, (uint64_t)kept, err));
         struct box box = box_of(m->boxes + (b * m->n + m->c[i].at) * 4, m->center);
         bool free_place = true;
         for (int64_t k = 0; k < kept && free_place; k++)
@@ -91,22 +94,23 @@ static int64_t keep(struct nms *m, int64_t b, int64_t cls, int64_t at)
         if (!free_place)
             continue;
         if (m->out) {
-            m->out[at + kept][0] = b;
-            m->out[at + kept][1] = cls;
-            m->out[at + kept][2] = m->c[i].at;
+            m->out[*at + kept][0] = b;
+            m->out[*at + kept][1] = cls;
+            m->out[*at + kept][2] = m->c[i].at;
         }
         m->kept[kept++] = box;
     }
-    return kept;
+    *at += kept;
+    return WINNOW_OK;
 }
 
-static int64_t keep_all(struct nms *m)
+static enum winnow_status keep_all(struct nms *m, int64_t *ret_total, struct winnow_err *err)
 {
-    int64_t total = 0;
+    *ret_total = 0;
     for (int64_t b = 0; b < m->batch; b++)
         for (int64_t cls = 0; cls < m->classes; cls++)
-            total += keep(m, b, cls, total);
-    return total;
+            WN_TRY(keep(m, b, cls, ret_total, err));
+    return WINNOW_OK;
 }
 
 static const struct wn_tensor *given(const struct wn_run *run, unsigned i)
@@ -126,18 +130,19 @@ enum winnow_status wn_run_nms(struct wn_run *run, struct winnow_err *err)
                      .iou = given(run, 3) ? (float)wn_scalar(run->in[3], 0) : 0,
                      .by_score = given(run, 4) != NULL,
                      .least = given(run, 4) ? (float)wn_scalar(run->in[4], 0) : 0,
-                     .center = wn_node_int(run->node, "center_point_box", 0) == 1 };
+                     .center = wn_node_int(run->node, "center_point_box", 0) == 1,
+                     .budget = run->budget };
     if (!(m.iou >= 0 && m.iou <= 1))
         return wn_bad(err, "iou_threshold is %g, must be 0 to 1", (double)m.iou);
     m.c = wn_arena_calloc(run->tmp, (size_t)m.n, sizeof *m.c);
     m.kept = wn_arena_calloc(run->tmp, (size_t)m.n, sizeof *m.kept);
     if (!m.c || !m.kept)
         return wn_nomem(err);
-    int64_t dim[2] = { keep_all(&m), 3 };
+    int64_t dim[2] = { 0, 3 };
+    WN_TRY(keep_all(&m, &dim[0], err));
     WN_TRY(wn_run_alloc(run, 0, WINNOW_I64, 2, dim, err));
     m.out = run->out[0].data;
-    keep_all(&m);
-    return WINNOW_OK;
+    return keep_all(&m, &dim[0], err);
 }
 
 /* ---- RoiAlign: X [N, C, H, W], rois [R, 4] as x1 y1 x2 y2, the picture of each ---- */

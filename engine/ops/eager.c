@@ -61,19 +61,6 @@ static void drop(struct eager *x, size_t i)
     wn_arena_done(&x->made[i].arena);
 }
 
-static enum winnow_status spend(struct wn_budget *budget, struct winnow_err *err)
-{
-    if (!budget->nodes--) {
-        budget->nodes = 0;
-        return wn_fail(err, WINNOW_E_TOO_LARGE, "a run may execute %llu nodes of loops, not more",
-                       (unsigned long long)WN_BUDGET_NODES);
-    }
-    if (budget->nodes % 64 == 0 && wn_now_ns() > budget->until_ns)
-        return wn_fail(err, WINNOW_E_TOO_LARGE, "loops of a run may take %llu s, not more",
-                       (unsigned long long)(WN_BUDGET_NS / 1000000000u));
-    return WINNOW_OK;
-}
-
 static enum winnow_status run_node(struct eager *x, size_t i, struct winnow_err *err)
 {
     const struct wn_node *node = &x->e->nodes[i];
@@ -82,15 +69,17 @@ static enum winnow_status run_node(struct eager *x, size_t i, struct winnow_err 
     size_t limit = x->e->limit;
     if (limit && x->bytes >= limit)
         return wn_fail(err, WINNOW_E_TOO_LARGE, "node '%s': more than %zu bytes of activations", node->name, limit);
-    WN_TRY(spend(x->e->budget, err));
+    enum winnow_status status = wn_budget_node(x->e->budget, err);
+    if (status != WINNOW_OK)
+        return wn_fail_at(err, status, "node '%s' (%s)", node->name, node->op_type);
     for (unsigned k = 0; k < node->n_in; k++)
         in[k] = node->in[k] == WN_NONE ? NULL : x->value[node->in[k]];
     wn_arena_init(&m->arena, limit ? limit - x->bytes : 0);
     struct wn_arena tmp;
     wn_arena_init(&tmp, limit ? limit - x->bytes : 0);
     m->out = calloc(node->n_out + 1u, sizeof *m->out);
-    enum winnow_status status = m->out ? wn_ops_run_within(node, in, m->out, &m->arena, &tmp, x->e->budget, err)
-                                       : wn_fail(err, WINNOW_E_NOMEM, "node '%s'", node->name);
+    status = m->out ? wn_ops_run_within(node, in, m->out, &m->arena, &tmp, x->e->budget, err)
+                    : wn_fail(err, WINNOW_E_NOMEM, "node '%s'", node->name);
     wn_arena_done(&tmp);
     WN_TRY(status);
     x->bytes += m->arena.total;
@@ -137,12 +126,6 @@ enum winnow_status wn_eager_run(const struct wn_eager *e, const struct wn_tensor
     return WINNOW_OK;
 }
 
-void wn_budget_init(struct wn_budget *budget)
-{
-    budget->nodes = WN_BUDGET_NODES;
-    budget->until_ns = wn_now_ns() + WN_BUDGET_NS;
-}
-
 /* ---- sub-graphs ---- */
 
 enum winnow_status wn_sub_run(const struct wn_graph *sub, const struct wn_tensor *const *in, size_t n_in,
@@ -171,7 +154,7 @@ enum winnow_status wn_sub_run(const struct wn_graph *sub, const struct wn_tensor
 }
 
 enum winnow_status wn_sub_infer(const struct wn_graph *sub, const struct wn_type *in,
-                                const struct wn_tensor *const *value, size_t n_in, struct wn_type *out,
+                                const struct wn_tensor *const *value, size_t n_in, unsigned loops, struct wn_type *out,
                                 struct winnow_err *err)
 {
     static const struct wn_type unknown = { .rank = -1 };
@@ -207,6 +190,7 @@ enum winnow_status wn_sub_infer(const struct wn_graph *sub, const struct wn_type
         infer->n_in = WN_MIN(node->n_in, WN_OP_MAX_IN);
         infer->n_out = node->n_out;
         infer->out = made;
+        infer->loops = loops;
         for (unsigned k = 0; k < infer->n_in; k++) {
             infer->given[k] = node->in[k] != WN_NONE;
             infer->in[k] = infer->given[k] ? type[node->in[k]] : unknown;

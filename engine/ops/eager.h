@@ -2,16 +2,8 @@
 #ifndef WN_EAGER_H
 #define WN_EAGER_H
 
+#include "engine/ops/budget.h"
 #include "engine/ops/ops.h"
-
-/** What the loops of one run may spend: a file can ask for any number of iterations. */
-struct wn_budget {
-    uint64_t nodes;    /* left */
-    uint64_t until_ns; /* wn_now_ns() */
-};
-#define WN_BUDGET_NODES (UINT64_C(1) << 26)
-#define WN_BUDGET_NS    (UINT64_C(30) * 1000000000u)
-void wn_budget_init(struct wn_budget *budget);
 
 /** Nodes in an order in which each finds its inputs. */
 struct wn_eager {
@@ -26,7 +18,7 @@ struct wn_eager {
 /** Run them.
  *  @param value  [n_values] inputs and constants; the rest is filled in and invalid afterwards
  *  @param out    [n_outputs] copies in out_arena
- *  @return what the operators return, E_TOO_LARGE past the limit or the budget */
+ *  @return what the operators return, E_TOO_LARGE past the limit, and as wn_budget_node() */
 enum winnow_status wn_eager_run(const struct wn_eager *e, const struct wn_tensor **value, struct wn_tensor *out,
                                 struct wn_arena *out_arena, struct winnow_err *err);
 
@@ -35,9 +27,10 @@ enum winnow_status wn_eager_run(const struct wn_eager *e, const struct wn_tensor
 enum winnow_status wn_sub_run(const struct wn_graph *sub, const struct wn_tensor *const *in, size_t n_in,
                               struct wn_tensor *out, struct wn_arena *out_arena, struct wn_budget *budget,
                               struct winnow_err *err);
-/** Types of its outputs for inputs of these types; `value` (may be NULL, as each entry may) holds known inputs. */
+/** Types of its outputs for inputs of these types; `value` (may be NULL, as each entry may) holds known inputs.
+ *  @param loops  that it is in: infer->loops of its nodes */
 enum winnow_status wn_sub_infer(const struct wn_graph *sub, const struct wn_type *in,
-                                const struct wn_tensor *const *value, size_t n_in, struct wn_type *out,
+                                const struct wn_tensor *const *value, size_t n_in, unsigned loops, struct wn_type *out,
                                 struct winnow_err *err);
 
 /** wn_ops_run_node() inside a run whose budget is counted. */

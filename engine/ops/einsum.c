@@ -7,6 +7,7 @@
 
 #include <ctype.h>
 #include <string.h>
+#include "engine/ops/budget.h"
 
 #define ELLIPSIS 64 /* labels of the axes under an ellipsis count down from here + WINNOW_MAX_RANK */
 
@@ -181,6 +182,7 @@ enum winnow_status wn_infer_einsum(struct wn_infer *in, struct winnow_err *err)
 /* The loops: the output's labels first, then those that are summed. */
 struct loops {
     unsigned n_in, n, n_out;
+    int64_t summed; /* products of one sum */
     int64_t ext[64], step[WN_EINSUM_MAX_IN][64];
 };
 
@@ -199,10 +201,12 @@ static void add_loop(struct loops *l, const struct wn_einsum *e, const struct wn
 }
 
 #define DEFINE_SUM(NAME, T)                                                                                            \
-    static void NAME(const struct loops *l, const T *const *x, T *y)                                                   \
+    static enum winnow_status NAME(const struct loops *l, const T *const *x, T *y, struct wn_budget *budget,           \
+                                   struct winnow_err *err)                                                             \
     {                                                                                                                  \
         int64_t idx[64] = { 0 }, at[WN_EINSUM_MAX_IN] = { 0 };                                                         \
         for (size_t o = 0;; o++) {                                                                                     \
+            WN_TRY(wn_budget_work(budget, (uint64_t)l->summed, err));                                                  \
             T sum = 0;                                                                                                 \
             unsigned k;                                                                                                \
             do {                                                                                                       \
@@ -231,7 +235,7 @@ static void add_loop(struct loops *l, const struct wn_einsum *e, const struct wn
                 idx[k] = 0;                                                                                            \
             }                                                                                                          \
             if (k + 1 == 0)                                                                                            \
-                return;                                                                                                \
+                return WINNOW_OK;                                                                                      \
         }                                                                                                              \
     }
 DEFINE_SUM(sum_f64, double)
@@ -263,23 +267,24 @@ enum winnow_status wn_run_einsum(struct wn_run *run, struct winnow_err *err)
         used[e.out.label[k]] = true;
     }
     l.n_out = l.n;
-    int64_t n = wn_tensor_count(y), summed = 1;
+    int64_t n = wn_tensor_count(y);
+    l.summed = 1;
     for (unsigned i = 0; i < e.n_in; i++)
         for (unsigned k = 0; k < e.in[i].n; k++) {
             uint8_t label = e.in[i].label[k];
             if (used[label])
                 continue;
             used[label] = true;
-            summed = ext[label] ? summed : 0;
+            WN_TRY(wn_dim_mul(l.summed, ext[label], &l.summed, err));
             add_loop(&l, &e, run, label, ext[label]);
         }
     void *acc = wn_arena_calloc(run->tmp, (size_t)n + 1, 8);
     if (!acc)
         return wn_nomem(err);
-    if (n && summed && is_float)
-        sum_f64(&l, (const double *const *)x, acc);
-    else if (n && summed)
-        sum_u64(&l, (const uint64_t *const *)x, acc);
+    if (n && l.summed && is_float)
+        WN_TRY(sum_f64(&l, (const double *const *)x, acc, run->budget, err));
+    else if (n && l.summed)
+        WN_TRY(sum_u64(&l, (const uint64_t *const *)x, acc, run->budget, err));
     for (int64_t i = 0; i < n; i += WN_CHUNK)
         wn_store(y->dtype, y->data, i, (size_t)WN_MIN(n - i, WN_CHUNK), is_float ? WN_CLS_F64 : WN_CLS_U64,
                  (const char *)acc + i * 8);

@@ -1,6 +1,7 @@
 /* matmul.c: MatMul, Gemm, and their integer forms.  Source: ONNX Operators.md (numpy.matmul semantics).
  *
  * Products are summed in f64 for floats and exactly in 64 bits for 8-bit integers; 32-bit and wider integers wrap. */
+#include "engine/ops/budget.h"
 #include "engine/ops/impl.h"
 
 #include <math.h>
@@ -101,9 +102,11 @@ struct mm {
     int64_t m, n, k, am, ak, bk, bn;
 };
 #define DEFINE_MM(NAME, T, ACC)                                                                                        \
-    static void NAME(const struct mm *s, const T *a, const T *b, ACC *y)                                               \
+    static enum winnow_status NAME(const struct mm *s, const T *a, const T *b, ACC *y, struct wn_budget *budget,       \
+                                   struct winnow_err *err)                                                             \
     {                                                                                                                  \
         for (int64_t i = 0; i < s->m; i++) {                                                                           \
+            WN_TRY(wn_budget_work(budget, (uint64_t)(s->k * s->n), err));                                              \
             ACC *row = y + i * s->n;                                                                                   \
             memset(row, 0, (size_t)s->n * sizeof *row);                                                                \
             for (int64_t k = 0; k < s->k; k++) {                                                                       \
@@ -113,6 +116,7 @@ struct mm {
                     row[j] += v * (ACC)br[j * s->bn];                                                                  \
             }                                                                                                          \
         }                                                                                                              \
+        return WINNOW_OK;                                                                                              \
     }
 DEFINE_MM(mm_f64, double, double)
 DEFINE_MM(mm_u64, uint64_t, uint64_t) /* also for signed: two's complement products agree modulo 2^64 */
@@ -148,11 +152,12 @@ static void batch_init(struct batch *bt, const struct wn_tensor *a, const struct
 }
 
 #define DEFINE_BATCH(NAME, MM, T)                                                                                      \
-    static void NAME(const struct batch *bt, const T *a, const T *b, T *y)                                             \
+    static enum winnow_status NAME(const struct batch *bt, const T *a, const T *b, T *y, struct wn_budget *budget,     \
+                                   struct winnow_err *err)                                                             \
     {                                                                                                                  \
         for (unsigned i = 0; i < bt->rank; i++)                                                                        \
             if (bt->dim[i] == 0)                                                                                       \
-                return;                                                                                                \
+                return WINNOW_OK;                                                                                      \
         int64_t idx[WINNOW_MAX_RANK] = { 0 };                                                                          \
         do {                                                                                                           \
             int64_t oa = 0, ob = 0;                                                                                    \
@@ -160,9 +165,10 @@ static void batch_init(struct batch *bt, const struct wn_tensor *a, const struct
                 oa += idx[i] * bt->sa[i];                                                                              \
                 ob += idx[i] * bt->sb[i];                                                                              \
             }                                                                                                          \
-            MM(&bt->mm, a + oa, b + ob, y);                                                                            \
+            WN_TRY(MM(&bt->mm, a + oa, b + ob, y, budget, err));                                                       \
             y += bt->mm.m * bt->mm.n;                                                                                  \
         } while (wn_next_index(bt->rank, bt->dim, idx));                                                               \
+        return WINNOW_OK;                                                                                              \
     }
 DEFINE_BATCH(batch_f64, mm_f64, double)
 DEFINE_BATCH(batch_u64, mm_u64, uint64_t)
@@ -185,9 +191,9 @@ enum winnow_status wn_run_matmul(struct wn_run *run, struct winnow_err *err)
     if (!acc || !a || !b)
         return wn_nomem(err);
     if (is_float)
-        batch_f64(&bt, a, b, acc);
+        WN_TRY(batch_f64(&bt, a, b, acc, run->budget, err));
     else
-        batch_u64(&bt, a, b, acc);
+        WN_TRY(batch_u64(&bt, a, b, acc, run->budget, err));
     store_all(y, is_float ? WN_CLS_F64 : WN_CLS_U64, acc);
     return WINNOW_OK;
 }
@@ -221,7 +227,7 @@ static enum winnow_status product_u64(struct wn_run *run, unsigned ai, unsigned 
     const uint64_t *b = centred(run->in[bi], bzp < run->n_in ? run->in[bzp] : NULL, false, run->tmp);
     if (!acc || !a || !b)
         return wn_nomem(err);
-    batch_u64(&bt, a, b, acc);
+    WN_TRY(batch_u64(&bt, a, b, acc, run->budget, err));
     *ret = acc;
     return WINNOW_OK;
 }
@@ -325,7 +331,7 @@ enum winnow_status wn_run_gemm(struct wn_run *run, struct winnow_err *err)
     double *acc = wn_arena_calloc(run->tmp, (size_t)wn_tensor_count(y), sizeof *acc);
     if (!a || !b || !acc || (ct && !c))
         return wn_nomem(err);
-    mm_f64(&s, a, b, acc);
+    WN_TRY(mm_f64(&s, a, b, acc, run->budget, err));
     int64_t sc[2] = { 0, 0 };
     if (ct)
         wn_bcast_strides(ct, 2, y->dim, sc);
@@ -370,7 +376,7 @@ enum winnow_status wn_run_qgemm(struct wn_run *run, struct winnow_err *err)
     const uint64_t *a = centred(in[0], in[2], false, run->tmp), *b = centred(in[3], in[5], tb, run->tmp);
     if (!acc || !a || !b)
         return wn_nomem(err);
-    mm_u64(&s, a, b, acc);
+    WN_TRY(mm_u64(&s, a, b, acc, run->budget, err));
     bool quantized = run->n_in > 7 && in[7];
     int64_t sc[2] = { 0, 0 };
     if (ct)

@@ -14,6 +14,7 @@ struct wn_infer {
     struct wn_type in[64];             /* dtype WINNOW_UNDEFINED and rank -1 where unknown or omitted */
     const struct wn_tensor *value[64]; /* the input's data where it is constant, else NULL */
     bool given[64];                    /* false: the input is omitted */
+    unsigned loops;                    /* around it */
     struct wn_type *out;               /* [n_out], preset to unknown */
 };
 #define WN_OP_MAX_IN 64
@@ -26,7 +27,7 @@ struct wn_run {
     struct wn_tensor *out;    /* [n_out]: dtype, rank, dim and bytes as inferred from the concrete inputs, data given;
                                  data NULL where inference could not know the shape: use wn_run_alloc() */
     struct wn_arena *tmp;     /* scratch memory of this call; also what wn_run_alloc() takes from */
-    struct wn_budget *budget; /* what loops may still spend (eager.h); set by wn_ops_run_node() */
+    struct wn_budget *budget; /* what loops may still spend (budget.h); set by wn_ops_run_node() */
 };
 
 /** Which axis of the outputs carries the batch, given which axis of the inputs does (see passes/rows.h). */
@@ -75,6 +76,11 @@ enum winnow_status wn_ops_infer_node(struct wn_infer *infer, struct winnow_err *
  *  `in` may hold NULL for omitted inputs; out [n_out] is filled. Errors name the node. */
 enum winnow_status wn_ops_run_node(const struct wn_node *node, const struct wn_tensor **in, struct wn_tensor *out,
                                    struct wn_arena *out_arena, struct wn_arena *tmp, struct winnow_err *err);
+/** About how long the reference of an inferred node takes, in steps of a nanosecond or two: bytes read and written, and
+ *  products. UINT64_MAX: cannot be told. From shapes alone, so the same on every machine. */
+uint64_t wn_ops_work(const struct wn_infer *infer);
+/** True for an operator whose work is in proportion to what it reads and writes. */
+bool wn_ops_work_is_linear(const struct wn_node *node);
 /** For run functions: give output i this shape (dtype is set) and data from run->tmp, for data-dependent shapes. */
 enum winnow_status wn_run_alloc(struct wn_run *run, unsigned i, enum winnow_dtype dtype, unsigned rank,
                                 const int64_t *dim, struct winnow_err *err);

@@ -5,6 +5,7 @@
  *         runs to each sequence's own length; what lies beyond is zero in Y, and Y_h is the last state within. */
 #include <math.h>
 #include <string.h>
+#include "engine/ops/budget.h"
 #include "engine/ops/impl.h"
 
 #define MAX_UNITS   (1 << 20) /* of hidden_size */
@@ -350,11 +351,13 @@ static int64_t state_at(const struct shape *s, unsigned dir, int64_t batch)
     return (s->batch_first ? batch * s->dirs + dir : dir * s->batch + batch) * s->units;
 }
 
-static void run_sequence(const struct walk *wk, struct cell *cell, unsigned dir, int64_t b)
+static enum winnow_status run_sequence(const struct walk *wk, struct cell *cell, unsigned dir, int64_t b,
+                                       struct wn_budget *budget, struct winnow_err *err)
 {
     const struct shape *s = &wk->s;
     size_t bytes = (size_t)s->units * sizeof(float);
     int64_t len = wk->len ? wk->len[b] : s->steps, at = state_at(s, dir, b);
+    const uint64_t step_work = (uint64_t)(kinds[s->kind].gates * s->units * (s->units + s->inputs));
     bool backward = s->backward || dir == 1;
     memset(cell->h, 0, bytes);
     memset(cell->c, 0, bytes);
@@ -364,6 +367,7 @@ static void run_sequence(const struct walk *wk, struct cell *cell, unsigned dir,
         memcpy(cell->c, wk->c0 + at, bytes);
     for (int64_t k = 0; k < len; k++) {
         int64_t t = backward ? len - 1 - k : k;
+        WN_TRY(wn_budget_work(budget, step_work, err));
         step(cell, wk->x + (s->batch_first ? b * s->steps + t : t * s->batch + b) * s->inputs);
         if (wk->y)
             memcpy(wk->y + (s->batch_first ? (b * s->steps + t) * s->dirs + dir : (t * s->dirs + dir) * s->batch + b) *
@@ -374,6 +378,7 @@ static void run_sequence(const struct walk *wk, struct cell *cell, unsigned dir,
         memcpy(wk->y_h + at, cell->h, bytes);
     if (wk->y_c)
         memcpy(wk->y_c + at, cell->c, bytes);
+    return WINNOW_OK;
 }
 
 static float *transposed(const float *w, int64_t rows, int64_t cols, struct wn_arena *arena)
@@ -408,7 +413,7 @@ static enum winnow_status run_direction(const struct walk *wk, struct wn_run *ru
     if (!cell.w || !cell.r || !cell.x_sum || !cell.h_sum || !cell.h || !cell.c || !cell.new_h)
         return wn_nomem(err);
     for (int64_t b = 0; b < s->batch; b++)
-        run_sequence(wk, &cell, dir, b);
+        WN_TRY(run_sequence(wk, &cell, dir, b, run->budget, err));
     return WINNOW_OK;
 }
 

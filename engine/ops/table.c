@@ -126,6 +126,7 @@ void wn_ops_infer_prepare(const struct wn_graph *g, const struct wn_node *node, 
     infer->n_in = WN_MIN(node->n_in, WN_OP_MAX_IN);
     infer->n_out = node->n_out;
     infer->out = out;
+    infer->loops = 0;
     for (unsigned i = 0; i < infer->n_in; i++) {
         wn_vid v = node->in[i];
         infer->given[i] = v != WN_NONE;
@@ -305,8 +306,10 @@ static enum winnow_status run_inferred(struct wn_run *run, const struct wn_type 
 enum winnow_status wn_ops_run_node(const struct wn_node *node, const struct wn_tensor **in, struct wn_tensor *out,
                                    struct wn_arena *out_arena, struct wn_arena *tmp, struct winnow_err *err)
 {
+    struct wn_allowance all;
     struct wn_budget budget;
-    wn_budget_init(&budget);
+    wn_allowance_init(&all, 0, 0);
+    wn_budget_init(&budget, &all);
     return wn_ops_run_within(node, in, out, out_arena, tmp, &budget, err);
 }
 

@@ -18,8 +18,8 @@ static bool foldable(const struct wn_graph *g, const struct wn_node *node)
     return true;
 }
 
-/* Bytes the node would make; SIZE_MAX when that is not known. */
-static size_t made_bytes(struct wn_graph *g, const struct wn_node *node)
+/* Bytes the node would make; SIZE_MAX when that is not known. *ret_work: wn_ops_work(). */
+static size_t made_bytes(struct wn_graph *g, const struct wn_node *node, uint64_t *ret_work)
 {
     struct wn_infer infer;
     struct wn_type out[WN_OP_MAX_IN];
@@ -27,6 +27,7 @@ static size_t made_bytes(struct wn_graph *g, const struct wn_node *node)
     wn_ops_infer_prepare(g, node, &infer, out);
     if (wn_ops_infer_node(&infer, NULL) != WINNOW_OK)
         return SIZE_MAX;
+    *ret_work = wn_ops_work(&infer);
     for (unsigned i = 0; i < node->n_out; i++)
         if (out[i].rank < 0 || !wn_shape_bytes(out[i].dim, (unsigned)out[i].rank, 16, &bytes) ||
             !wn_add_size(total, bytes, &total))
@@ -73,12 +74,24 @@ static bool room_for(const struct wn_graph *g, size_t bytes)
     return bytes <= FOLD_MAX_BYTES && (!a->limit || (bytes <= a->limit / 2 && a->total <= a->limit / 2 - bytes));
 }
 
+/* Whether the node may be folded: there is memory for what it makes, and its work is not too much; then it is spent. */
+static bool worth_it(struct wn_graph *g, const struct wn_node *node)
+{
+    uint64_t work;
+    if (!room_for(g, made_bytes(g, node, &work)))
+        return false;
+    if (g->fold_limit && work > g->fold_limit - WN_MIN(g->fold_work, g->fold_limit))
+        return false;
+    g->fold_work += work;
+    return true;
+}
+
 static enum winnow_status fold_graph(struct wn_graph *g, bool weights_too, struct winnow_err *err)
 {
     for (size_t i = 0; i < g->nodes.n; i++) {
         struct wn_node *node = &g->nodes.at[i];
         if (foldable(g, node) && (weights_too || !wn_node_is(node, "DequantizeLinear")) &&
-            room_for(g, made_bytes(g, node)))
+            worth_it(g, node))
             WN_TRY(fold_node(g, node, err));
     }
     return WINNOW_OK;

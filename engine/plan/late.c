@@ -107,7 +107,7 @@ static enum winnow_status run_late_nodes(const struct late_arg *a, struct wn_exe
         value[l->in[i]] = &in[i];
     }
     struct wn_budget budget;
-    wn_budget_init(&budget);
+    wn_budget_init(&budget, exec->loops);
     struct wn_eager e = { .nodes = l->nodes,
                           .n_nodes = l->n_nodes,
                           .n_values = l->n_values,

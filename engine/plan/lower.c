@@ -151,7 +151,7 @@ static void run_reference(const struct wn_step *step, struct wn_exec *exec, unsi
         out[i].data = wn_at(exec, a->out_loc[i]);
     }
     struct wn_budget budget;
-    wn_budget_init(&budget);
+    wn_budget_init(&budget, exec->loops);
     struct wn_run run = { .node = node,
                           .n_in = node->n_in,
                           .n_out = node->n_out,

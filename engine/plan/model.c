@@ -15,6 +15,8 @@
 
 #define DEFAULT_MAX_FILE   ((size_t)2 << 30)
 #define DEFAULT_MAX_MEMORY ((size_t)4 << 30)
+#define FOLD_WORK          (UINT64_C(1) << 30)
+#define FOLD_PASSES        16u
 
 static const char *copy_str(struct wn_arena *arena, const char *s)
 {
@@ -75,6 +77,15 @@ enum winnow_status wn_model_first_plan(struct winnow_model *m, struct winnow_err
     return WINNOW_OK;
 }
 
+/* A second of work whatever the file, and what it takes to go over all weights several times. More is left to the run. */
+static uint64_t fold_limit(const struct wn_graph *g, size_t file_bytes)
+{
+    uint64_t bytes = file_bytes;
+    for (size_t v = 0; v < g->values.n; v++)
+        bytes += g->values.at[v].constant ? g->values.at[v].constant->bytes : 0;
+    return FOLD_WORK + FOLD_PASSES * bytes;
+}
+
 static enum winnow_status build(struct winnow_model *m, const void *bytes, size_t n, const char *folder,
                                 struct winnow_err *err)
 {
@@ -84,6 +95,7 @@ static enum winnow_status build(struct winnow_model *m, const void *bytes, size_
                                      .consume = m->opts.consume };
     WN_TRY(wn_onnx_read(bytes, n, &limits, &m->arena, &m->g, err));
     m->g.alone = true;
+    m->g.fold_limit = fold_limit(&m->g, n);
     WN_TRY(wn_graph_capture(&m->g, err));
     WN_TRY(wn_pass_expand(&m->g, err));
     WN_TRY(wn_ops_resolve(&m->g, err));

@@ -61,6 +61,7 @@ struct wn_exec {
     char **out;      /* [n_outputs] of this row */
     size_t image;    /* that the step works on; 0 for steps that take the whole batch at once */
     struct wn_arena tmp;
+    struct wn_allowance *loops; /* what they may spend in this run; the scratch's */
     struct wn_tensor *late;    /* [n_outputs] outputs whose shapes depend on data (late.h), in late_mem */
     struct wn_arena late_mem;  /* until the next run */
     enum winnow_status status; /* of the first step that failed */

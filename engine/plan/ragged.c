@@ -166,5 +166,6 @@ enum winnow_status winnow_run_ragged(const winnow_model *model, winnow_scratch *
     if (!fits)
         return winnow_run(model, scratch, inputs, n_inputs, outputs, n_outputs, err);
     WN_TRY(wn_scratch_outputs(scratch, rows, outputs, n_outputs, err));
+    wn_scratch_begin(scratch);
     return run_all(&r, err);
 }

@@ -186,6 +186,13 @@ static void drop_execs(winnow_scratch *s)
     s->n_exec = 0;
 }
 
+void winnow_scratch_limit(winnow_scratch *scratch, uint64_t loops_ns, uint64_t until_ns)
+{
+    WN_CHECK_MAGIC(scratch, WN_SCRATCH_MAGIC);
+    scratch->limited = true;
+    wn_allowance_init(&scratch->loops, loops_ns, until_ns);
+}
+
 void winnow_scratch_free(winnow_scratch *scratch)
 {
     if (!scratch)
@@ -308,6 +315,7 @@ static enum winnow_status make_execs(winnow_scratch *s, unsigned n, struct winno
     for (; s->n_exec < n; s->n_exec++) {
         WN_TRY(exec_init(&s->exec[s->n_exec], s, err));
         s->exec[s->n_exec].plan = s->plan;
+        s->exec[s->n_exec].loops = &s->loops;
     }
     return WINNOW_OK;
 }
@@ -471,6 +479,12 @@ enum winnow_status wn_scratch_outcome(winnow_scratch *s, unsigned n, struct winn
     return status;
 }
 
+void wn_scratch_begin(winnow_scratch *s)
+{
+    if (!s->limited)
+        wn_allowance_init(&s->loops, 0, 0);
+}
+
 enum winnow_status winnow_run(const winnow_model *model, winnow_scratch *scratch, const struct winnow_tensor *inputs,
                               unsigned n_inputs, struct winnow_tensor *outputs, unsigned n_outputs,
                               struct winnow_err *err)
@@ -482,6 +496,7 @@ enum winnow_status winnow_run(const winnow_model *model, winnow_scratch *scratch
     WN_TRY(wn_scratch_check(scratch, inputs, n_inputs, true, &rows, err));
     WN_TRY(wn_scratch_ready(scratch, inputs, rows, err));
     WN_TRY(wn_scratch_outputs(scratch, rows, outputs, n_outputs, err));
+    wn_scratch_begin(scratch);
     struct row_run r = { scratch, inputs, outputs, rows };
     unsigned threads = winnow_pool_threads(scratch->pool), used = 1;
     if (threads > 1 && rows >= threads) {

@@ -3,6 +3,7 @@
 #ifndef WN_SCRATCH_H
 #define WN_SCRATCH_H
 
+#include "engine/ops/budget.h"
 #include "engine/plan/model.h"
 #include "engine/plan/plans.h"
 
@@ -16,6 +17,8 @@ struct winnow_scratch {
     struct wn_exec *exec;    /* [n_exec] */
     unsigned n_exec;
     size_t act_bytes; /* of each exec */
+    struct wn_allowance loops;
+    bool limited; /* by winnow_scratch_limit(): runs share `loops`; else each run has its own */
     void **out_mem;   /* [n_outputs] for outputs the caller gives no memory for */
     size_t *out_cap;
     bool profile;
@@ -34,6 +37,8 @@ enum winnow_status wn_scratch_fit(winnow_scratch *s, const struct wn_plan *plan,
 /** Shapes of the outputs by s->plan, and memory where the caller gives none. */
 enum winnow_status wn_scratch_outputs(const winnow_scratch *s, int64_t rows, struct winnow_tensor *outputs, unsigned n,
                                       struct winnow_err *err);
+/** Before a run: what its loops may spend, unless the caller has said it. */
+void wn_scratch_begin(winnow_scratch *s);
 /** Every step of exec->plan, alone or with the whole pool; `ns` [steps] or NULL. */
 void wn_exec_run(struct wn_exec *exec, winnow_pool *pool, uint64_t *ns);
 /** The outcome of the first `n` execs, which is then forgotten. */

@@ -10,6 +10,7 @@
 
 /* A shape computation may hold some values; a node making more than this at plan time is run in the plan instead. */
 #define FOLD_MAX_BYTES (16u << 20)
+#define FOLD_WORK      (UINT64_C(1) << 30) /* of all of them (wn_ops_work()) */
 
 static bool concrete(const struct wn_type *t)
 {
@@ -27,15 +28,24 @@ static bool needs_no_data(const struct wn_node *node)
     return wn_node_is(node, "Shape") || wn_node_is(node, "Size");
 }
 
-/* Sub-graphs that may take long are not run while planning. */
-static bool loops(const struct wn_node *node)
+/* A sub-graph is run while planning only where nothing in it can take long: its shapes are not known before. */
+static bool may_take_long(const struct wn_node *node)
 {
-    return wn_node_is(node, "Loop") || wn_node_is(node, "Scan");
+    if (wn_node_is(node, "Loop") || wn_node_is(node, "Scan"))
+        return true;
+    for (unsigned a = 0; a < node->n_attr; a++) {
+        const struct wn_graph *sub = node->attr[a].kind == WN_ATTR_GRAPH ? node->attr[a].g : NULL;
+        for (size_t i = 0; sub && i < sub->nodes.n; i++)
+            if (may_take_long(&sub->nodes.at[i]) ||
+                (!wn_node_is(&sub->nodes.at[i], "If") && !wn_ops_work_is_linear(&sub->nodes.at[i])))
+                return true;
+    }
+    return false;
 }
 
 static bool all_known(const struct wn_graph *g, const struct wn_node *node)
 {
-    if (loops(node))
+    if (may_take_long(node))
         return false;
     if (node->fused && strcmp(node->domain, "wn") == 0)
         return false; /* a layer's weights may be in its packs only */
@@ -126,6 +136,17 @@ static bool room_for(const struct wn_plan *plan, size_t bytes)
     return bytes <= FOLD_MAX_BYTES && (!limit || (bytes <= limit / 2 && plan->arena.total <= limit / 2 - bytes));
 }
 
+/* Whether there is time to run the node now, which is then spent. That of an If is not known, but in proportion to data
+ * that is in memory. */
+static bool time_for(struct wn_graph *g, const struct wn_infer *infer)
+{
+    const uint64_t work = wn_node_is(infer->node, "If") ? 0 : wn_ops_work(infer);
+    if (work > g->fold_limit - WN_MIN(g->fold_work, g->fold_limit))
+        return false;
+    g->fold_work += work;
+    return true;
+}
+
 /* Which nodes are late, and their outputs. */
 struct lateness {
     bool *node, *value; /* [nodes], [values] */
@@ -142,7 +163,7 @@ static enum winnow_status infer_node(struct wn_plan *plan, struct wn_node *node,
         return wn_fail(err, WINNOW_E_NOMEM, "node '%s'", node->name);
     wn_ops_infer_prepare(g, node, &infer, out);
     WN_TRY(wn_ops_infer_node(&infer, err));
-    if (all_known(g, node) && room_for(plan, out_bytes(node, out)))
+    if (all_known(g, node) && room_for(plan, out_bytes(node, out)) && time_for(g, &infer))
         return fold(plan, node, err);
     if (is_late(g, node, out, late->value)) {
         late->any = late->node[node - g->nodes.at] = true;
@@ -163,6 +184,8 @@ enum winnow_status wn_plan_specialize(struct wn_plan *plan, const struct wn_grap
 {
     WN_TRY(wn_graph_copy(&plan->g, &plan->arena, from, err));
     struct wn_graph *g = &plan->g;
+    g->fold_work = 0;
+    g->fold_limit = FOLD_WORK;
     struct lateness late = { .node = wn_arena_calloc(&plan->arena, g->nodes.n + 1, sizeof *late.node),
                              .value = wn_arena_calloc(&plan->arena, g->values.n + 1, sizeof *late.value) };
     if (!late.node || !late.value)

@@ -155,6 +155,13 @@ WINNOW_API void winnow_scratch_free(winnow_scratch *scratch);
 WINNOW_API WINNOW_MUST_USE enum winnow_status winnow_scratch_reserve(winnow_scratch *scratch,
                                                                      const struct winnow_tensor *inputs,
                                                                      unsigned n_inputs, struct winnow_err *err);
+/** What the runs of this scratch may take from now on, all together, until it is said again. Unless it is said at all,
+ *  the loops of each run may take 30 s.
+ *  @param loops_ns  CPU time in ONNX's Loop and Scan, nested ones and whatever their bodies hold; 0: 30 s. Past it a run
+ *                   returns E_TOO_LARGE; err names node and limit. (2^26 nodes in loops is another limit.)
+ *  @param until_ns  CLOCK_MONOTONIC in nanoseconds, 0: no end. A loop, or a node whose shape depends on data, that is
+ *                   running or begins then returns E_DEADLINE; layers that were planned are not broken off */
+WINNOW_API void winnow_scratch_limit(winnow_scratch *scratch, uint64_t loops_ns, uint64_t until_ns);
 /** Bytes this scratch has allocated. */
 WINNOW_API size_t winnow_scratch_bytes(const winnow_scratch *scratch);
 

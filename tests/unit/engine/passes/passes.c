@@ -120,6 +120,28 @@ Test(passes, nodes_that_do_nothing_go_but_every_output_keeps_its_value)
     net_done(&n);
 }
 
+/* What is too much work stays as it is; what costs less is still folded. */
+Test(passes, folding_gives_up)
+{
+    struct net n;
+    net_init(&n, 1);
+    float w[64] = { 1, 2, 3 };
+    wn_vid a = net_const(&n, WINNOW_F32, 2, NET_DIMS(8, 8), w);
+    wn_vid product = net_op(&n, "MatMul", NET_IN(a, a)), sum = net_op(&n, "Add", NET_IN(a, a));
+    net_output(&n, product);
+    net_output(&n, sum);
+    n.g.fold_limit = 1000; /* the product takes 512 and 768 for bytes, the sum 768 */
+    cr_assert_eq(net_check(&n), WINNOW_OK, "%s", n.err.msg);
+    cr_assert_eq(wn_pass_fold(&n.g, &n.err), WINNOW_OK, "%s", n.err.msg);
+    cr_expect_null(n.g.values.at[product].constant);
+    cr_expect_not_null(n.g.values.at[sum].constant);
+    cr_expect_eq(n.g.fold_work, 768);
+    n.g.fold_limit = 0;
+    cr_assert_eq(wn_pass_fold(&n.g, &n.err), WINNOW_OK, "%s", n.err.msg);
+    cr_expect_not_null(n.g.values.at[product].constant);
+    net_done(&n);
+}
+
 Test(passes, constants_fold_and_f16_is_widened)
 {
     struct net n;
