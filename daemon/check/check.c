@@ -1,7 +1,8 @@
 /* check.c: what `winnowd --check` tells beyond the settings' own rules.
  *
  * DESIGN  A warning is what a start would live with (and log), fatal is what it would not. What cannot be known without
- *         starting stays untold: whether a model loads, and what systemd hands over. */
+ *         starting stays untold: whether a model runs, and what systemd hands over. Models are read where a pipeline.yaml
+ *         has to be held against them, and not otherwise. */
 #include "daemon/check/check.h"
 
 #include <errno.h>
@@ -78,6 +79,12 @@ static void check_repositories(const struct check *c, const struct wn_config *cf
     wn_strays_free(stray, n);
 }
 
+static void pipeline_bad(void *arg, const char *model, int64_t version, bool loads, const char *why)
+{
+    say(arg, false, loads ? "model '%s' version %lld is not served: %s" : "model '%s' version %lld does not load: %s",
+        model, (long long)version, why);
+}
+
 /* A file that is no database of SQLite's: a start does not pass over it. */
 static void check_database(const struct check *c, const struct wn_config *cfg)
 {
@@ -134,6 +141,7 @@ void wn_check_machine(const struct wn_config *cfg, wn_check_fn *tell, void *arg)
     check_addresses(&c, cfg);
     check_repositories(&c, cfg);
     check_state(&c, cfg);
+    wn_pipelines_look(cfg, pipeline_bad, (void *)&c);
     if (cfg->jobs.enabled) {
         check_program(&c, "jobs.worker", cfg->jobs.worker, "jobs wait until a worker watches the folder");
         check_program(&c, "jobs.evaluator", cfg->jobs.evaluator, "no candidate can be judged");

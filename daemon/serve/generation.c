@@ -94,49 +94,13 @@ enum winnow_status wn_gen_aux(const char *dir, struct wn_sha256 *ret, struct win
     return status;
 }
 
-/* ---- pipeline ---- */
-
-static void pipe_io(const struct winnow_io *io, struct wn_pipe_io *ret)
-{
-    *ret = (struct wn_pipe_io){ .name = io->name, .dtype = io->dtype, .table_rows = io->table_rows };
-    ret->rank = io->rank ? io->rank - 1 : 0;
-    for (unsigned d = 0; d < ret->rank; d++)
-        ret->shape[d] = io->shape[d + 1];
-}
-
-static bool has_pipeline(const char *dir)
-{
-    WN_CLEANUP(wn_freep) char *path = wn_asprintf("%s/pipeline.yaml", dir);
-    return path && access(path, F_OK) == 0;
-}
-
-/* The folder that holds pipeline.yaml for this version: its own, else the model's, in whichever root; NULL: none. */
-static char *pipeline_dir(const struct wn_serve *serve, const struct wn_gen *gen)
-{
-    if (has_pipeline(gen->dir))
-        return wn_strdup(gen->dir);
-    for (unsigned r = 0; r < serve->repo.n_roots; r++) {
-        char *dir = wn_asprintf("%s/%s", serve->repo.root[r], gen->name);
-        if (dir && has_pipeline(dir))
-            return dir;
-        free(dir);
-    }
-    return NULL;
-}
+/* ---- pipeline and configuration ---- */
 
 static enum winnow_status open_pipeline(const struct wn_serve *serve, struct wn_gen *gen, struct winnow_err *err)
 {
-    WN_CLEANUP(wn_freep) char *dir = pipeline_dir(serve, gen);
-    if (!dir)
-        return WINNOW_OK;
-    WN_CLEANUP(wn_freep) struct wn_pipe_io *io = calloc(gen->n_in + gen->n_out + 1u, sizeof *io);
-    if (!io)
-        return wn_fail(err, WINNOW_E_NOMEM, "pipeline of '%s'", dir);
-    for (unsigned i = 0; i < gen->n_in; i++)
-        pipe_io(winnow_model_input(gen->model, i), &io[i]);
-    for (unsigned i = 0; i < gen->n_out; i++)
-        pipe_io(winnow_model_output(gen->model, i), &io[gen->n_in + i]);
-    return wn_pipeline_open(dir, io, gen->n_in, io + gen->n_in, gen->n_out, &gen->pipeline, err);
+    WN_CLEANUP(wn_freep)
+    char *dir = wn_pipeline_folder(gen->dir, gen->name, serve->repo.root, serve->repo.n_roots);
+    return dir ? wn_pipeline_of_model(dir, gen->model, &gen->pipeline, err) : WINNOW_OK;
 }
 
 /* Labels of outputs: files beside config.pbtxt. */

@@ -293,6 +293,13 @@ WINNOW_MUST_USE enum winnow_status wn_gen_load(struct wn_serve *serve, struct wn
 /** Keep the compiled form of a generation that came from its file, in STATE/cache of at most max_bytes (0: not), so
  * that the next load is quick. A failure is logged and means nothing. Of the loader's thread. */
 void wn_gen_keep(struct wn_gen *gen, size_t max_bytes);
+/** Folder of the pipeline.yaml of a version that lies in `dir`: its own, else that of `model` in the first root that has
+ *  one; NULL: there is none. To be freed. */
+char *wn_pipeline_folder(const char *dir, const char *model, char *const *root, unsigned n_roots);
+/** wn_pipeline_open() for the inputs and outputs of a model. */
+WINNOW_MUST_USE enum winnow_status wn_pipeline_of_model(const char *folder, const winnow_model *model,
+                                                        struct wn_pipeline **ret, struct winnow_err *err);
+
 /** Digest of the small files beside a model: pipeline, labels, configuration. */
 WINNOW_MUST_USE enum winnow_status wn_gen_aux(const char *dir, struct wn_sha256 *ret, struct winnow_err *err);
 /** Same inputs, outputs, dtypes, shapes and labels? E_PRECONDITION names the first difference. */

@@ -131,6 +131,14 @@ WINNOW_MUST_USE enum winnow_status wn_serve_strays(struct wn_serve *serve, struc
                                                    struct winnow_err *err);
 void wn_strays_free(struct wn_stray *list, size_t n);
 
+/** Told of a pipeline.yaml, or of the model that it is for, that a load would refuse.
+ *  @param loads  false: it is model.onnx that cannot be read
+ *  @param why    names file and line of the pipeline.yaml, or of a file that it names, where there is one */
+typedef void wn_pipeline_bad_fn(void *arg, const char *model, int64_t version, bool loads, const char *why);
+/** Read the pipeline.yaml of every version in STATE/models and the repositories, and the files it names, as a load
+ *  would; versions without one are passed over. Nothing is changed; no model is run. */
+void wn_pipelines_look(const struct wn_config *cfg, wn_pipeline_bad_fn *fn, void *arg);
+
 /** End of an administrative action, on a loader thread. */
 typedef void wn_serve_done_fn(void *arg, enum winnow_status status, const struct winnow_err *err);
 /** Load or reload a model's live version (rescan first). E_NOT_FOUND by `done` when the repositories have no such

@@ -10,7 +10,7 @@ import tempfile
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from common import CLI, WINNOWD, Daemon, check, end, wait_for  # noqa: E402
+from common import CLI, WINNOWD, Daemon, check, end, make_base, wait_for  # noqa: E402
 
 MODEL = pathlib.Path("demo/base/model.onnx").absolute()
 CONFIG = """
@@ -60,7 +60,7 @@ def run(*args):
 
 
 def test_list(d):
-    wait_for(lambda: "model_load_failed" in d.log(), 10)
+    wait_for(lambda: "model_load_failed" in d.log() and "model_live model=good" in d.log(), 20)
     p = run(CLI, "models", "-s", d.url)
     lines = p.stdout.splitlines()
     good = {line.split()[1]: line for line in lines if line.startswith("good ")}
@@ -146,6 +146,58 @@ def test_check(root):
           and "0.0.0.0:0 in clear text" in said, said)
 
 
+def test_check_pipelines(root):
+    """Every pipeline.yaml, and the files that it names, as a load would read them."""
+    here = root / "pipelines"
+    (here / "state/models").mkdir(parents=True)
+    yaml = here / "w.yaml"
+    yaml.write_text("server:\n  listen: [\"127.0.0.1:0\"]\nmodels:\n  repositories: [repo]\n  state: state\n")
+    repo = here / "repo"
+    good = make_base(repo / "good/1")
+
+    def checked():
+        p = run(WINNOWD, "--check", "--config", yaml)
+        return p.returncode, p.stdout, p.stderr
+    code, out, said = checked()
+    check("a pipeline.yaml that is right", code == 0 and out == f"{yaml}: ok\n" and not said, (code, out, said))
+    before = sorted(str(p) for p in here.rglob("*"))
+    text = (good / "pipeline.yaml").read_text()
+    wrong = {
+        "key": (text + "sofmax: true\n", ":7: unknown key 'sofmax'; did you mean 'softmax'?"),
+        "value": (text.replace("0.3", "much"), ":4: std"),
+        "label": (text.replace("labels.txt", "names.txt"), ":5: labels: there is no file 'names.txt'"),
+        "output": (text + "model_output: other\n", ":7: model_output: the model has no tensor 'other'"),
+        "words": ("task: text_classification\ntokenizer: words.json\n", "pipeline.yaml:"),
+    }
+    for name, (body, _) in wrong.items():
+        shutil.copytree(good, repo / name / "1")
+        (repo / name / "1/pipeline.yaml").write_text(body)
+    shutil.copytree(good, repo / "labels/1")
+    (repo / "labels/1/labels.txt").write_text("a\n\nc\n")
+    wrong["labels"] = (None, "labels/1/labels.txt:2: an empty label")
+    for version in (1, 2, 10):  # beside the versions, for all of them
+        shutil.copytree(good, repo / f"shared/{version}")
+        (repo / f"shared/{version}/pipeline.yaml").unlink()
+    (repo / "shared/pipeline.yaml").write_text("task: nothing\n")
+    wrong["shared"] = (None, "shared/pipeline.yaml:1: task")
+    shutil.copytree(good, here / "state/models/made/3")
+    (here / "state/models/made/3/pipeline.yaml").write_text("- list\n")
+    wrong["made"] = (None, "made/3/pipeline.yaml:1: expected keys")
+    shutil.copytree(good, repo / "broken/1")
+    (repo / "broken/1/model.onnx").write_text("no model\n")
+    wrong["broken"] = (None, "does not load")
+    put(repo / "plain/1/model.onnx")
+    code, out, said = checked()
+    for name, (_, says) in wrong.items():
+        lines = [x for x in said.splitlines() if f"model '{name}' " in x]
+        check(f"--check names what is wrong with a pipeline: {name}", len(lines) == 1 and says in lines[0], (lines, said))
+    check("each once, and as warnings", code == 0 and f"ok, with {len(wrong)} warnings" in out, (code, out, said))
+    check("the others are not told of", "good" not in said and "plain" not in said, said)
+    for name in [*wrong, "plain"]:
+        shutil.rmtree(here / "state/models/made" if name == "made" else repo / name)
+    check("nothing is written", before == sorted(str(p) for p in here.rglob("*")))
+
+
 def main():
     with tempfile.TemporaryDirectory() as tmp:
         root = pathlib.Path(tmp)
@@ -157,6 +209,7 @@ def main():
             check("winnowd ends in order", d.stop() == 0)
         test_filling(root)
         test_check(root)
+        test_check_pipelines(root)
     return end()
 
 
