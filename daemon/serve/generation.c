@@ -314,8 +314,15 @@ static int64_t now_wall_ns(void)
     return (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
 }
 
-/* From STATE/cache, where the model was compiled before; its digest came along. */
-static bool read_compiled(struct load *l, const char *path)
+/* The digest of a form that came without: `winnow --cache` made it. */
+static enum winnow_status digest_files(struct wn_gen *gen, const char *path, int64_t since_ns, struct winnow_err *err)
+{
+    WN_TRY(wn_sha256_file(path, &gen->sha, NULL, err));
+    return winnow_model_external(gen->model, 0) ? add_external(gen, since_ns, err) : WINNOW_OK;
+}
+
+/* From STATE/cache, where the model was compiled before; where winnowd did it, its digest came along. */
+static bool read_compiled(struct load *l, const char *path, int64_t since_ns)
 {
     struct wn_gen *gen = l->gen;
     size_t n;
@@ -330,12 +337,16 @@ static bool read_compiled(struct load *l, const char *path)
     if (status != WINNOW_OK)
         return false;
     const void *tag = winnow_model_tag(gen->model, &n);
+    if (n == sizeof gen->sha)
+        memcpy(&gen->sha, tag, n);
+    else
+        status = n ? WINNOW_E_MALFORMED : digest_files(gen, path, since_ns, &why);
     const struct wn_file_id after = wn_file_id_of(path, &there);
-    if (n != sizeof gen->sha || !there || !wn_file_id_equal(&gen->id, &after)) {
+    if (status != WINNOW_OK || !there || !wn_file_id_equal(&gen->id, &after)) {
         gen->model = winnow_model_unref(gen->model);
+        gen->external = false;
         return false;
     }
-    memcpy(&gen->sha, tag, n);
     gen->file_bytes = gen->id.size;
     gen->external = winnow_model_external(gen->model, 0) != NULL;
     wn_digest_text(&gen->sha, gen->digest);
@@ -349,7 +360,7 @@ void wn_gen_keep(struct wn_gen *gen, size_t max_bytes)
     struct winnow_err err;
     const struct winnow_load_opts opts = { .cache = gen->serve->repo.cache, .max_cache_bytes = max_bytes };
     WN_CLEANUP(wn_freep) char *path = wn_asprintf("%s/model.onnx", gen->dir);
-    if (!max_bytes || !path || winnow_model_tag(gen->model, &n))
+    if (!max_bytes || !path || (winnow_model_tag(gen->model, &n) && n))
         return;
     const struct wn_file_id now = wn_file_id_of(path, &there);
     if (!there || !wn_file_id_equal(&now, &gen->id))
@@ -372,7 +383,7 @@ static enum winnow_status read_model(struct load *l, struct winnow_err *err)
     if (!path)
         return wn_fail(err, WINNOW_E_NOMEM, "model '%s'", gen->name);
     gen->id = wn_file_id_of(path, &ok);
-    if (read_compiled(l, path))
+    if (read_compiled(l, path, since_ns))
         return WINNOW_OK;
     WN_TRY(wn_file_read(path, l->max_file, &bytes, &n, err));
     struct wn_file_id after = wn_file_id_of(path, &ok);

@@ -2,6 +2,7 @@
 the same digest and the same answers; a compiled model that is damaged, or of a file that changed, is not used; switched
 off, or in a folder that cannot be made, models serve all the same; `winnow --cache` does so without a daemon.
 Prints TAP-like lines."""
+import hashlib
 import json
 import os
 import pathlib
@@ -152,6 +153,44 @@ def command():
     check("and takes what it kept", run().returncode == 0 and list(cache.glob("*.plan"))[0].stat().st_ino == stamp)
 
 
+def ready_made():
+    """A form that `winnow analyze --tune --cache` made beforehand, in the daemon's folder: it is taken, tag or no tag, and
+    what was measured stays in it."""
+    root = ROOT / "made"
+    for name, data in (("one", model(7)), ("two", beside("w.bin"))):
+        put(root / "repo" / name / "1/model.onnx", data)
+    put(root / "repo/two/1/w.bin", weights(8))
+    (root / "state").mkdir()
+    time.sleep(2.2)
+    cache, paths = root / "state/cache", [root / f"repo/{m}/1/model.onnx" for m in ("one", "two")]
+
+    def analyze(path, *options):
+        p = subprocess.run([CLI, "analyze", path, "--why", "--cache", cache, *options], capture_output=True, text=True)
+        return p.stdout + p.stderr
+    said = [analyze(p, "--tune") for p in paths]
+    check("winnow analyze --tune keeps what it measured", all("measured us" in s for s in said) and len(list(
+        cache.glob("*.plan"))) == 2, said)
+    d = Daemon(root, CONFIG % "1GiB")
+    try:
+        wait_for(lambda: set(loads(d)) == {"one", "two"} and d.log().count("model_compiled") == 2, 20)
+        check("winnowd takes such forms", loads(d) == {"one": "yes", "two": "yes"}, d.log()[-1500:])
+        check("with the digest of the files", digest(d, "one") == "sha256:" + hashlib.sha256(
+            paths[0].read_bytes()).hexdigest(), digest(d, "one"))
+        first = {m: (answer(d, m), digest(d, m)) for m in ("one", "two")}
+        check("and answers", all(isinstance(a, list) for a, _ in first.values()), first)
+        check("and keeps what was measured, with its own digest", len(list(cache.glob("*.plan"))) == 2 and all(
+            "measured us" in analyze(p) for p in paths), [analyze(p) for p in paths])
+        restart(d)
+        check("which the next start takes", loads(d) == {"one": "yes", "two": "yes"} and "model_compiled" not in d.log() and
+              first == {m: (answer(d, m), digest(d, m)) for m in ("one", "two")}, d.log()[-1500:])
+        d.yaml.write_text(CONFIG % 0)
+        restart(d)
+        check("digests are those of a load from the files", loads(d) == {"one": "no", "two": "no"} and
+              all(digest(d, m) == first[m][1] for m in first), d.log()[-1500:])
+    finally:
+        check("winnowd ends in order", d.stop() == 0)
+
+
 def main():
     put(ROOT / "repo/one/1/model.onnx", model(1))
     put(ROOT / "repo/two/1/w.bin", weights(2))
@@ -162,6 +201,7 @@ def main():
     try:
         serve(d)
         command()
+        ready_made()
     except Exception:
         check("no exception", False, traceback.format_exc() + d.log()[-2000:])
     finally:
