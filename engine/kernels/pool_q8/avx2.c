@@ -1,9 +1,10 @@
-/* avx2.c: two ways for a row of outputs.
+/* avx2.c: three ways for a row of outputs.
  *
- * Maxima of stride 1 or 2, where no tap leaves the input: all taps of 8 quads or 32 bytes in one register; the few
- * columns at the edges one by one. Everything else: up to BLOCK columns at a time, each tap of the window contributes a
- * row of bytes, gathered by the stride, with 0 where the tap is outside the input: 0 changes neither a maximum nor a
- * sum. */
+ * Maxima of stride 1: down the rows into a line with zeros beside it, then across; several lines at a time, for what
+ * was just stored is slow to load from elsewhere. Of stride 2, where no tap leaves the input: all taps of 8 quads or 32
+ * bytes in one register; the few columns at the edges one by one. Everything else: up to BLOCK columns at a time, each
+ * tap of the window contributes a row of bytes, gathered by the stride, with 0 where the tap is outside the input: 0
+ * changes neither a maximum nor a sum. */
 #include "engine/kernels/pool_q8/pool_q8.h"
 
 #include "engine/kernels/q8_bytes_avx2.h"
@@ -176,27 +177,25 @@ WN_Q8_INLINE __m256i odds(__m256i v, __m256i w, size_t lanes)
     return _mm256_packus_epi16(_mm256_srli_epi16(v, 8), _mm256_srli_epi16(w, 8));
 }
 
-/* 32 bytes of outputs from the windows at x: first down the rows, then across: with stride 2 two taps that are
+/* 32 bytes of outputs from the windows at x, of stride 2: first down the rows, then across; two taps that are
  * neighbours come out of the same vectors. */
-WN_Q8_INLINE __m256i max_vector(const struct wn_pool_q8 *p, const uint8_t *x, int32_t rows, size_t lanes,
-                                int32_t stride)
+WN_Q8_INLINE __m256i max_vector(const struct wn_pool_q8 *p, const uint8_t *x, int32_t rows, size_t lanes)
 {
     const size_t step = lanes * (size_t)p->dil_w, row = row_bytes(p);
-    const bool pairs = stride == 2 && p->dil_w == 1;
+    const bool pairs = p->dil_w == 1;
     __m256i top = _mm256_setzero_si256();
     for (int32_t kx = 0; kx < p->kw; kx += pairs ? 2 : 1) {
         const uint8_t *at = x + (size_t)kx * step;
         __m256i v = _mm256_setzero_si256(), w = v;
         for (int32_t ky = 0; ky < rows; ky++, at += row) {
             v = _mm256_max_epu8(v, _mm256_loadu_si256((const __m256i *)at));
-            if (stride == 2)
-                w = _mm256_max_epu8(w, _mm256_loadu_si256((const __m256i *)(at + 32)));
+            w = _mm256_max_epu8(w, _mm256_loadu_si256((const __m256i *)(at + 32)));
         }
-        top = _mm256_max_epu8(top, stride == 2 ? evens(v, w, lanes) : v);
+        top = _mm256_max_epu8(top, evens(v, w, lanes));
         if (pairs && kx + 1 < p->kw)
             top = _mm256_max_epu8(top, odds(v, w, lanes));
     }
-    return stride == 2 ? _mm256_permute4x64_epi64(top, 0xd8) : top;
+    return _mm256_permute4x64_epi64(top, 0xd8);
 }
 
 /* Column ox of n lines, y that of the first. */
@@ -225,7 +224,7 @@ static bool columns_inside(const struct wn_pool_q8 *p, int32_t *lo, int32_t *hi)
 {
     int64_t room = (int64_t)p->in.w - 1 + p->pad_l - (int64_t)(p->kw - 1) * p->dil_w;
     int64_t from = ceil_div(p->pad_l, p->stride_w), to = WN_MIN(floor_div(room, p->stride_w) + 1, (int64_t)p->out.w);
-    if (p->kind != WN_POOL_Q8_MAX || p->stride_w > 2 || to - from < 32 / (int64_t)wn_q8_lanes(p->form))
+    if (p->kind != WN_POOL_Q8_MAX || p->stride_w != 2 || to - from < 32 / (int64_t)wn_q8_lanes(p->form))
         return false;
     *lo = (int32_t)from;
     *hi = (int32_t)to;
@@ -245,12 +244,12 @@ static struct line line_of(const struct wn_pool_q8 *p, int32_t oy)
 
 /* Outputs [lo, hi) of one row; x: its first tap of output 0, y: output 0. */
 WN_Q8_INLINE void max_row(const struct wn_pool_q8 *p, const struct wn_q8_avx2 *e, const uint8_t *x, int32_t rows,
-                          __m256i keep, int32_t lo, int32_t hi, uint8_t *y, size_t lanes, int32_t stride)
+                          __m256i keep, int32_t lo, int32_t hi, uint8_t *y, size_t lanes)
 {
     const int32_t width = lanes == 4 ? 8 : 32;
     for (int32_t ox = lo; ox < hi; ox += width) {
         const int32_t at = WN_MIN(ox, hi - width); /* the last vector overlaps the one before it */
-        __m256i top = max_vector(p, x + (ptrdiff_t)lanes * at * stride, rows, lanes, stride);
+        __m256i top = max_vector(p, x + (ptrdiff_t)lanes * at * 2, rows, lanes);
         _mm256_storeu_si256((__m256i *)(y + lanes * (size_t)at), wn_q8_padded(e, top, keep));
     }
 }
@@ -270,12 +269,10 @@ static void max_lines(const struct wn_pool_q8 *p, const struct wn_q8_avx2 *e, si
         uint8_t *to = y + i * pitch;
         if (!rows) /* windows without elements */
             memset(to + lanes * (size_t)lo, p->y_zp, lanes * (size_t)(hi - lo));
-        else if (p->stride_w == 1)
-            max_row(p, e, at, rows, keep, lo, hi, to, lanes, 1);
         else if (lanes == 4)
-            max_row(p, e, at, rows, keep, lo, hi, to, 4, 2);
+            max_row(p, e, at, rows, keep, lo, hi, to, 4);
         else
-            max_row(p, e, at, rows, keep, lo, hi, to, 1, 2);
+            max_row(p, e, at, rows, keep, lo, hi, to, 1);
     }
     for (int32_t ox = 0; ox < lo; ox++)
         max_edge(p, x, line, n, ox, live, y + lanes * (size_t)ox);
@@ -293,6 +290,80 @@ static void max_in_registers(const struct wn_pool_q8 *p, const struct wn_q8_avx2
             line[i] = line_of(p, oy + (int32_t)i);
         for (size_t c = c0; c < c1; c += wn_q8_lanes(p->form))
             max_lines(p, e, c, line, oy, n, lo, hi);
+    }
+}
+
+/* ---- maxima of stride 1 ---- */
+#define LINE_BYTES ((size_t)16 << 10) /* of the lines that are in work at a time */
+
+/* Lines as long as the taps of a row of outputs reach, zeros where that is outside the input. */
+struct lines {
+    size_t before, inside, bytes; /* zeros before, bytes of the input, all of them with room for whole vectors */
+    size_t n;                     /* at a time */
+    uint8_t at[LINE_BYTES];
+};
+
+/* False where some window lies beside the input, or a line is too long. */
+static bool lines_fit(const struct wn_pool_q8 *p, struct lines *l)
+{
+    const size_t lanes = wn_q8_lanes(p->form);
+    const int64_t reach = (int64_t)(p->kw - 1) * p->dil_w, span = p->out.w + reach;
+    const int64_t inside = WN_MIN((int64_t)p->in.w, span - p->pad_l);
+    if (p->kind != WN_POOL_Q8_MAX || p->stride_w != 1 || p->pad_l > reach || p->out.w - 1 - p->pad_l >= p->in.w ||
+        span > (int64_t)(LINE_BYTES / lanes) - 64)
+        return false;
+    l->before = lanes * (size_t)p->pad_l;
+    l->inside = lanes * (size_t)inside;
+    l->bytes = wn_round_up(lanes * (size_t)span, 32) + 32;
+    l->n = LINE_BYTES / l->bytes;
+    return true;
+}
+
+static void max_down(const struct wn_pool_q8 *p, const struct lines *l, const uint8_t *x, int32_t rows, uint8_t *to)
+{
+    const size_t row = row_bytes(p);
+    for (size_t i = 0; i < l->inside; i += 32) {
+        __m256i top = _mm256_setzero_si256();
+        for (int32_t ky = 0; ky < rows; ky++)
+            top = _mm256_max_epu8(top, _mm256_loadu_si256((const __m256i *)(x + (size_t)ky * row + i)));
+        _mm256_storeu_si256((__m256i *)(to + l->before + i), top);
+    }
+    memset(to + l->before + l->inside, 0, l->bytes - l->before - l->inside);
+}
+
+static void max_across(const struct wn_pool_q8 *p, const struct wn_q8_avx2 *e, __m256i keep, const uint8_t *line,
+                       uint8_t *y)
+{
+    const size_t lanes = wn_q8_lanes(p->form), step = lanes * (size_t)p->dil_w, bytes = lanes * (size_t)p->out.w;
+    for (size_t i = 0; i < bytes; i += 32) {
+        __m256i top = _mm256_loadu_si256((const __m256i *)(line + i));
+        for (int32_t kx = 1; kx < p->kw; kx++)
+            top = _mm256_max_epu8(top, _mm256_loadu_si256((const __m256i *)(line + i + (size_t)kx * step)));
+        wn_q8_store32(y + i, wn_q8_padded(e, top, keep), bytes - i);
+    }
+}
+
+static void max_by_lines(const struct wn_pool_q8 *p, const struct wn_q8_avx2 *e, size_t c0, size_t c1, struct lines *l)
+{
+    const size_t lanes = wn_q8_lanes(p->form), pitch = lanes * (size_t)p->out.pitch;
+    for (size_t i = 0; i < l->n; i++)
+        memset(l->at + i * l->bytes, 0, l->before);
+    for (size_t c = c0; c < c1; c += lanes) {
+        const uint8_t *x = p->x + c / lanes * p->x_stride;
+        uint8_t *y = p->y + c / lanes * p->y_stride;
+        const __m256i keep = wn_q8_keep32(p->form, c, p->channels, NULL, 0, 32);
+        for (size_t from = 0, n; from < (size_t)p->out.h; from += n) {
+            n = WN_MIN((size_t)p->out.h - from, l->n);
+            for (size_t i = 0; i < n; i++) {
+                const struct line line = line_of(p, (int32_t)(from + i));
+                max_down(p, l, x + line.from, line.rows, l->at + i * l->bytes);
+            }
+            for (size_t i = 0; i < n; i++)
+                if (line_of(p, (int32_t)(from + i)).rows)
+                    max_across(p, e, keep, l->at + i * l->bytes, y + (from + i) * pitch);
+                else /* windows without elements */
+                    memset(y + (from + i) * pitch, p->y_zp, lanes * (size_t)p->out.w);
+        }
     }
 }
 
@@ -328,11 +399,14 @@ void wn_pool_q8_32__avx2(const struct wn_pool_q8 *p, size_t c0, size_t c1)
     const struct wn_q8_avx2 e = wn_q8_avx2_begin(&q);
     size_t lanes = wn_q8_lanes(p->form), h = (size_t)p->out.h, w = (size_t)p->out.w, pitch = (size_t)p->out.pitch;
     struct row r = { 0 };
-    int32_t lo, hi;
-    bool in_registers = columns_inside(p, &lo, &hi);
+    int32_t lo = 0, hi = 0;
+    struct lines lines;
+    const bool by_lines = lines_fit(p, &lines), in_registers = !by_lines && columns_inside(p, &lo, &hi);
+    if (by_lines)
+        max_by_lines(p, &e, c0, c1, &lines);
     if (in_registers)
         max_in_registers(p, &e, c0, c1, lo, hi);
-    for (int32_t ox = 0; !in_registers && ox < p->out.w; ox += (int32_t)BLOCK) {
+    for (int32_t ox = 0; !by_lines && !in_registers && ox < p->out.w; ox += (int32_t)BLOCK) {
         plan_columns(p, ox, &r);
         for (size_t c = c0; c < c1; c += lanes)
             for (int32_t oy = 0; oy < p->out.h; oy++)
