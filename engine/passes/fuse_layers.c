@@ -114,13 +114,13 @@ static wn_vid take_residual(struct wn_graph *g, wn_vid *y)
     return other;
 }
 
-/* The function that follows a linear layer, when its epilogue can compute it. */
+/* The function that follows a layer. */
 static void take_activation(struct wn_graph *g, wn_vid *y, struct layer *l)
 {
     struct wn_node *next = wn_graph_only_user(g, *y);
-    if (!next || strcmp(l->type, "Linear") != 0 || wn_act_of(next) == WN_ACT_NONE)
+    l->f.act = next ? wn_act_of(next, &l->f.alpha) : WN_ACT_NONE;
+    if (l->f.act == WN_ACT_NONE)
         return;
-    l->f.act = wn_act_of(next);
     *y = next->out[0];
     wn_graph_kill(g, next);
 }

@@ -283,7 +283,7 @@ static int32_t dot_q8(const struct window *win, const uint8_t *x, const int8_t *
     return (int32_t)sum;
 }
 
-static float activate(enum wn_act act, float v)
+static float activate(enum wn_act act, float alpha, float v)
 {
     switch (act) {
     case WN_ACT_GELU:
@@ -294,6 +294,12 @@ static float activate(enum wn_act act, float v)
         return tanhf(v);
     case WN_ACT_SIGMOID:
         return 1.0f / (1.0f + expf(-v));
+    case WN_ACT_SWISH:
+        return v / (1.0f + expf(-v));
+    case WN_ACT_HARD_SWISH:
+        return v * clampf(v / 6 + 0.5f, 0, 1);
+    case WN_ACT_LEAKY_RELU:
+        return v < 0 ? alpha * v : v;
     default:
         return v;
     }
@@ -308,7 +314,7 @@ static void put_q8(const struct wn_fused_q8 *f, const struct wn_tensor *r, void 
         ((float *)y)[at] = clampf(v, f->lo, f->hi);
     } else {
         if (f->act != WN_ACT_NONE) {
-            v = activate(f->act, v) / f->y_scale;
+            v = activate(f->act, f->alpha, v) / f->y_scale;
             v = v != v ? 0.0f : v;
         }
         if (r) {
@@ -327,7 +333,7 @@ static const struct wn_tensor *input(const struct wn_run *run, unsigned i)
 
 static void put_f32(const struct wn_fused_f32 *f, const struct wn_tensor *r, float *y, int64_t at, float v)
 {
-    y[at] = clampf(activate(f->act, r ? v + ((const float *)r->data)[at] : v), f->lo, f->hi);
+    y[at] = clampf(activate(f->act, f->alpha, r ? v + ((const float *)r->data)[at] : v), f->lo, f->hi);
 }
 
 struct conv_dims {

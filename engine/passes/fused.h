@@ -28,15 +28,26 @@ struct wn_conv_geom {
     int auto_pad; /* 0 none, 1 SAME_UPPER, 2 SAME_LOWER: pads follow from the concrete input */
 };
 
-/** Activations that a linear layer's epilogue computes besides the clamp; ONNX operators of the same names. */
-enum wn_act { WN_ACT_NONE, WN_ACT_GELU, WN_ACT_GELU_TANH, WN_ACT_TANH, WN_ACT_SIGMOID, WN_ACT_COUNT };
+/** Activations that a layer's epilogue computes besides the clamp; ONNX operators of the same names. */
+enum wn_act {
+    WN_ACT_NONE,
+    WN_ACT_GELU,
+    WN_ACT_GELU_TANH,
+    WN_ACT_TANH,
+    WN_ACT_SIGMOID,
+    WN_ACT_SWISH, /* alpha 1 */
+    WN_ACT_HARD_SWISH,
+    WN_ACT_LEAKY_RELU,
+    WN_ACT_COUNT
+};
 
 /** node->fused of "wn.Conv" (f32) : in = X, W (O, I/g, kh, kw) f32 const, B (O) f32 const or omitted, R or omitted;
  *  "wn.Linear" (f32): in = X (..., K), W (N, K) f32 const (already transposed), B (N) or omitted, R or omitted;
  *  y = clamp(act(conv(x) + b + r), lo, hi). R has exactly the output's shape. */
 struct wn_fused_f32 {
     struct wn_conv_geom geom; /* Linear: unused */
-    enum wn_act act;          /* Conv: NONE */
+    enum wn_act act;
+    float alpha; /* LEAKY_RELU */
     float lo, hi;             /* -INFINITY / INFINITY when there is no activation */
     const char *note;         /* why a quantized layer stayed f32, for `winnow analyze`; or NULL */
 };
@@ -76,9 +87,10 @@ struct wn_fused_q8 {
     float r_mul;  /* R is u8 when y is u8; f32 when y is f32 (the rest is unused then) */
     float s_mul, s_lo, s_hi;
     int32_t r_zp;
-    /* QLinear with u8 output and an activation other than NONE: y = clamp(rne(act((float)acc * mul) / y_scale) + y_zp,
+    /* u8 output and an activation other than NONE (then no R): y = clamp(rne(act((float)acc * mul) / y_scale) + y_zp,
      * 0, 255), NaN counts as 0; mul[o] = x_scale * w_scale[o] */
     enum wn_act act;
+    float alpha; /* LEAKY_RELU */
     float y_scale;
 };
 

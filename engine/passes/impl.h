@@ -23,8 +23,8 @@ void wn_give_back_inputs(struct wn_graph *g, const struct wn_node *node);
 /** Bounds of Relu, or of Clip with constant bounds; false for anything else. */
 bool wn_clamp_of(const struct wn_graph *g, const struct wn_node *node, float *ret_lo, float *ret_hi);
 
-/** The activation that a Gelu, Tanh or Sigmoid node computes; WN_ACT_NONE for anything else. */
-enum wn_act wn_act_of(const struct wn_node *node);
+/** The activation that a node computes, with its parameter; WN_ACT_NONE for anything else. */
+enum wn_act wn_act_of(const struct wn_node *node, float *ret_alpha);
 
 /** String attribute of a layer between dequantizations that stayed f32: why. */
 #define WN_NOTE_ATTR "wn_note"
@@ -40,6 +40,7 @@ enum winnow_status wn_pass_cse(struct wn_graph *g, struct winnow_err *err);
 enum winnow_status wn_pass_einsum(struct wn_graph *g, struct winnow_err *err);
 enum winnow_status wn_pass_layer_norm(struct wn_graph *g, struct winnow_err *err);
 enum winnow_status wn_pass_gelu(struct wn_graph *g, struct winnow_err *err);
+enum winnow_status wn_pass_swish(struct wn_graph *g, struct winnow_err *err);
 enum winnow_status wn_pass_attention(struct wn_graph *g, struct winnow_err *err);
 enum winnow_status wn_pass_widen(struct wn_graph *g, struct winnow_err *err);
 enum winnow_status wn_pass_quant_dynamic(struct wn_graph *g, struct winnow_err *err);

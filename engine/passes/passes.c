@@ -83,22 +83,48 @@ bool wn_clamp_of(const struct wn_graph *g, const struct wn_node *node, float *re
            *ret_lo <= *ret_hi;
 }
 
-enum wn_act wn_act_of(const struct wn_node *node)
+enum wn_act wn_act_of(const struct wn_node *node, float *ret_alpha)
 {
+    static const struct {
+        const char *op_type;
+        enum wn_act act;
+    } acts[] = { { "Tanh", WN_ACT_TANH },
+                 { "Sigmoid", WN_ACT_SIGMOID },
+                 { "HardSwish", WN_ACT_HARD_SWISH },
+                 { "LeakyRelu", WN_ACT_LEAKY_RELU } };
+    *ret_alpha = wn_node_is(node, "LeakyRelu") ? wn_node_float(node, "alpha", 0.01f) : 0;
     if (wn_node_is(node, "Gelu"))
         return wn_node_str_is(node, "approximate", "none", "tanh") ? WN_ACT_GELU_TANH : WN_ACT_GELU;
-    return wn_node_is(node, "Tanh") ? WN_ACT_TANH : wn_node_is(node, "Sigmoid") ? WN_ACT_SIGMOID : WN_ACT_NONE;
+    if (wn_node_is(node, "Swish"))
+        return wn_node_float(node, "alpha", 1) == 1 ? WN_ACT_SWISH : WN_ACT_NONE;
+    for (size_t i = 0; i < WN_COUNT(acts); i++)
+        if (wn_node_is(node, acts[i].op_type))
+            return acts[i].act;
+    return WN_ACT_NONE;
 }
 
 enum winnow_status wn_passes_run(struct wn_graph *g, struct winnow_err *err)
 {
     static enum winnow_status (*const passes[])(struct wn_graph *, struct winnow_err *) = {
-        wn_pass_clean,          wn_pass_fold,          wn_pass_widen,
-        wn_pass_fold,           wn_pass_cse,           wn_pass_einsum,
-        wn_pass_layer_norm,     wn_pass_gelu,          wn_pass_fold_batchnorm,
-        wn_pass_quant_dynamic,  wn_pass_quant_forms,   wn_pass_quant_move,
-        wn_pass_quant_layers,   wn_pass_quant_eltwise, wn_pass_quant_move,
-        wn_pass_quant_residual, wn_pass_fold_weights,  wn_pass_fuse_layers,
+        wn_pass_clean,
+        wn_pass_fold,
+        wn_pass_widen,
+        wn_pass_fold,
+        wn_pass_cse,
+        wn_pass_einsum,
+        wn_pass_layer_norm,
+        wn_pass_gelu,
+        wn_pass_swish,
+        wn_pass_fold_batchnorm,
+        wn_pass_quant_dynamic,
+        wn_pass_quant_forms,
+        wn_pass_quant_move,
+        wn_pass_quant_layers,
+        wn_pass_quant_eltwise,
+        wn_pass_quant_move,
+        wn_pass_quant_residual,
+        wn_pass_fold_weights,
+        wn_pass_fuse_layers,
         wn_pass_attention,
     };
     for (size_t i = 0; i < WN_COUNT(passes); i++) {

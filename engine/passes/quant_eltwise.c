@@ -14,11 +14,11 @@ static bool one_value(const struct wn_tensor *t)
 /* A f32 function of one element: which input varies, or -1. */
 static int elementwise(const struct wn_graph *g, const struct wn_node *node)
 {
-    static const char *const unary[] = {
-        "Relu", "Clip",     "Sigmoid",         "HardSigmoid", "HardSwish", "Tanh", "LeakyRelu", "Elu",
-        "Selu", "Softplus", "Softsign",        "Erf",         "Gelu",      "Mish", "Exp",       "Abs",
-        "Neg",  "Sqrt",     "ThresholdedRelu", "Celu"
-    };
+    static const char *const unary[] = { "Relu",     "Clip",     "Sigmoid",   "HardSigmoid", "HardSwish",
+                                         "Swish",    "Tanh",     "LeakyRelu", "Elu",         "Selu",
+                                         "Softplus", "Softsign", "Erf",       "Gelu",        "Mish",
+                                         "Exp",      "Abs",      "Neg",       "Sqrt",        "ThresholdedRelu",
+                                         "Celu" };
     static const char *const binary[] = { "Add", "Sub", "Mul", "Div", "Min", "Max", "Pow" };
     for (size_t i = 0; i < WN_COUNT(unary); i++)
         if (wn_node_is(node, unary[i]))

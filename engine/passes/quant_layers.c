@@ -139,22 +139,25 @@ static wn_vid take_bias_add(struct wn_graph *g, wn_vid y, struct layer *layer)
     return out;
 }
 
-/* An activation between a linear layer and a quantization: the layer computes both. */
-static bool take_activation(struct wn_graph *g, wn_vid *y, struct wn_fused_q8 *f, const struct layer *layer)
+/* An activation between a layer and a quantization: the layer computes both. */
+static bool take_activation(struct wn_graph *g, wn_vid *y, struct wn_fused_q8 *f)
 {
-    struct wn_node *act = wn_graph_only_user(g, *y);
-    struct wn_node *quant = act && wn_act_of(act) != WN_ACT_NONE ? wn_graph_only_user(g, act->out[0]) : NULL;
-    if (strcmp(layer->type, "QLinear") != 0 || !wn_fused_is(quant, "Quantize"))
+    float alpha = 0;
+    struct wn_node *node = wn_graph_only_user(g, *y);
+    const enum wn_act act = node ? wn_act_of(node, &alpha) : WN_ACT_NONE;
+    struct wn_node *quant = act != WN_ACT_NONE ? wn_graph_only_user(g, node->out[0]) : NULL;
+    if (!wn_fused_is(quant, "Quantize"))
         return false;
     const struct wn_fused_qelt *q = quant->fused;
-    f->act = wn_act_of(act);
+    f->act = act;
+    f->alpha = alpha;
     f->y_f32 = false;
     f->y_scale = q->a_mul;
     f->y_zp = q->y_zp;
     f->q_lo = q->q_lo;
     f->q_hi = q->q_hi;
     *y = quant->out[0];
-    wn_graph_kill(g, act);
+    wn_graph_kill(g, node);
     wn_graph_kill(g, quant);
     return true;
 }
@@ -195,7 +198,7 @@ static enum winnow_status put(struct wn_graph *g, struct wn_node node, struct wn
         if (b == WN_NONE || !bias_i32(layer, g->values.at[b].constant->data))
             return WN_OOM(err, &node);
     }
-    if (!take_activation(g, &y, f, layer))
+    if (!take_activation(g, &y, f))
         y = take_epilogue(g, y, f, layer);
     wn_vid in[] = { layer->x, layer->w.w, b };
     return wn_fused_add(g, layer->type, node.name, in, b == WN_NONE ? 2 : 3, y, f) ? WINNOW_OK : WN_OOM(err, &node);

@@ -13,13 +13,16 @@ static bool moves_elements(const struct wn_node *node)
     for (size_t i = 0; i < WN_COUNT(types); i++)
         if (wn_node_is(node, types[i]))
             return node->n_out == 1;
-    return false;
+    return (wn_node_is(node, "Resize") || wn_node_is(node, "Upsample")) &&
+           wn_node_str_is(node, "mode", "nearest", "nearest") &&
+           !wn_node_str_is(node, "coordinate_transformation_mode", "half_pixel", "tf_crop_and_resize");
 }
 
 /* y has the elements of input 0, each once. */
 static bool reorders_elements(const struct wn_node *node)
 {
-    return moves_elements(node) && !wn_node_is(node, "MaxPool");
+    return moves_elements(node) && !wn_node_is(node, "MaxPool") && !wn_node_is(node, "Resize") &&
+           !wn_node_is(node, "Upsample");
 }
 
 static bool same_shape(const struct wn_graph *g, wn_vid a, wn_vid b)

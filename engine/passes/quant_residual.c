@@ -15,7 +15,7 @@ static struct wn_node *layer_of(struct wn_graph *g, const struct wn_node *add, u
         add->in[1 - side] == add->in[side])
         return NULL;
     const struct wn_fused_q8 *q = conv->fused;
-    return !q->y_f32 && q->y_zp == (side ? f->b_zp : f->a_zp) ? conv : NULL;
+    return !q->y_f32 && q->act == WN_ACT_NONE && q->y_zp == (side ? f->b_zp : f->a_zp) ? conv : NULL;
 }
 
 static enum winnow_status fuse(struct wn_graph *g, struct wn_node *add, struct wn_node *conv, unsigned side,

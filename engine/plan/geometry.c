@@ -146,7 +146,7 @@ static bool channels_concat(const struct wn_lower *lo, const struct wn_node *nod
 enum wn_spatial wn_spatial_of(const struct wn_lower *lo, const struct wn_node *node, struct wn_conv_geom *ret_geom)
 {
     static const char *const wn_same[] = { "QAdd", "Quantize", "Dequantize", "Requantize" };
-    static const char *const unary[] = { "Relu", "Clip", "Sigmoid", "HardSigmoid", "HardSwish", "Tanh", "LeakyRelu" };
+    static const char *const unary[] = { "Relu", "Clip", "Sigmoid", "HardSigmoid", "HardSwish", "Swish", "Tanh", "LeakyRelu" };
     if (lo->reference || !node->n_in || node->in[0] == WN_NONE || is_constant(lo, node->in[0]) ||
         !picture(lo, node->in[0]) || !picture(lo, node->out[0]))
         return WN_SPATIAL_NONE;

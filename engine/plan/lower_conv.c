@@ -3,8 +3,12 @@
 #include <math.h>
 #include <string.h>
 #include "engine/kernels/f32_dw/f32_dw.h"
+#include "engine/plan/activate.h"
 #include "engine/plan/f32_pack.h"
 #include "engine/plan/planes.h"
+
+/* Results that are computed before their activation: they stay in L2 in between. */
+#define ACT_FLOATS ((size_t)64 << 10)
 
 struct conv_arg {
     const struct wn_f32_pack *pack;
@@ -17,7 +21,7 @@ struct conv_arg {
     const float *bias;
     const uint32_t *mask;
     size_t groups;
-    float lo, hi;
+    struct wn_activation act;
     struct wn_tiling tiling; /* of the rows of a group */
     bool pad;
 };
@@ -37,15 +41,31 @@ static void run_group(const struct conv_arg *a, struct wn_exec *exec, size_t g, 
         .bias = a->bias ? a->bias + first : NULL,
         .r = r ? (const float *)(r + first * a->y.plane_bytes) + b->c0 : NULL,
         .mask = a->mask ? a->mask + b->c0 : NULL,
-        .lo = a->lo,
-        .hi = a->hi,
+        .lo = a->act.act == WN_ACT_NONE ? a->act.lo : -INFINITY,
+        .hi = a->act.act == WN_ACT_NONE ? a->act.hi : INFINITY,
     };
     if (a->depthwise)
         wn_f32_dw_run(&a->dw, a->off[0], a->channel_bytes, &args, b->r0, b->r1);
     else
         wn_f32_pack_run(a->pack, g, a->off[g], &args, b->r0, b->r1);
+    for (size_t o = b->r0; o < b->r1 && a->act.act != WN_ACT_NONE; o++)
+        wn_activate(&a->act, args.mask, args.y + o * args.y_stride, args.n);
     if (a->pad)
         wn_planes_fill_beside(&a->y, wn_at(exec, a->y.loc), 0, first + b->r0, first + b->r1, b->c0, b->c1);
+}
+
+/* The block in pieces, cut where its kernel would cut it, when an activation has to be computed on what it writes. */
+static void run_block(const struct conv_arg *a, struct wn_exec *exec, size_t g, const struct wn_block *b)
+{
+    const size_t rows = b->r1 - b->r0, tile = a->tiling.tile, unit = a->tiling.unit;
+    size_t cols = b->c1 - b->c0, at_once = rows;
+    if (a->act.act != WN_ACT_NONE) {
+        cols = WN_MAX(ACT_FLOATS / rows / tile * tile, tile);
+        at_once = WN_MAX(ACT_FLOATS / cols / unit * unit, unit);
+    }
+    for (size_t c = b->c0; c < b->c1; c += cols)
+        for (size_t r = b->r0; r < b->r1; r += at_once)
+            run_group(a, exec, g, &(struct wn_block){ c, WN_MIN(c + cols, b->c1), r, WN_MIN(r + at_once, b->r1) });
 }
 
 static void run_conv(const struct wn_step *step, struct wn_exec *exec, unsigned part, unsigned n_parts)
@@ -55,7 +75,7 @@ static void run_conv(const struct wn_step *step, struct wn_exec *exec, unsigned 
     unsigned n = wn_share_tiles(&a->tiling, part, n_parts, block);
     for (unsigned i = 0; i < n; i++)
         for (size_t g = 0; g < a->groups; g++)
-            run_group(a, exec, g, &block[i]);
+            run_block(a, exec, g, &block[i]);
 }
 
 /* Byte offset of every k from column 0 of the group's first channel. */
@@ -146,8 +166,7 @@ enum winnow_status wn_lower_conv_f32(struct wn_lower *lo, const struct wn_node *
     a->channel_bytes = src.channel_bytes;
     a->r = r.loc;
     a->r_base = r.base;
-    a->lo = f->lo;
-    a->hi = f->hi;
+    a->act = (struct wn_activation){ f->act, f->alpha, f->lo, f->hi };
     a->pad = wn_geometry_padded(lo, node->out[0]);
     WN_TRY(wn_geometry_mask(lo, node->out[0], &a->mask));
     if (node->n_in >= 3 && node->in[2] != WN_NONE)

@@ -74,6 +74,9 @@ static bool elt_op(const struct wn_lower *lo, const struct wn_node *node, struct
         e->alpha = wn_node_float(node, "alpha", 0.01f);
     } else if (wn_node_is(node, "Sigmoid")) {
         a->unary_op = WN_ELT_SIGMOID;
+    } else if (wn_node_is(node, "Swish")) {
+        a->unary_op = WN_ELT_SILU;
+        e->alpha = wn_node_float(node, "alpha", 1);
     } else if (wn_node_is(node, "Tanh")) {
         a->unary_op = WN_ELT_TANH;
     } else if (wn_node_is(node, "HardSigmoid")) {

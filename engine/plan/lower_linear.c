@@ -1,18 +1,12 @@
 /* lower_linear.c: f32 linear layers: on few rows as they lie (f32_gemv), on more with the rows as columns (cols.h),
  * dense or sparse, whichever the cost table says. */
 #include <math.h>
-#include "engine/kernels/eltwise/f32.h"
 #include "engine/kernels/f32_gemv/f32_gemv.h"
 #include "engine/passes/fused.h"
+#include "engine/plan/activate.h"
 #include "engine/plan/cols.h"
 #include "engine/plan/f32_pack.h"
 #include "engine/plan/planes.h"
-
-static const enum wn_elt_f32_unary acts[WN_ACT_COUNT] = { [WN_ACT_NONE] = WN_ELT_CLAMP,
-                                                          [WN_ACT_GELU] = WN_ELT_GELU,
-                                                          [WN_ACT_GELU_TANH] = WN_ELT_GELU_TANH,
-                                                          [WN_ACT_TANH] = WN_ELT_TANH,
-                                                          [WN_ACT_SIGMOID] = WN_ELT_SIGMOID };
 
 /* Output features that are multiplied before their activation is computed: they stay in L1 in between. */
 #define ACT_ROWS ((size_t)4 * WN_F32_PACK_ROWS)
@@ -25,21 +19,8 @@ struct linear_arg {
     const int32_t *off;
     const float *bias;
     size_t rows;
-    enum wn_act act;
-    float lo, hi;
+    struct wn_activation act;
 };
-
-void wn_lower_activate(enum wn_act act, float *y, size_t n)
-{
-    const struct wn_elt_f32 e = { .x = y, .y = y, .n = n, .alpha = 1, .lo = -INFINITY, .hi = INFINITY };
-    wn_elt_f32_unary_run(acts[act], &e);
-}
-
-static void activate(const struct linear_arg *a, float *y, size_t n)
-{
-    const struct wn_elt_f32 e = { .x = y, .y = y, .n = n, .alpha = 1, .lo = a->lo, .hi = a->hi };
-    wn_elt_f32_unary_run(acts[a->act], &e);
-}
 
 static void run_rows(const struct wn_step *step, struct wn_exec *exec, unsigned part, unsigned n_parts)
 {
@@ -53,8 +34,8 @@ static void run_rows(const struct wn_step *step, struct wn_exec *exec, unsigned 
     if (r0 == r1)
         return;
     wn_f32_gemv_run(&a->pack->gemm[0], &args, r0, r1);
-    for (size_t m = 0; m < args.m && a->act != WN_ACT_NONE; m++)
-        activate(a, args.y + m * args.y_stride + r0, r1 - r0);
+    for (size_t m = 0; m < args.m && a->act.act != WN_ACT_NONE; m++)
+        wn_activate(&a->act, NULL, args.y + m * args.y_stride + r0, r1 - r0);
 }
 
 static void run_cols(const struct wn_step *step, struct wn_exec *exec, unsigned part, unsigned n_parts)
@@ -68,9 +49,9 @@ static void run_cols(const struct wn_step *step, struct wn_exec *exec, unsigned 
                                 .y_stride = a->cy.stride,
                                 .bias = a->bias,
                                 .r = a->cr.k ? wn_cols_at(exec, &a->cr, 0) : NULL,
-                                .lo = a->act == WN_ACT_NONE ? a->lo : -INFINITY,
-                                .hi = a->act == WN_ACT_NONE ? a->hi : INFINITY };
-    if (a->act == WN_ACT_NONE) {
+                                .lo = a->act.act == WN_ACT_NONE ? a->act.lo : -INFINITY,
+                                .hi = a->act.act == WN_ACT_NONE ? a->act.hi : INFINITY };
+    if (a->act.act == WN_ACT_NONE) {
         if (r0 < r1)
             wn_f32_pack_run(a->pack, 0, a->off, &args, r0, r1);
         return;
@@ -79,7 +60,7 @@ static void run_cols(const struct wn_step *step, struct wn_exec *exec, unsigned 
         const size_t to = WN_MIN(from + ACT_ROWS, r1);
         wn_f32_pack_run(a->pack, 0, a->off, &args, from, to);
         for (size_t o = from; o < to; o++)
-            activate(a, args.y + o * args.y_stride, args.n);
+            wn_activate(&a->act, NULL, args.y + o * args.y_stride, args.n);
     }
 }
 
@@ -126,15 +107,15 @@ static enum winnow_status lower_rows(struct wn_lower *lo, const struct wn_node *
                                      size_t m, struct linear_arg *a, size_t *ret_bytes)
 {
     const size_t k = (size_t)w->dim[1];
-    const bool plain = a->act == WN_ACT_NONE;
+    const bool plain = a->act.act == WN_ACT_NONE;
     const struct wn_f32_pack_arg pa = { .family = WN_FAMILY_f32_gemm, .groups = 1, .rows = a->rows, .k = k, .taps = 1 };
     WN_TRY(wn_f32_pack_get(lo, w, &pa, &a->pack, ret_bytes));
     a->gemv = (struct wn_f32_gemv_args){ .m = m,
                                          .x_stride = k,
                                          .y_stride = a->rows,
                                          .bias = a->bias,
-                                         .lo = plain ? a->lo : -INFINITY,
-                                         .hi = plain ? a->hi : INFINITY };
+                                         .lo = plain ? a->act.lo : -INFINITY,
+                                         .hi = plain ? a->act.hi : INFINITY };
     WN_TRY(wn_lower_plain(lo, node->in[0], &a->x));
     if (node->n_in == 4)
         WN_TRY(wn_lower_plain(lo, node->in[3], &a->r));
@@ -161,9 +142,7 @@ enum winnow_status wn_lower_linear_f32(struct wn_lower *lo, const struct wn_node
         return a ? WINNOW_OK : wn_fail(lo->err, WINNOW_E_NOMEM, "node '%s'", node->name);
     const size_t k = (size_t)w->dim[1], m = wn_lower_bytes(lo, node->in[0]) / sizeof(float) / k;
     a->rows = (size_t)w->dim[0];
-    a->act = f->act;
-    a->lo = f->lo;
-    a->hi = f->hi;
+    a->act = (struct wn_activation){ f->act, f->alpha, f->lo, f->hi };
     if (node->n_in >= 3 && node->in[2] != WN_NONE)
         a->bias = g->values.at[node->in[2]].constant->data;
     const struct wn_sparsity s = wn_facts_sparsity(lo->model->facts, w, a->rows, k, 1);

@@ -5,7 +5,7 @@
  * factor and an integer bias per row) each part computes for its own rows first. */
 #include <math.h>
 #include <string.h>
-#include "engine/kernels/move_q8/move_q8.h"
+#include "engine/plan/activate.h"
 #include "engine/plan/cols_q8.h"
 #include "engine/plan/q8_pack.h"
 
@@ -113,7 +113,7 @@ struct linear_arg {
     const float *w_scale, *bias; /* [rows]; bias or NULL */
     const int32_t *w_sum;        /* [rows] sum of w - w_zp */
     struct wn_loc mul, ibias;    /* [rows] of this run */
-    enum wn_act act;             /* not NONE: args are those of a f32 output, which `quant` then makes bytes of */
+    struct wn_activation act;    /* not NONE: args are those of a f32 output, which `quant` then makes bytes of */
     struct wn_move_q8 quant;     /* without x, y */
 };
 
@@ -138,34 +138,19 @@ static void bind_rows(const struct linear_arg *a, struct wn_exec *exec, size_t r
     args->bias = bias;
 }
 
-/* x, n f32 results of each of the rows from..to-1, without gaps, become bytes at `y8`. */
-static void quantize_rows(const struct linear_arg *a, float *x, size_t n, size_t from, size_t to, uint8_t *y8)
-{
-    struct wn_move_q8 quant = a->quant;
-    wn_lower_activate(a->act, x, (to - from) * n);
-    quant.x_stride = n * sizeof *x;
-    quant.x = before(x, from * quant.x_stride);
-    quant.y = y8;
-    quant.n = n;
-    wn_move_q8_quantize_run(&quant, from, to);
-}
-
 /* One token's rows [r0, r1) with an activation. */
 static void gemv_activated(const struct linear_arg *a, struct wn_q8_args args, size_t r0, size_t r1, uint8_t *y8)
 {
     float tile[ACT_ROWS];
     for (size_t from = r0; from < r1; from += ACT_ROWS) {
         const size_t to = WN_MIN(from + ACT_ROWS, r1);
-        struct wn_move_q8 quant = a->quant;
+        struct wn_move_q8 quant = a->quant; /* the rows are one channel's columns */
         args.y = before(tile, from * sizeof *tile);
         wn_q8_gemv_run(&a->pack->gemv, &args, from, to);
-        wn_lower_activate(a->act, tile, to - from);
-        quant.x = tile;
         quant.y = y8 + from;
-        quant.n = to - from;
         quant.channels = 1;
         quant.form = WN_OUT_PLANE;
-        wn_move_q8_quantize_run(&quant, 0, 1);
+        wn_activate_bytes(&a->act, &quant, tile, to - from, 0, 1);
     }
 }
 
@@ -184,7 +169,7 @@ static void run_gemv(const struct wn_step *step, struct wn_exec *exec, unsigned 
         args.y = (char *)wn_at(exec, a->y) + i * a->y_bytes;
         int32_t sum = args.w_zp ? wn_q8_gemv_sum(args.x, a->k) : 0;
         args.colsum = &sum;
-        if (a->act != WN_ACT_NONE)
+        if (a->act.act != WN_ACT_NONE)
             gemv_activated(a, args, r0, r1, args.y);
         else
             wn_q8_gemv_run(&a->pack->gemv, &args, r0, r1);
@@ -239,7 +224,9 @@ static void activated_tile(const struct linear_arg *a, struct wn_exec *exec, str
     args->y_stride = args->n * sizeof *tile;
     args->y = before(tile, from * args->y_stride);
     run_kernel(a, args, from, to);
-    quantize_rows(a, tile, args->n, from, to, (uint8_t *)wn_at(exec, a->cy8.loc) + c * wn_cols8_elem(&a->cy8));
+    struct wn_move_q8 quant = a->quant;
+    quant.y = (uint8_t *)wn_at(exec, a->cy8.loc) + c * wn_cols8_elem(&a->cy8);
+    wn_activate_bytes(&a->act, &quant, tile, args->n, from, to);
 }
 
 static void run_activated(const struct wn_step *step, struct wn_exec *exec, unsigned part, unsigned n_parts)
@@ -295,7 +282,7 @@ static enum winnow_status set_static(struct wn_lower *lo, const struct wn_node *
 {
     const struct wn_fused_q8 *f = node->fused;
     const bool f32 = f->y_f32 || f->act != WN_ACT_NONE;
-    a->act = f->act;
+    a->act = (struct wn_activation){ f->act, f->alpha, -INFINITY, INFINITY };
     a->quant = (struct wn_move_q8){
         .channels = a->rows, .scale = f->y_scale, .zp = f->y_zp, .q_lo = f->q_lo, .q_hi = f->q_hi
     };
@@ -424,7 +411,7 @@ static struct wn_tiling tiling_of(const struct wn_lower *lo, const struct wn_nod
     wn_vid y = node->out[0];
     const struct wn_node *user = first_reader(lo, &y);
     struct wn_tiling t = wn_q8_tiling(kind, a->pack->arg.block, a->cx.cols, a->rows);
-    const size_t y_elem = a->args.out == WN_OUT_F32 && a->act == WN_ACT_NONE ? sizeof(float) : 1;
+    const size_t y_elem = a->args.out == WN_OUT_F32 && a->act.act == WN_ACT_NONE ? sizeof(float) : 1;
     const bool heads = user && (wn_fused_is(user, "QAttention") || wn_fused_is(user, "Attention"));
     if (kind == WN_Q8_SPMM)
         t.tile = t.step = 64;
@@ -442,7 +429,7 @@ static enum winnow_status lower_cols(struct wn_lower *lo, const struct wn_node *
     if (a->args.w_zp)
         WN_TRY(add_colsum(lo, node, a));
     a->tiling = tiling_of(lo, node, kind, a, weight_bytes);
-    if (a->args.out == WN_OUT_F32 && a->act == WN_ACT_NONE) {
+    if (a->args.out == WN_OUT_F32 && a->act.act == WN_ACT_NONE) {
         WN_TRY(wn_cols_new(lo, node->out[0], a->rows, &a->cy));
         a->args.y_stride = a->cy.stride * sizeof(float);
         return WINNOW_OK;
@@ -453,7 +440,7 @@ static enum winnow_status lower_cols(struct wn_lower *lo, const struct wn_node *
     WN_TRY(wn_cols8_new(lo, node->out[0], a->rows, out, &a->cy8));
     a->quant.form = out == WN_FORM_COLS_QUAD ? WN_OUT_QUAD : WN_OUT_PLANE;
     a->quant.y_stride = a->cy8.stride;
-    if (a->act != WN_ACT_NONE)
+    if (a->act.act != WN_ACT_NONE)
         return WINNOW_OK;
     a->args.out = out == WN_FORM_COLS_QUAD ? WN_OUT_QUAD : WN_OUT_PLANE;
     a->args.y_stride = a->cy8.stride;
@@ -478,7 +465,7 @@ enum winnow_status wn_lower_linear_q8(struct wn_lower *lo, const struct wn_node 
     a->m = wn_lower_bytes(lo, node->in[0]) / a->k;
     bool dynamic = wn_fused_is(node, "DLinear"), gemv = c.kind == WN_Q8_GEMV;
     WN_TRY(dynamic ? set_dynamic(lo, node, a) : set_static(lo, node, a));
-    a->y_bytes = a->rows * (a->args.out == WN_OUT_F32 && a->act == WN_ACT_NONE ? 4 : 1);
+    a->y_bytes = a->rows * (a->args.out == WN_OUT_F32 && a->act.act == WN_ACT_NONE ? 4 : 1);
     size_t bytes;
     struct wn_q8_pack_arg pa = {
         .kind = c.kind, .block = c.block, .groups = 1, .rows = a->rows, .channels = a->k, .taps = 1
@@ -487,9 +474,9 @@ enum winnow_status wn_lower_linear_q8(struct wn_lower *lo, const struct wn_node 
     WN_TRY(gemv ? lower_gemv(lo, node, a) : lower_cols(lo, node, c.kind, bytes, a));
     const char *kernel = wn_q8_kernel_name(lo, a->pack);
     struct wn_step *step = kernel ? wn_lower_step(lo, node, kernel,
-                                                  gemv                    ? run_gemv
-                                                  : a->act != WN_ACT_NONE ? run_activated
-                                                                          : run_cols,
+                                                  gemv                        ? run_gemv
+                                                  : a->act.act != WN_ACT_NONE ? run_activated
+                                                                              : run_cols,
                                                   a)
                                   : NULL;
     if (!step)

@@ -1,6 +1,7 @@
 /* lower_q8.c: int8 convolutions on planes: depthwise, dense, sparse in blocks or unstructured, by the cost table. */
 #include <math.h>
 #include <string.h>
+#include "engine/plan/activate.h"
 #include "engine/plan/q8_pack.h"
 
 /* ---- choice ---- */
@@ -92,7 +93,7 @@ enum winnow_status wn_q8_choose(struct wn_lower *lo, const struct wn_node *node,
 static bool passes_on(const struct wn_node *node)
 {
     return wn_fused_is(node, "QAdd") || wn_fused_is(node, "Requantize") || wn_fused_is(node, "QAveragePool") ||
-           wn_node_is(node, "MaxPool") || wn_node_is(node, "Concat");
+           wn_node_is(node, "MaxPool") || wn_node_is(node, "Concat") || wn_node_is(node, "Resize");
 }
 
 enum winnow_status wn_q8_wishes(struct wn_lower *lo)
@@ -130,6 +131,11 @@ enum wn_form wn_q8_out_form(const struct wn_lower *lo, wn_vid v)
 
 /* ---- the step ---- */
 
+/* Results that are computed before their activation and quantization: 32 KiB of stack. Columns of them, where the
+ * kernel has no tiles of its own. */
+#define ACT_FLOATS ((size_t)8 << 10)
+#define ACT_COLS   ((size_t)512)
+
 struct conv_arg {
     const struct wn_q8_pack *pack;
     struct wn_planes x, y, r; /* r: a residual, laid out as y */
@@ -141,16 +147,18 @@ struct conv_arg {
     struct wn_tiling tiling; /* of the rows of a group */
     bool pad;
     uint32_t pad_value;
+    struct wn_activation act; /* not NONE: args are those of a f32 output, which `quant` then makes bytes of */
+    struct wn_move_q8 quant;  /* without x, y */
 };
 
 static char *row_at(const struct conv_arg *a, char *y, size_t row, size_t col)
 {
-    size_t plane = a->args.out == WN_OUT_QUAD ? row / 4 : row;
+    size_t plane = a->quant.form == WN_OUT_QUAD ? row / 4 : row;
     return y + plane * a->y.plane_bytes + col * a->y.elem;
 }
 
-/* A block of the columns and of group g's rows. */
-static void run_group(const struct conv_arg *a, struct wn_exec *exec, size_t g, const struct wn_block *b)
+/* A block of the columns and of group g's rows: into the output, or without gaps into `tile`, as f32. */
+static void run_group(const struct conv_arg *a, struct wn_exec *exec, size_t g, const struct wn_block *b, float *tile)
 {
     struct wn_q8_args args = a->args;
     char *x = (char *)wn_at(exec, a->x.loc) + a->x.base, *y = (char *)wn_at(exec, a->y.loc) + a->y.base;
@@ -158,6 +166,10 @@ static void run_group(const struct conv_arg *a, struct wn_exec *exec, size_t g, 
     args.x = (const uint8_t *)x + g * a->group_bytes + b->c0 * a->x.elem;
     args.n = b->c1 - b->c0;
     args.y = row_at(a, y, first, b->c0);
+    if (tile) {
+        args.y_stride = args.n * sizeof *tile;
+        args.y = (void *)((uintptr_t)tile - b->r0 * args.y_stride); /* where row 0 would be */
+    }
     if (a->r.loc.kind != WN_LOC_NONE)
         args.r = row_at(a, (char *)wn_at(exec, a->r.loc) + a->r.base, first, b->c0);
     args.bias += first;
@@ -188,17 +200,37 @@ static void run_group(const struct conv_arg *a, struct wn_exec *exec, size_t g, 
     }
 }
 
+/* The same with an activation: piece by piece, which are quantized when they are computed. */
+static void run_activated(const struct conv_arg *a, struct wn_exec *exec, size_t g, const struct wn_block *b)
+{
+    _Alignas(64) float tile[ACT_FLOATS];
+    const size_t cols = WN_MIN(a->tiling.tile, ACT_COLS), rows = ACT_FLOATS / cols / 8 * 8;
+    const size_t first = g * a->group_rows;
+    struct wn_move_q8 quant = a->quant;
+    for (size_t c = b->c0; c < b->c1; c += cols)
+        for (size_t r = b->r0; r < b->r1; r += rows) {
+            const struct wn_block piece = { c, WN_MIN(c + cols, b->c1), r, WN_MIN(r + rows, b->r1) };
+            run_group(a, exec, g, &piece, tile);
+            quant.y = row_at(a, (char *)wn_at(exec, a->y.loc) + a->y.base, first, c);
+            quant.mask = a->quant.mask ? a->quant.mask + c : NULL;
+            wn_activate_bytes(&a->act, &quant, tile, piece.c1 - c, r, piece.r1);
+        }
+}
+
 static void run_conv(const struct wn_step *step, struct wn_exec *exec, unsigned part, unsigned n_parts)
 {
     const struct conv_arg *a = step->arg;
-    const bool quads = a->args.out == WN_OUT_QUAD;
+    const bool quads = a->quant.form == WN_OUT_QUAD;
     struct wn_block block[3];
     unsigned n = wn_share_tiles(&a->tiling, part, n_parts, block);
     for (unsigned i = 0; i < n; i++)
         for (size_t g = 0; g < a->groups; g++) {
             const struct wn_block *b = &block[i];
             const size_t r0 = g * a->group_rows + b->r0, r1 = g * a->group_rows + b->r1;
-            run_group(a, exec, g, b);
+            if (a->act.act != WN_ACT_NONE)
+                run_activated(a, exec, g, b);
+            else
+                run_group(a, exec, g, b, NULL);
             if (a->pad)
                 wn_planes_fill_beside(&a->y, wn_at(exec, a->y.loc), a->pad_value, quads ? r0 / 4 : r0,
                                       quads ? (r1 + 3) / 4 : r1, b->c0, b->c1);
@@ -272,7 +304,16 @@ static enum winnow_status set_epilogue(struct wn_lower *lo, const struct wn_node
 {
     const struct wn_fused_q8 *f = node->fused;
     struct wn_q8_args *e = &a->args;
-    e->out = f->y_f32 ? WN_OUT_F32 : form == WN_FORM_QUAD ? WN_OUT_QUAD : WN_OUT_PLANE;
+    const bool activated = f->act != WN_ACT_NONE;
+    a->quant = (struct wn_move_q8){ .form = form == WN_FORM_QUAD ? WN_OUT_QUAD : WN_OUT_PLANE,
+                                    .y_stride = a->y.plane_bytes,
+                                    .channels = a->group_rows,
+                                    .scale = f->y_scale,
+                                    .zp = f->y_zp,
+                                    .q_lo = f->q_lo,
+                                    .q_hi = f->q_hi };
+    a->act = (struct wn_activation){ f->act, f->alpha, -INFINITY, INFINITY };
+    e->out = f->y_f32 || activated ? WN_OUT_F32 : a->quant.form;
     e->y_stride = a->y.plane_bytes;
     e->mul = f->mul;
     e->bias = wn_q8_bias(lo, node);
@@ -284,14 +325,15 @@ static enum winnow_status set_epilogue(struct wn_lower *lo, const struct wn_node
     e->y_zp = f->y_zp;
     e->q_lo = f->q_lo;
     e->q_hi = f->q_hi;
-    e->lo = f->lo;
-    e->hi = f->hi;
+    e->lo = activated ? -INFINITY : f->lo;
+    e->hi = activated ? INFINITY : f->hi;
     e->w_zp = a->pack->kind == WN_Q8_DW ? NULL : f->w_zp;
     a->pad = wn_geometry_padded(lo, node->out[0]);
     a->pad_value = f->y_f32 ? 0 : (uint32_t)f->y_zp * 0x01010101u;
     if (!e->bias)
         return wn_fail(lo->err, WINNOW_E_NOMEM, "plan");
-    return wn_geometry_mask(lo, node->out[0], &e->mask);
+    WN_TRY(wn_geometry_mask(lo, node->out[0], activated ? &a->quant.mask : &e->mask));
+    return WINNOW_OK;
 }
 
 static enum winnow_status get_pack(struct wn_lower *lo, const struct wn_node *node, struct conv_arg *a,

@@ -251,9 +251,29 @@ static void set_geom(struct maker *m, const struct geom *g)
          g->pad[1], g->pad[2], g->pad[3], g->auto_pad ? g->auto_pad : "");
 }
 
+/* One that rounds: for f32 nets. */
+static wn_vid smooth(struct maker *m, wn_vid v)
+{
+    static const char *const ops[] = { "Sigmoid", "Tanh", "HardSwish" };
+    struct net *n = &m->n;
+    note(m, "smooth ");
+    if (chance(m, 50))
+        return net_op(n, "Mul", NET_IN(v, net_op(n, "Sigmoid", NET_IN(v)))); /* Swish */
+    return net_op(n, ops[pick(m, 0, 2)], NET_IN(v));
+}
+
 static wn_vid activation(struct maker *m, wn_vid v)
 {
-    switch (pick(m, 0, 4)) {
+    switch (pick(m, 0, 6)) {
+    case 5:
+        if (m->mode == F32)
+            return smooth(m, v);
+        /* fallthrough */
+    case 6: /* exact in powers of two */
+        note(m, "leaky ");
+        v = net_op(&m->n, "LeakyRelu", NET_IN(v));
+        wn_node_set_float(&m->n.g, net_node(&m->n), "alpha", 0.25f);
+        return v;
     case 0:
     case 1:
         note(m, "relu ");
@@ -451,6 +471,32 @@ static struct map unary(struct maker *m)
     return quantize(m, y);
 }
 
+/* To the nearest neighbour, larger or smaller. */
+static struct map resize(struct maker *m)
+{
+    static const char *const roundings[] = { "floor", "ceil", "round_prefer_floor", "round_prefer_ceil" };
+    static const char *const coords[] = { "asymmetric", "half_pixel", "align_corners" };
+    static const float factors[] = { 2, 2, 1, 0.5f, 1.5f, 3 };
+    struct map x = any_map(m), y = x;
+    struct net *n = &m->n;
+    const float fh = m->one_d ? 1 : factors[pick(m, 0, 5)], fw = factors[pick(m, 0, 5)];
+    if ((float)x.h * fh < 1 || (float)x.w * fw < 1 || (float)(x.h * x.w) * fh * fw > 700)
+        return x;
+    const int64_t count = m->one_d ? 3 : 4;
+    wn_vid scales = net_const(n, WINNOW_F32, 1, &count, NULL);
+    float *f = net_data(n, scales);
+    f[0] = f[1] = f[2] = 1;
+    if (!m->one_d)
+        f[2] = fh;
+    f[count - 1] = fw;
+    note(m, "resize[%ld,%ld,%ld] %g,%g ", x.c, x.h, x.w, (double)fh, (double)fw);
+    y.v = net_op(n, "Resize", NET_IN(x.v, WN_NONE, scales));
+    wn_node_set_str(&n->g, net_node(n), "nearest_mode", roundings[pick(m, 0, 3)]);
+    wn_node_set_str(&n->g, net_node(n), "coordinate_transformation_mode", coords[pick(m, 0, 2)]);
+    measure(m, &y);
+    return y;
+}
+
 /* GlobalAveragePool and a linear layer, or the map itself. */
 static wn_vid ending(struct maker *m, struct map x)
 {
@@ -507,8 +553,9 @@ static void make(struct maker *m, uint64_t seed)
          x.c, x.h, x.w);
     m->maps[m->n_maps++] = quantize(m, x);
     for (int64_t i = 0, steps = pick(m, 1, 8); i < steps; i++) {
-        static struct map (*const kinds[])(struct maker *) = { conv, conv, conv, conv, pool, binary, concat, unary };
-        struct map y = kinds[pick(m, 0, 7)](m);
+        static struct map (*const kinds[])(struct maker *) = { conv,   conv,   conv,  conv,  pool,
+                                                               binary, concat, unary, resize };
+        struct map y = kinds[pick(m, 0, 8)](m);
         note(m, "; ");
         m->maps[m->n_maps++] = y;
     }
