@@ -282,24 +282,74 @@ static void copy_row(char *dst, int64_t ds, const char *src, int64_t ss, int64_t
     }
 }
 
+/* ---- copies of any strides ---- */
+#define TILE ((int64_t)16) /* elements a side, where reading goes along one axis and writing along another */
+
+/* Axes of a copy: the last one is what is written next to each other; `across` is what is read so, or the last too. */
+struct copy {
+    unsigned rank, across;
+    int64_t dim[WINNOW_MAX_RANK], dst[WINNOW_MAX_RANK], src[WINNOW_MAX_RANK];
+    size_t elem;
+};
+
+/* Axes of extent 1 go, neighbours that step as one become one. */
+static void copy_init(struct copy *c, unsigned rank, const int64_t *dim, const int64_t *dst, const int64_t *src)
+{
+    for (unsigned i = 0; i < rank; i++) {
+        const unsigned last = c->rank - 1; /* of those there are */
+        if (dim[i] == 1)
+            continue;
+        if (c->rank && c->dst[last] == dst[i] * dim[i] && c->src[last] == src[i] * dim[i]) {
+            c->dim[last] *= dim[i];
+            c->dst[last] = dst[i];
+            c->src[last] = src[i];
+            continue;
+        }
+        c->dim[c->rank] = dim[i];
+        c->dst[c->rank] = dst[i];
+        c->src[c->rank++] = src[i];
+    }
+    if (!c->rank)
+        c->dim[c->rank++] = 1; /* its steps are 0 */
+    c->across = c->rank - 1;
+    for (unsigned i = 0; i + 1 < c->rank && c->src[c->rank - 1] >= TILE; i++) /* else lines are used up as they come */
+        if (c->src[i] == 1)
+            c->across = i;
+}
+
+/* The last two axes, or the one that is read along and the last, in tiles that stay in the cache. */
+static void copy_inner(const struct copy *c, char *dst, const char *src)
+{
+    const unsigned q = c->across, last = c->rank - 1;
+    const int64_t elem = (int64_t)c->elem, n = c->dim[last];
+    if (q == last) {
+        copy_row(dst, c->dst[last], src, c->src[last], n, c->elem);
+        return;
+    }
+    for (int64_t i0 = 0; i0 < c->dim[q]; i0 += TILE)
+        for (int64_t k = 0; k < n; k += TILE)
+            for (int64_t i = i0; i < WN_MIN(i0 + TILE, c->dim[q]); i++)
+                copy_row(dst + (i * c->dst[q] + k * c->dst[last]) * elem, c->dst[last],
+                         src + (i * c->src[q] + k * c->src[last]) * elem, c->src[last], WN_MIN(n - k, TILE), c->elem);
+}
+
 void wn_copy_nd(unsigned rank, const int64_t *dim, void *dst, const int64_t *dst_stride, const void *src,
                 const int64_t *src_stride, size_t elem)
 {
+    struct copy c = { .elem = elem };
+    int64_t outer[WINNOW_MAX_RANK], idx[WINNOW_MAX_RANK] = { 0 };
     for (unsigned i = 0; i < rank; i++)
         if (dim[i] == 0)
             return;
-    if (rank == 0) {
-        memcpy(dst, src, elem);
-        return;
-    }
-    int64_t idx[WINNOW_MAX_RANK] = { 0 };
+    copy_init(&c, rank, dim, dst_stride, src_stride);
+    memcpy(outer, c.dim, sizeof outer);
+    outer[c.across] = 1;
     do {
         int64_t d = 0, s = 0;
-        for (unsigned i = 0; i + 1 < rank; i++) {
-            d += idx[i] * dst_stride[i];
-            s += idx[i] * src_stride[i];
+        for (unsigned i = 0; i + 1 < c.rank; i++) {
+            d += idx[i] * c.dst[i];
+            s += idx[i] * c.src[i];
         }
-        copy_row((char *)dst + d * (int64_t)elem, dst_stride[rank - 1], (const char *)src + s * (int64_t)elem,
-                 src_stride[rank - 1], dim[rank - 1], elem);
-    } while (wn_next_index(rank - 1, dim, idx));
+        copy_inner(&c, (char *)dst + d * (int64_t)elem, (const char *)src + s * (int64_t)elem);
+    } while (wn_next_index(c.rank - 1, outer, idx));
 }

@@ -127,11 +127,23 @@ static bool whole_quads(const struct wn_lower *lo, const struct wn_node *node)
     return true;
 }
 
+/* Some input is in planes already: else the plain tensors are copied as they lie. */
+static bool any_planes(const struct wn_lower *lo, const struct wn_node *node)
+{
+    for (unsigned i = 0; i < node->n_in; i++) {
+        const struct wn_loc *in = lo->plan->place[node->in[i]].form;
+        if (in[WN_FORM_F32].kind != WN_LOC_NONE || in[WN_FORM_QUAD].kind != WN_LOC_NONE ||
+            in[WN_FORM_PLANE8].kind != WN_LOC_NONE)
+            return true;
+    }
+    return false;
+}
+
 enum winnow_status wn_lower_concat(struct wn_lower *lo, const struct wn_node *node, bool *done)
 {
     struct wn_conv_geom geom;
     *done = false;
-    if (!wn_node_is(node, "Concat") || wn_spatial_of(lo, node, &geom) != WN_SPATIAL_SAME)
+    if (!wn_node_is(node, "Concat") || wn_spatial_of(lo, node, &geom) != WN_SPATIAL_SAME || !any_planes(lo, node))
         return WINNOW_OK;
     bool f32 = wn_lower_type(lo, node->out[0])->dtype == WINNOW_F32;
     enum wn_form form = f32 ? WN_FORM_F32 : whole_quads(lo, node) ? wn_q8_out_form(lo, node->out[0]) : WN_FORM_PLANE8;
