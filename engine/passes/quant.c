@@ -42,6 +42,20 @@ wn_vid wn_like(struct wn_graph *g, wn_vid v, enum winnow_dtype dtype)
     return wn_graph_add_value(g, NULL, dtype, t.rank, t.dim);
 }
 
+bool wn_per_channel(const struct wn_graph *g, wn_vid v, enum winnow_dtype dtype, int64_t N, int spatial,
+                    struct wn_tensor *ret)
+{
+    const struct wn_tensor *t = wn_const_of(g, v);
+    const int64_t n = t ? wn_tensor_count(t) : 0;
+    if (!t || t->dtype != dtype ||
+        (n != 1 && (n != N || (int)t->rank <= spatial || t->dim[(int)t->rank - 1 - spatial] != N)))
+        return false;
+    *ret = *t;
+    ret->rank = 1;
+    ret->dim[0] = n;
+    return true;
+}
+
 static bool add_flip(struct wn_graph *g, wn_vid from, wn_vid to)
 {
     return wn_fused_add(g, "Flip", g->values.at[to].name, &from, 1, to, NULL) != NULL;

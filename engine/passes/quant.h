@@ -22,6 +22,11 @@ wn_vid wn_u8_result(struct wn_graph *g, wn_vid v);
 /** A new value with v's shape and another type. */
 wn_vid wn_like(struct wn_graph *g, wn_vid v, enum winnow_dtype dtype);
 
+/** A constant with one number, or one for each of N output channels, as [1] or [N]; behind its N stand as many axes as
+ *  behind the channels of the layer's output (`spatial`). *ret: the same data in that shape. False: it is not one. */
+bool wn_per_channel(const struct wn_graph *g, wn_vid v, enum winnow_dtype dtype, int64_t N, int spatial,
+                    struct wn_tensor *ret);
+
 /** Integer weights brought to the one form: s8 (O, …) with per-channel scale and the rest of the zero point. */
 struct wn_qweight {
     wn_vid w; /* s8 constant, (O, I/g, kh, kw) or (N, K) */

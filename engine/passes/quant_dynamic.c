@@ -23,31 +23,16 @@ static bool one_number(const struct wn_graph *g, wn_vid v)
     return t->rank == 0 || (t->rank == 1 && t->dim[0] == 1);
 }
 
-/* A f32 constant with one number, or one for each of N output channels, as [1] or [N]. Behind its N stand as many axes
- * as behind the channels of the product. */
-static bool per_column(const struct wn_graph *g, wn_vid v, int64_t N, int spatial, struct wn_tensor *ret)
-{
-    const struct wn_tensor *t = wn_const_of(g, v);
-    int64_t n = t ? wn_tensor_count(t) : 0;
-    if (!t || t->dtype != WINNOW_F32 ||
-        (n != 1 && (n != N || (int)t->rank <= spatial || t->dim[(int)t->rank - 1 - spatial] != N)))
-        return false;
-    *ret = *t;
-    ret->rank = 1;
-    ret->dim[0] = n;
-    return true;
-}
-
 /* What the products are multiplied with: a number known at run time (WN_NONE: 1) and constants. */
 static bool read_scale(struct wn_graph *g, wn_vid s, int64_t N, int spatial, wn_vid *ret_x, struct wn_tensor *ret_w)
 {
     *ret_x = WN_NONE;
-    if (per_column(g, s, N, spatial, ret_w))
+    if (wn_per_channel(g, s, WINNOW_F32, N, spatial, ret_w))
         return true;
     const struct wn_node *mul = wn_graph_producer(g, s);
     for (unsigned i = 0; i < 2 && mul && wn_node_is(mul, "Mul"); i++)
-        if (per_column(g, mul->in[i], N, spatial, ret_w) && g->values.at[mul->in[1 - i]].type.dtype == WINNOW_F32 &&
-            one_number(g, mul->in[1 - i])) {
+        if (wn_per_channel(g, mul->in[i], WINNOW_F32, N, spatial, ret_w) &&
+            g->values.at[mul->in[1 - i]].type.dtype == WINNOW_F32 && one_number(g, mul->in[1 - i])) {
             *ret_x = mul->in[1 - i];
             return true;
         }
@@ -89,7 +74,7 @@ static bool take_end(struct wn_graph *g, struct product *p)
     if (next && wn_node_is(next, "Add")) {
         wn_vid other = next->in[next->in[0] == p->y];
         const struct wn_tensor *t = wn_const_of(g, other);
-        if (per_column(g, other, p->w.O, p->spatial, &b) && b.dim[0] == p->w.O &&
+        if (wn_per_channel(g, other, WINNOW_F32, p->w.O, p->spatial, &b) && b.dim[0] == p->w.O &&
             (int)t->rank <= g->values.at[p->y].type.rank) {
             p->bias = wn_graph_add_const(g, NULL, WINNOW_F32, 1, b.dim, b.data);
             p->y = next->out[0];
