@@ -62,4 +62,25 @@ WN_INLINE vf vf_erf(vf x)
     return vf_div(vf_mul(x, p), q);
 }
 
+/** x / 2 * (1 + erf(x / sqrt 2)). x itself from 5.66 on, 0 (or -0) from -5.66 down; -infinity gives NaN. */
+WN_INLINE vf vf_gelu(vf x)
+{
+    const vf half = vf_set1(0.5f);
+    return vf_mul(x, vf_fma(half, vf_erf(vf_mul(x, vf_set1(0.70710678f))), half));
+}
+
+/** x / 2 * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 x^3))) */
+WN_INLINE vf vf_gelu_tanh(vf x)
+{
+    const vf inner = vf_mul(x, vf_fma(vf_set1(0.044715f), vf_mul(x, x), vf_set1(1.0f)));
+    const vf e = vf_exp_clamped(vf_mul(vf_set1(-2.0f * 0.79788456f), inner)); /* (1 + tanh(u)) / 2 = 1 / (1 + e^-2u) */
+    return vf_div(x, vf_add(vf_set1(1.0f), e));
+}
+
+/** x / (1 + e^(-alpha x)) */
+WN_INLINE vf vf_silu(vf x, vf alpha)
+{
+    return vf_div(x, vf_add(vf_set1(1.0f), vf_exp_clamped(vf_neg(vf_mul(alpha, x)))));
+}
+
 #endif

@@ -218,6 +218,20 @@ V512_INLINE bool v512i_any_gt_i32(v512i x, v512i y)
 {
     return _mm512_cmpgt_epi32_mask(x, y) != 0;
 }
+/** The lesser of |x| and |y|, and the greater; where one is NaN, the other's. */
+V512_INLINE v512f v512f_min_abs(v512f x, v512f y)
+{
+    return _mm512_range_ps(x, y, 0xa);
+}
+V512_INLINE v512f v512f_max_abs(v512f x, v512f y)
+{
+    return _mm512_range_ps(x, y, 0xb);
+}
+/** Entries of a table of 32 floats (two vectors) by the low five bits of idx. */
+V512_INLINE v512f v512f_lookup32(const v512f table[2], v512i idx)
+{
+    return _mm512_permutex2var_ps(table[0], idx, table[1]);
+}
 /** p[0], p[2], … p[30]; reads p[31] too. */
 V512_INLINE v512f v512f_load_even(const float *p)
 {
@@ -359,6 +373,27 @@ V512_INLINE bool v512i_any_gt_i32(v512i x, v512i y)
     for (unsigned k = 0; k < 16; k++)
         any |= a.i32[k] > b.i32[k];
     return any;
+}
+V512_INLINE v512f v512f_min_abs(v512f x, v512f y)
+{
+    union v512_bits a = { .f = x }, b = { .f = y };
+    for (unsigned k = 0; k < 16; k++)
+        a.f32[k] = __builtin_fminf(__builtin_fabsf(a.f32[k]), __builtin_fabsf(b.f32[k]));
+    return a.f;
+}
+V512_INLINE v512f v512f_max_abs(v512f x, v512f y)
+{
+    union v512_bits a = { .f = x }, b = { .f = y };
+    for (unsigned k = 0; k < 16; k++)
+        a.f32[k] = __builtin_fmaxf(__builtin_fabsf(a.f32[k]), __builtin_fabsf(b.f32[k]));
+    return a.f;
+}
+V512_INLINE v512f v512f_lookup32(const v512f table[2], v512i idx)
+{
+    union v512_bits b = { .i = idx }, t[2] = { { .f = table[0] }, { .f = table[1] } };
+    for (unsigned k = 0; k < 16; k++)
+        b.f32[k] = t[b.i32[k] >> 4 & 1].f32[b.i32[k] & 15];
+    return b.f;
 }
 V512_INLINE v512f v512f_load_even(const float *p)
 {

@@ -12,25 +12,39 @@ static const enum wn_elt_f32_unary ops[WN_ACT_COUNT] = { [WN_ACT_NONE] = WN_ELT_
                                                          [WN_ACT_HARD_SWISH] = WN_ELT_HARD_SWISH,
                                                          [WN_ACT_LEAKY_RELU] = WN_ELT_LEAKY };
 
-void wn_activate(const struct wn_activation *a, const uint32_t *mask, float *y, size_t n)
+static struct wn_elt_f32 settings(const struct wn_activation *a)
 {
-    struct wn_elt_f32 e = { .x = y, .y = y, .n = n, .mask = mask, .alpha = a->alpha, .lo = a->lo, .hi = a->hi };
-    if (a->act == WN_ACT_SWISH)
+    struct wn_elt_f32 e = { .alpha = a->alpha, .lo = a->lo, .hi = a->hi };
+    if (a->act != WN_ACT_LEAKY_RELU)
         e.alpha = 1;
     if (a->act == WN_ACT_HARD_SWISH) {
         e.alpha = 1.0f / 6;
         e.beta = 0.5f;
     }
+    return e;
+}
+
+void wn_activate(const struct wn_activation *a, const uint32_t *mask, float *y, size_t n)
+{
+    struct wn_elt_f32 e = settings(a);
+    e.x = y;
+    e.y = y;
+    e.n = n;
+    e.mask = mask;
     wn_elt_f32_unary_run(ops[a->act], &e);
 }
 
-void wn_activate_bytes(const struct wn_activation *a, const struct wn_move_q8 *quant, float *x, size_t n, size_t from,
+void wn_activate_bytes_init(const struct wn_activation *a, float scale, struct wn_act_q8 *ret)
+{
+    const struct wn_elt_f32 e = settings(a);
+    wn_act_q8_init(ret, ops[a->act], &e, scale);
+}
+
+void wn_activate_bytes(const struct wn_act_q8 *a, const struct wn_move_q8 *quant, float *x, size_t n, size_t from,
                        size_t to)
 {
     struct wn_move_q8 q = *quant;
-    wn_activate(a, NULL, x, (to - from) * n);
     q.x_stride = n * sizeof *x;
-    q.x = (const void *)((uintptr_t)x - from * q.x_stride); /* where row 0 would be */
     q.n = n;
-    wn_move_q8_quantize_run(&q, from, to);
+    wn_act_q8_run(a, &q, (float *)((uintptr_t)x - from * q.x_stride), from, to); /* where row 0 would be */
 }

@@ -115,6 +115,7 @@ struct linear_arg {
     struct wn_loc mul, ibias;    /* [rows] of this run */
     struct wn_activation act;    /* not NONE: args are those of a f32 output, which `quant` then makes bytes of */
     struct wn_move_q8 quant;     /* without x, y */
+    struct wn_act_q8 bytes;      /* with an activation */
 };
 
 /* Factors and integer biases of rows [r0, r1) for the scale and zero point of this run. */
@@ -150,7 +151,7 @@ static void gemv_activated(const struct linear_arg *a, struct wn_q8_args args, s
         quant.y = y8 + from;
         quant.channels = 1;
         quant.form = WN_OUT_PLANE;
-        wn_activate_bytes(&a->act, &quant, tile, to - from, 0, 1);
+        wn_activate_bytes(&a->bytes, &quant, tile, to - from, 0, 1);
     }
 }
 
@@ -226,7 +227,7 @@ static void activated_tile(const struct linear_arg *a, struct wn_exec *exec, str
     run_kernel(a, args, from, to);
     struct wn_move_q8 quant = a->quant;
     quant.y = (uint8_t *)wn_at(exec, a->cy8.loc) + c * wn_cols8_elem(&a->cy8);
-    wn_activate_bytes(&a->act, &quant, tile, args->n, from, to);
+    wn_activate_bytes(&a->bytes, &quant, tile, args->n, from, to);
 }
 
 static void run_activated(const struct wn_step *step, struct wn_exec *exec, unsigned part, unsigned n_parts)
@@ -283,6 +284,8 @@ static enum winnow_status set_static(struct wn_lower *lo, const struct wn_node *
     const struct wn_fused_q8 *f = node->fused;
     const bool f32 = f->y_f32 || f->act != WN_ACT_NONE;
     a->act = (struct wn_activation){ f->act, f->alpha, -INFINITY, INFINITY };
+    if (f->act != WN_ACT_NONE)
+        wn_activate_bytes_init(&a->act, f->y_scale, &a->bytes);
     a->quant = (struct wn_move_q8){
         .channels = a->rows, .scale = f->y_scale, .zp = f->y_zp, .q_lo = f->q_lo, .q_hi = f->q_hi
     };

@@ -149,6 +149,7 @@ struct conv_arg {
     uint32_t pad_value;
     struct wn_activation act; /* not NONE: args are those of a f32 output, which `quant` then makes bytes of */
     struct wn_move_q8 quant;  /* without x, y */
+    struct wn_act_q8 bytes;   /* with an activation */
 };
 
 static char *row_at(const struct conv_arg *a, char *y, size_t row, size_t col)
@@ -213,7 +214,7 @@ static void run_activated(const struct conv_arg *a, struct wn_exec *exec, size_t
             run_group(a, exec, g, &piece, tile);
             quant.y = row_at(a, (char *)wn_at(exec, a->y.loc) + a->y.base, first, c);
             quant.mask = a->quant.mask ? a->quant.mask + c : NULL;
-            wn_activate_bytes(&a->act, &quant, tile, piece.c1 - c, r, piece.r1);
+            wn_activate_bytes(&a->bytes, &quant, tile, piece.c1 - c, r, piece.r1);
         }
 }
 
@@ -313,6 +314,8 @@ static enum winnow_status set_epilogue(struct wn_lower *lo, const struct wn_node
                                     .q_lo = f->q_lo,
                                     .q_hi = f->q_hi };
     a->act = (struct wn_activation){ f->act, f->alpha, -INFINITY, INFINITY };
+    if (f->act != WN_ACT_NONE)
+        wn_activate_bytes_init(&a->act, f->y_scale, &a->bytes);
     e->out = f->y_f32 || activated ? WN_OUT_F32 : a->quant.form;
     e->y_stride = a->y.plane_bytes;
     e->mul = f->mul;

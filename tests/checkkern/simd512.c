@@ -187,6 +187,15 @@ static void model_floats(enum simd512_op op, const union v *a, const union v *b,
         case SIMD512_nan:
             r->u32[i] = isnan(x) ? ~0u : 0u;
             break;
+        case SIMD512_min_abs:
+            r->f32[i] = fminf(fabsf(x), fabsf(y));
+            break;
+        case SIMD512_max_abs:
+            r->f32[i] = fmaxf(fabsf(x), fabsf(y));
+            break;
+        case SIMD512_lookup32:
+            r->f32[i] = (c->u32[i] & 16 ? b : a)->f32[c->u32[i] & 15];
+            break;
         case SIMD512_mulf:
             r->f32[i] = x * y;
             break;

@@ -42,6 +42,9 @@
     OP(minf, I(v512f_min(F(a), F(b))))                                                                                 \
     OP(maxf, I(v512f_max(F(a), F(b))))                                                                                 \
     OP(gt, v512f_gt(F(a), F(b)))                                                                                       \
+    OP(min_abs, I(v512f_min_abs(F(a), F(b))))                                                                          \
+    OP(max_abs, I(v512f_max_abs(F(a), F(b))))                                                                          \
+    OP(lookup32, I(v512f_lookup32((const v512f[2]){ F(a), F(b) }, c)))                                                 \
     OP(nan, v512f_nan(F(a)))                                                                                           \
     OP(mulf, I(v512f_mul(F(a), F(b))))                                                                                 \
     OP(fma, I(v512f_fma(F(a), F(b), F(c))))                                                                            \
