@@ -90,8 +90,7 @@ static enum winnow_status fold_graph(struct wn_graph *g, bool weights_too, struc
 {
     for (size_t i = 0; i < g->nodes.n; i++) {
         struct wn_node *node = &g->nodes.at[i];
-        if (foldable(g, node) && (weights_too || !wn_node_is(node, "DequantizeLinear")) &&
-            worth_it(g, node))
+        if (foldable(g, node) && (weights_too || !wn_node_is(node, "DequantizeLinear")) && worth_it(g, node))
             WN_TRY(fold_node(g, node, err));
     }
     return WINNOW_OK;

@@ -3,6 +3,7 @@
 #include <math.h>
 #include <string.h>
 #include "engine/passes/impl.h"
+#include "engine/passes/match.h"
 
 struct layer {
     const char *type;
@@ -71,13 +72,6 @@ static bool read_linear(struct wn_graph *g, const struct wn_node *node, bool gem
     return l->w != WN_NONE && g->values.at[node->in[0]].type.rank >= 1;
 }
 
-static bool same_shape(const struct wn_graph *g, wn_vid a, wn_vid b)
-{
-    const struct wn_type *x = &g->values.at[a].type, *y = &g->values.at[b].type;
-    return x->rank >= 0 && x->rank == y->rank && x->dtype == y->dtype &&
-           memcmp(x->dim, y->dim, (size_t)x->rank * sizeof x->dim[0]) == 0;
-}
-
 /* The bias of a MatMul, or of a convolution, added by a node of its own. */
 static void take_bias(struct wn_graph *g, wn_vid *y, struct layer *l)
 {
@@ -100,20 +94,6 @@ static void take_bias(struct wn_graph *g, wn_vid *y, struct layer *l)
     wn_graph_kill(g, add);
 }
 
-/* The residual added to y; WN_NONE when there is none. */
-static wn_vid take_residual(struct wn_graph *g, wn_vid *y)
-{
-    struct wn_node *add = wn_graph_only_user(g, *y);
-    if (!add || !wn_node_is(add, "Add") || add->in[0] == add->in[1])
-        return WN_NONE;
-    wn_vid other = add->in[0] == *y ? add->in[1] : add->in[0];
-    if (wn_const_of(g, other) || !same_shape(g, *y, other) || !same_shape(g, *y, add->out[0]))
-        return WN_NONE;
-    *y = add->out[0];
-    wn_graph_kill(g, add);
-    return other;
-}
-
 /* The function that follows a layer. */
 static void take_activation(struct wn_graph *g, wn_vid *y, struct layer *l)
 {
@@ -131,7 +111,7 @@ static enum winnow_status put(struct wn_graph *g, struct wn_node node, struct wn
     wn_vid y = node.out[0];
     wn_graph_kill(g, at);
     take_bias(g, &y, l);
-    wn_vid r = take_residual(g, &y);
+    wn_vid r = wn_take_residual(g, &y);
     take_activation(g, &y, l);
     struct wn_node *next = wn_graph_only_user(g, y);
     if (next && wn_clamp_of(g, next, &l->f.lo, &l->f.hi)) {

@@ -3,6 +3,7 @@
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 #include "engine/ops/impl.h"
 
 bool wn_readers_make(const struct wn_graph *g, struct wn_readers *ret)
@@ -55,6 +56,26 @@ bool wn_number_is(const struct wn_graph *g, wn_vid v, double want)
 {
     double x;
     return wn_number(g, v, &x) && fabs(x - want) <= 1e-3 * fabs(want);
+}
+
+bool wn_same_shape(const struct wn_graph *g, wn_vid a, wn_vid b)
+{
+    const struct wn_type *x = &g->values.at[a].type, *y = &g->values.at[b].type;
+    return x->rank >= 0 && x->rank == y->rank && memcmp(x->dim, y->dim, (size_t)x->rank * sizeof x->dim[0]) == 0;
+}
+
+wn_vid wn_take_residual(struct wn_graph *g, wn_vid *y)
+{
+    struct wn_node *add = wn_graph_only_user(g, *y);
+    if (!add || !wn_node_is(add, "Add") || add->in[0] == add->in[1])
+        return WN_NONE;
+    wn_vid other = wn_other_in(add, *y);
+    if (wn_const_of(g, other) || !wn_same_shape(g, *y, other) || !wn_same_shape(g, *y, add->out[0]) ||
+        g->values.at[other].type.dtype != g->values.at[*y].type.dtype)
+        return WN_NONE;
+    *y = add->out[0];
+    wn_graph_kill(g, add);
+    return other;
 }
 
 struct wn_node *wn_made_by(struct wn_graph *g, wn_vid v, const char *op_type)

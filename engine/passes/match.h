@@ -19,6 +19,11 @@ const wn_nid *wn_readers_of(const struct wn_readers *r, wn_vid v, size_t *ret_n)
 bool wn_number(const struct wn_graph *g, wn_vid v, double *ret);
 /** v is a constant of one element that differs from `want` by at most 1e-3 of it. */
 bool wn_number_is(const struct wn_graph *g, wn_vid v, double want);
+/** Both shapes are known as far as they can be, and equal. */
+bool wn_same_shape(const struct wn_graph *g, wn_vid a, wn_vid b);
+/** What an Add that alone reads *y adds to it, where that is no constant and of one shape and type with it: the Add is taken
+ *  out and *y is its result. WN_NONE: there is none. */
+wn_vid wn_take_residual(struct wn_graph *g, wn_vid *y);
 /** Producer of v when it is a live node of the default domain with this op_type; else NULL. */
 struct wn_node *wn_made_by(struct wn_graph *g, wn_vid v, const char *op_type);
 /** The operand of a binary node that is not v; WN_NONE when neither or both are. */

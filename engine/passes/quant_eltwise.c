@@ -2,6 +2,7 @@
  * pools, and any chain of elementwise functions, which becomes a table of 256 values. */
 #include <math.h>
 #include <string.h>
+#include "engine/passes/match.h"
 #include "engine/passes/quant.h"
 
 /* ---- chains of elementwise functions ---- */
@@ -124,12 +125,6 @@ static const struct wn_fused_qelt *dequantized(struct wn_graph *g, wn_vid v, wn_
     return deq->fused;
 }
 
-static bool same_shape(const struct wn_graph *g, wn_vid a, wn_vid b)
-{
-    const struct wn_type *x = &g->values.at[a].type, *y = &g->values.at[b].type;
-    return x->rank >= 0 && x->rank == y->rank && memcmp(x->dim, y->dim, (size_t)x->rank * sizeof x->dim[0]) == 0;
-}
-
 /* q_lo and q_hi of the clamp (if any) and the Quantize after `y`; the nodes are killed. NULL when there is none. */
 static const struct wn_fused_qelt *take_quantize(struct wn_graph *g, wn_vid *y, struct wn_fused_qelt *f)
 {
@@ -156,7 +151,7 @@ static enum winnow_status add(struct wn_graph *g, struct wn_node node, struct wn
 {
     wn_vid in[2], y = node.out[0];
     const struct wn_fused_qelt *a = dequantized(g, node.in[0], &in[0]), *b = dequantized(g, node.in[1], &in[1]);
-    if (!a || !b || !same_shape(g, node.in[0], node.in[1]))
+    if (!a || !b || !wn_same_shape(g, node.in[0], node.in[1]))
         return WINNOW_OK;
     struct wn_fused_qelt f = { .a_zp = a->a_zp, .b_zp = b->a_zp };
     const struct wn_fused_qelt *q = take_quantize(g, &y, &f);

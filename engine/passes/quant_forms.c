@@ -4,6 +4,7 @@
  */
 #include <math.h>
 #include <string.h>
+#include "engine/passes/match.h"
 #include "engine/passes/quant.h"
 
 /* Each rewriter leaves the node as it is (and returns OK) when something does not fit: the reference then runs it. */
@@ -133,18 +134,12 @@ static enum winnow_status qgemm(struct wn_graph *g, struct wn_node node, struct 
     return put_layer(g, "QLinear", &node, at, node.in[0], qw.w, bias, f, err);
 }
 
-static bool same_shape(const struct wn_graph *g, wn_vid a, wn_vid b)
-{
-    const struct wn_type *x = &g->values.at[a].type, *y = &g->values.at[b].type;
-    return x->rank >= 0 && x->rank == y->rank && memcmp(x->dim, y->dim, (size_t)x->rank * sizeof x->dim[0]) == 0;
-}
-
 static enum winnow_status qlinear_add(struct wn_graph *g, struct wn_node node, struct wn_node *at,
                                       struct winnow_err *err)
 {
     struct wn_qparam a, b, y;
     if (wn_const_of(g, node.in[0]) || wn_in(&node, 3) == WN_NONE || wn_const_of(g, node.in[3]) ||
-        !same_shape(g, node.in[0], node.in[3]) || !param_of(g, &node, 1, node.in[0], &a) ||
+        !wn_same_shape(g, node.in[0], node.in[3]) || !param_of(g, &node, 1, node.in[0], &a) ||
         !param_of(g, &node, 4, node.in[3], &b) || !param_of(g, &node, 6, node.out[0], &y))
         return WINNOW_OK;
     struct wn_fused_qelt f = { .a_mul = (float)((double)a.scale / y.scale),

@@ -2,6 +2,7 @@
  * and the quantization that follow. */
 #include <math.h>
 #include <string.h>
+#include "engine/passes/match.h"
 #include "engine/passes/quant.h"
 
 /* A layer as found: x dequantized, w dequantized from constants, b constant or none. */
@@ -162,18 +163,25 @@ static bool take_activation(struct wn_graph *g, wn_vid *y, struct wn_fused_q8 *f
     return true;
 }
 
+/* A clamp that alone reads y. */
+static wn_vid take_clamp(struct wn_graph *g, wn_vid y, struct wn_fused_q8 *f)
+{
+    struct wn_node *next = wn_graph_only_user(g, y);
+    if (!next || !wn_clamp_of(g, next, &f->lo, &f->hi)) {
+        f->lo = -INFINITY;
+        f->hi = INFINITY;
+        return y;
+    }
+    y = next->out[0];
+    wn_graph_kill(g, next);
+    return y;
+}
+
 /* Clamp and quantization that follow, while nobody else looks at the value between. */
 static wn_vid take_epilogue(struct wn_graph *g, wn_vid y, struct wn_fused_q8 *f, const struct layer *layer)
 {
+    y = take_clamp(g, y, f);
     struct wn_node *next = wn_graph_only_user(g, y);
-    if (next && wn_clamp_of(g, next, &f->lo, &f->hi)) {
-        y = next->out[0];
-        wn_graph_kill(g, next);
-        next = wn_graph_only_user(g, y);
-    } else {
-        f->lo = -INFINITY;
-        f->hi = INFINITY;
-    }
     if (wn_fused_is(next, "Quantize")) {
         const struct wn_fused_qelt *q = next->fused;
         wn_q8_to_u8(f, layer->xq, &layer->w, (struct wn_qparam){ q->a_mul, q->y_zp });
@@ -198,10 +206,14 @@ static enum winnow_status put(struct wn_graph *g, struct wn_node node, struct wn
         if (b == WN_NONE || !bias_i32(layer, g->values.at[b].constant->data))
             return WN_OOM(err, &node);
     }
-    if (!take_activation(g, &y, f))
+    wn_vid r = strcmp(layer->type, "QConv") == 0 ? wn_take_residual(g, &y) : WN_NONE;
+    if (r != WN_NONE) /* f32 is added to f32: a quantization behind it stays a step of its own */
+        y = take_clamp(g, y, f);
+    else if (!take_activation(g, &y, f))
         y = take_epilogue(g, y, f, layer);
-    wn_vid in[] = { layer->x, layer->w.w, b };
-    return wn_fused_add(g, layer->type, node.name, in, b == WN_NONE ? 2 : 3, y, f) ? WINNOW_OK : WN_OOM(err, &node);
+    wn_vid in[] = { layer->x, layer->w.w, b, r };
+    const unsigned n_in = r != WN_NONE ? 4 : b != WN_NONE ? 3 : 2;
+    return wn_fused_add(g, layer->type, node.name, in, n_in, y, f) ? WINNOW_OK : WN_OOM(err, &node);
 }
 
 /* The dequantized weights v, which a layer has in its own form now. */

@@ -25,12 +25,6 @@ static bool reorders_elements(const struct wn_node *node)
            !wn_node_is(node, "Upsample");
 }
 
-static bool same_shape(const struct wn_graph *g, wn_vid a, wn_vid b)
-{
-    const struct wn_type *x = &g->values.at[a].type, *y = &g->values.at[b].type;
-    return x->rank >= 0 && x->rank == y->rank && memcmp(x->dim, y->dim, (size_t)x->rank * sizeof x->dim[0]) == 0;
-}
-
 /* op(f(x)) -> f(op(x)), f = Dequantize or Flip. */
 static enum winnow_status sink(struct wn_graph *g, struct wn_node node, struct wn_node *at, struct wn_node f,
                                struct winnow_err *err)
@@ -168,7 +162,7 @@ static bool may_lift(struct wn_graph *g, const struct wn_node *quant, const stru
         return false;
     return reorders_elements(from) ||
            (wn_scaled_by(g, from, ret_x, ret_factor) && *ret_factor > 0 && isfinite(*ret_factor) &&
-            same_shape(g, *ret_x, from->out[0]) && made_by_product(g, quant->in[0]));
+            wn_same_shape(g, *ret_x, from->out[0]) && made_by_product(g, quant->in[0]));
 }
 
 static bool all_dequantized(struct wn_graph *g, const struct wn_node *cat)

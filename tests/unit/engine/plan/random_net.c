@@ -373,7 +373,7 @@ static struct map conv(struct maker *m)
     }
     y.v = m->mode == F32 ? conv_f32(m, &x, &g, rank, dim, groups) : conv_qdq(m, &x, &g, rank, dim, groups);
     measure(m, &y);
-    for (int i = 0; i < m->n_maps && m->mode == F32 && chance(m, 40); i++)
+    for (int i = 0; i < m->n_maps && chance(m, 40); i++)
         if (m->maps[i].c == y.c && m->maps[i].h == y.h && m->maps[i].w == y.w) {
             y.v = net_op(&m->n, "Add", NET_IN(y.v, m->maps[i].v));
             note(m, "residual ");
