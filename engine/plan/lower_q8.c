@@ -133,7 +133,7 @@ enum wn_form wn_q8_out_form(const struct wn_lower *lo, wn_vid v)
 
 /* Results that are computed before their activation and quantization: 32 KiB of stack. Columns of them, where the
  * kernel has no tiles of its own. */
-#define ACT_FLOATS ((size_t)8 << 10)
+#define ACT_FLOATS ((size_t)2 << 10)
 #define ACT_COLS   ((size_t)512)
 
 struct conv_arg {
