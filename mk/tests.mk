@@ -72,6 +72,7 @@ $(eval $(call archive,net,$(OBJ_llhttp)))
 FUZZ_yaml     := base
 FUZZ_config   := config base
 FUZZ_tokens   := base
+FUZZ_cpus     := base
 FUZZ_npz      := pipeline base
 FUZZ_image    := pipeline base
 FUZZ_pipeline := pipeline base
