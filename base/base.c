@@ -189,6 +189,16 @@ uint64_t wn_now_ns(void)
     return clock_ns(CLOCK_MONOTONIC);
 }
 
+int64_t wn_wall_ns(void)
+{
+    return (int64_t)clock_ns(CLOCK_REALTIME);
+}
+
+int64_t wn_wall_file_ns(void)
+{
+    return (int64_t)clock_ns(CLOCK_REALTIME_COARSE);
+}
+
 uint64_t wn_thread_cpu_ns(void)
 {
     return clock_ns(CLOCK_THREAD_CPUTIME_ID);

@@ -87,6 +87,11 @@ bool wn_give_back(void *p, size_t n);
 
 /** Monotonic clock in nanoseconds. */
 uint64_t wn_now_ns(void);
+/** Wall clock in nanoseconds since 1970. time() and the times of files read a clock of the kernel's that ticks, and lag
+ *  behind this one by a tick (10 ms), or longer where the CPU that moves it on is held up. */
+int64_t wn_wall_ns(void);
+/** That clock of the kernel's: what a file that changes from now on may have as its time at least. */
+int64_t wn_wall_file_ns(void);
 /** CPU time of the calling thread in nanoseconds. */
 uint64_t wn_thread_cpu_ns(void);
 

@@ -5,7 +5,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
-#include <time.h>
 #include "base/log.h"
 #include "daemon/api/internal.h"
 
@@ -138,7 +137,7 @@ static const char *path_model(struct wn_req *req)
 /* Whether it is over; the log names each such token once. */
 static bool expired(const struct wn_req *req, const struct wn_tokens *tokens, const struct wn_token *token)
 {
-    if (!wn_token_expired(token, time(NULL)))
+    if (!wn_token_expired(token, wn_wall_ns() / 1000000000))
         return false;
     if (wn_tokens_first_time(tokens, token))
         wn_notice("token_expired", "token=%s end_s=%lld peer=%s", token->id, (long long)token->expires_s,

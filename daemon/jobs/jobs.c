@@ -13,7 +13,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
-#include <time.h>
 #include <unistd.h>
 #include "base/log.h"
 #include "base/tree.h"
@@ -26,9 +25,7 @@
 
 int64_t wn_wall_ms(void)
 {
-    struct timespec ts;
-    clock_gettime(CLOCK_REALTIME, &ts);
-    return ts.tv_sec * INT64_C(1000) + ts.tv_nsec / 1000000;
+    return wn_wall_ns() / 1000000;
 }
 
 void wn_new_id(const char *prefix, char ret[WN_ID_ROOM])

@@ -20,7 +20,6 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 /* ---- checking ---- */
 
@@ -308,13 +307,6 @@ void wn_batch_fail_queued(struct wn_serve *serve)
 
 /* ---- ending ---- */
 
-static uint64_t wall_ms(void)
-{
-    struct timespec ts;
-    clock_gettime(CLOCK_REALTIME, &ts);
-    return (uint64_t)ts.tv_sec * 1000u + (uint64_t)ts.tv_nsec / 1000000u;
-}
-
 /* After done() the job may be gone, and with it the last reference to its generation. */
 void wn_job_end(struct wn_job *job, enum winnow_status status, const char *why)
 {
@@ -341,7 +333,7 @@ void wn_job_end(struct wn_job *job, enum winnow_status status, const char *why)
     if (job->started_ns)
         WN_COUNT_ADD(c->queue_ns, job->started_ns - job->queued_ns);
     wn_counters_latency(c, job->finished_ns - job->queued_ns);
-    atomic_store_explicit(&c->last_ms, wall_ms(), memory_order_relaxed);
+    atomic_store_explicit(&c->last_ms, (uint64_t)wn_wall_ns() / 1000000u, memory_order_relaxed);
     job->done(job);
 }
 

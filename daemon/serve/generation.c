@@ -21,7 +21,6 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
 #include "base/file.h"
 #include "base/log.h"
@@ -307,13 +306,6 @@ static enum winnow_status add_external(struct wn_gen *gen, int64_t since_ns, str
     return status;
 }
 
-static int64_t now_wall_ns(void)
-{
-    struct timespec ts;
-    clock_gettime(CLOCK_REALTIME, &ts);
-    return (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
-}
-
 /* The digest of a form that came without: `winnow --cache` made it. */
 static enum winnow_status digest_files(struct wn_gen *gen, const char *path, int64_t since_ns, struct winnow_err *err)
 {
@@ -374,7 +366,7 @@ void wn_gen_keep(struct wn_gen *gen, size_t max_bytes)
 
 static enum winnow_status read_model(struct load *l, struct winnow_err *err)
 {
-    int64_t since_ns = now_wall_ns();
+    int64_t since_ns = wn_wall_file_ns();
     struct wn_gen *gen = l->gen;
     WN_CLEANUP(wn_freep) char *path = wn_asprintf("%s/model.onnx", gen->dir);
     WN_CLEANUP(wn_freep) void *bytes = NULL;
@@ -438,13 +430,6 @@ static void *load_thread(void *arg)
     return NULL;
 }
 
-static uint64_t wall_ms(void)
-{
-    struct timespec ts;
-    clock_gettime(CLOCK_REALTIME, &ts);
-    return (uint64_t)ts.tv_sec * 1000u + (uint64_t)ts.tv_nsec / 1000000u;
-}
-
 static struct wn_gen *gen_new(struct wn_serve *serve, struct wn_served *m, int64_t version, const char *dir,
                               bool made_here)
 {
@@ -503,7 +488,7 @@ enum winnow_status wn_gen_load(struct wn_serve *serve, struct wn_served *m, int6
         return l.status;
     }
     l.gen->number = atomic_fetch_add(&serve->generations, 1) + 1;
-    l.gen->loaded_at_ms = wall_ms();
+    l.gen->loaded_at_ms = (uint64_t)wn_wall_ns() / 1000000u;
     wn_info("model_loaded",
             "model=%s version=%" PRId64 " generation=%" PRIu64 " digest=%s weights=%zu compiled=%s took_ms=%" PRIu64,
             m->name, version, l.gen->number, l.gen->digest, l.gen->weight_bytes,

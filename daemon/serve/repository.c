@@ -18,7 +18,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 #include "base/file.h"
 #include "base/log.h"
@@ -187,13 +186,6 @@ static void remove_version(struct wn_served *m, size_t i)
     m->versions.n--;
 }
 
-static int64_t wall_ns(void)
-{
-    struct timespec ts;
-    clock_gettime(CLOCK_REALTIME, &ts);
-    return ts.tv_sec * INT64_C(1000000000) + ts.tv_nsec;
-}
-
 static void merge_one(const struct wn_serve *serve, struct wn_version *v, struct found *f, bool fresh)
 {
     uint64_t now = wn_now_ns(), settle = serve->repo.settle_us * 1000;
@@ -211,7 +203,7 @@ static void merge_one(const struct wn_serve *serve, struct wn_version *v, struct
     if (moved || v->sig != f->sig) {
         v->sig = f->sig;
         v->since_ns = now;
-        int64_t age = wall_ns() - f->ctime_ns;
+        int64_t age = wn_wall_ns() - f->ctime_ns;
         v->settled = fresh || v->made_here || settle == 0 || (age > 0 && (uint64_t)age >= settle);
         if (v->failed_sig != v->sig)
             v->reason[0] = '\0';

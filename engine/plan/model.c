@@ -3,7 +3,6 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include "base/file.h"
 #include "engine/graph/onnx.h"
 #include "engine/ops/ops.h"
@@ -143,13 +142,6 @@ static void unrefp(winnow_model **m)
     *m = winnow_model_unref(*m);
 }
 
-static int64_t wall_ns(void)
-{
-    struct timespec ts;
-    clock_gettime(CLOCK_REALTIME, &ts);
-    return ts.tv_sec * INT64_C(1000000000) + ts.tv_nsec;
-}
-
 struct winnow_model *wn_model_new(const struct winnow_load_opts *opts)
 {
     struct winnow_model *m = calloc(1, sizeof *m);
@@ -164,7 +156,7 @@ struct winnow_model *wn_model_new(const struct winnow_load_opts *opts)
         m->opts.max_file_bytes = DEFAULT_MAX_FILE;
     if (!m->opts.max_memory_bytes)
         m->opts.max_memory_bytes = DEFAULT_MAX_MEMORY;
-    m->since_ns = wall_ns();
+    m->since_ns = wn_wall_file_ns();
     wn_arena_init(&m->arena, 0);
     wn_graph_init(&m->g, &m->arena);
     m->tuned = wn_tuned_new();

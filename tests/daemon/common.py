@@ -42,13 +42,17 @@ def end():
 
 
 def wait_for(what, seconds=30, pause=0.02):
+    """The first value that is true; None where there was none for so long. Looks once more when the time is over: the
+    machine may have stood still since the last look."""
     until = time.monotonic() + seconds
-    while time.monotonic() < until:
+    while True:
+        over = time.monotonic() >= until
         value = what()
         if value:
             return value
+        if over:
+            return None
         time.sleep(pause)
-    return None
 
 
 def put(path, data):
