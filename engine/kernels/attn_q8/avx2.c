@@ -8,6 +8,7 @@
 #define NV      2
 #define KR      4
 #define CENTRED 1
+#define OFFSET  0 /* not used */
 #define CELL    8 /* bytes that a lane of a quad takes: four words */
 
 typedef __m256i vi;

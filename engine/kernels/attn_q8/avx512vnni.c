@@ -7,6 +7,7 @@
 #define NV      4
 #define KR      6
 #define CENTRED 0
+#define OFFSET  128
 #define CELL    4 /* bytes that a lane of a quad takes */
 
 typedef v512i vi;
