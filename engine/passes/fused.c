@@ -565,6 +565,7 @@ static const struct wn_op table[] = {
     { "wn", "Linear", 1, 2, 4, 1, 1, infer_flinear, run_flinear, NULL },
     { "wn", "Attention", 1, 3, 4, 1, 1, wn_infer_attention, wn_run_attention, NULL },
     { "wn", "QAttention", 1, 3, 4, 1, 1, wn_infer_qattention, wn_run_qattention, NULL },
+    { "wn", "Recurrent", 1, 2, 6, 1, 3, wn_infer_recurrent_products, wn_run_recurrent_products, NULL },
     { "wn", "QConv", 1, 2, 4, 1, 1, infer_qconv, run_qconv, NULL },
     { "wn", "QLinear", 1, 2, 4, 1, 1, infer_qlinear, run_qlinear, NULL },
     { "wn", "DLinear", 1, 2, 5, 1, 1, infer_dlinear, run_dlinear, NULL },
@@ -589,10 +590,16 @@ const struct wn_op *wn_fused_op(const char *op_type)
 struct wn_node *wn_fused_add(struct wn_graph *g, const char *op_type, const char *name, const wn_vid *in, unsigned n_in,
                              wn_vid out, const void *fused)
 {
+    return wn_fused_add_many(g, op_type, name, in, n_in, &out, 1, fused);
+}
+
+struct wn_node *wn_fused_add_many(struct wn_graph *g, const char *op_type, const char *name, const wn_vid *in,
+                                  unsigned n_in, const wn_vid *out, unsigned n_out, const void *fused)
+{
     const struct wn_op *op = wn_fused_op(op_type);
     if (!op)
         wn_die(__FILE__, __LINE__, op_type);
-    struct wn_node *node = wn_graph_add_node(g, "wn", op->type, name, in, n_in, &out, 1);
+    struct wn_node *node = wn_graph_add_node(g, "wn", op->type, name, in, n_in, out, n_out);
     if (node) {
         node->op = op;
         node->opset = 1;

@@ -19,6 +19,7 @@
 #define WN_FUSED_H
 
 #include "engine/graph/graph.h"
+#include "engine/ops/recurrent.h"
 
 /** Geometry of a 2-D convolution (1-D is 1 x n). Sources: ONNX Conv. */
 struct wn_conv_geom {
@@ -75,6 +76,11 @@ struct wn_fused_qattn {
     bool y_f32, replace;
 };
 
+/** node->fused of "wn.Recurrent": struct wn_recurrent (ops/recurrent.h). in = G f32, what the layers' products with X are,
+ *  and their biases: (steps, batch, dirs * gates * units), or (batch, steps, …) where batch_first; R (dirs, gates * units,
+ *  units) f32 const, its biases (dirs, gates * units) f32 const or omitted, sequence_lens, initial_h, initial_c or
+ *  omitted; out = Y, Y_h, Y_c as RNN, GRU and LSTM have them, gates in ONNX's order. */
+
 /** node->fused of "wn.QConv": in = X u8, W s8 const (O, I/g, kh, kw), B i32 const (O) or omitted, R or omitted;
  *  "wn.QLinear": in = X u8 (..., K), W s8 const (N, K), B, R likewise. */
 struct wn_fused_q8 {
@@ -127,6 +133,9 @@ struct wn_fused_qelt {
 /** Append a node of domain "wn" with its operator entry set; `fused` must live in g's arena. NULL: out of memory. */
 struct wn_node *wn_fused_add(struct wn_graph *g, const char *op_type, const char *name, const wn_vid *in, unsigned n_in,
                              wn_vid out, const void *fused);
+/** The same with any number of outputs. */
+struct wn_node *wn_fused_add_many(struct wn_graph *g, const char *op_type, const char *name, const wn_vid *in,
+                                  unsigned n_in, const wn_vid *out, unsigned n_out, const void *fused);
 /** The operator of domain "wn" with this op_type; NULL: there is none. */
 const struct wn_op *wn_fused_op(const char *op_type);
 /** True for a live node of domain "wn" with this op_type. */

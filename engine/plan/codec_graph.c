@@ -34,7 +34,7 @@ struct walk {
 
 /* ---- parameters of fused operators ---- */
 
-enum params { NONE, F32, Q8, DYN, GEOM, ELT, ATTN, QATTN };
+enum params { NONE, F32, Q8, DYN, GEOM, ELT, ATTN, QATTN, RECURRENT };
 
 static const struct {
     const char *type;
@@ -48,6 +48,7 @@ static const struct {
     { "QAveragePool", ELT, sizeof(struct wn_fused_qelt) }, { "Quantize", ELT, sizeof(struct wn_fused_qelt) },
     { "Dequantize", ELT, sizeof(struct wn_fused_qelt) },   { "Requantize", ELT, sizeof(struct wn_fused_qelt) },
     { "Attention", ATTN, sizeof(struct wn_fused_attn) },   { "QAttention", QATTN, sizeof(struct wn_fused_qattn) },
+    { "Recurrent", RECURRENT, sizeof(struct wn_recurrent) },
 };
 
 /* Outputs of a layer: rows of its constant weights. */
@@ -102,6 +103,7 @@ static void fused_image(struct wn_codec *im, const struct wn_graph *g, struct wn
         struct wn_fused_qelt e;
         struct wn_fused_attn attn;
         struct wn_fused_qattn qattn;
+        struct wn_recurrent recurrent;
     } u;
     bool there = node->fused != NULL;
     wn_codec_bool(im, &there);

@@ -57,7 +57,7 @@ static struct fact *find(const struct wn_facts *facts, const struct wn_tensor *w
 
 static bool is_layer(const struct wn_node *node)
 {
-    static const char *const layers[] = { "Conv", "Linear", "QConv", "QLinear", "DLinear" };
+    static const char *const layers[] = { "Conv", "Linear", "Recurrent", "QConv", "QLinear", "DLinear" };
     for (size_t i = 0; i < WN_COUNT(layers); i++)
         if (wn_fused_is(node, layers[i]))
             return true;
