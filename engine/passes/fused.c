@@ -156,6 +156,24 @@ static enum winnow_status infer_dlinear(struct wn_infer *in, struct winnow_err *
     return WINNOW_OK;
 }
 
+static enum winnow_status infer_interleave(struct wn_infer *in, struct winnow_err *err)
+{
+    const struct wn_fused_interleave *f = in->node->fused;
+    struct wn_type *y = &in->out[0];
+    *y = in->in[0];
+    y->dtype = WINNOW_F32;
+    const int w = y->rank - 1;
+    if (y->rank < 3)
+        return WINNOW_OK;
+    if (y->rank == 4 && y->dim[2] >= 0)
+        y->dim[2] = y->dim[2] * f->sh + f->add_h;
+    if (y->dim[w] >= 0)
+        y->dim[w] = y->dim[w] * f->sw + f->add_w;
+    if ((y->rank == 4 && y->dim[2] < -1) || y->dim[w] < -1)
+        return wn_fail(err, WINNOW_E_MALFORMED, "the input is smaller than the padding");
+    return WINNOW_OK;
+}
+
 static enum winnow_status infer_im2col(struct wn_infer *in, struct winnow_err *err)
 {
     const struct wn_conv_geom *fused = in->node->fused;
@@ -471,6 +489,28 @@ static enum winnow_status run_im2col(struct wn_run *run, struct winnow_err *err)
     return WINNOW_OK;
 }
 
+static enum winnow_status run_interleave(struct wn_run *run, struct winnow_err *err)
+{
+    const struct wn_fused_interleave *f = run->node->fused;
+    struct wn_tensor *y = &run->out[0];
+    int64_t d[4];
+    nchw(y->dim, y->rank, d);
+    float *to = y->data;
+    for (int64_t p = 0; p < d[0] * d[1]; p++)
+        for (int64_t i = 0; i < d[2]; i++)
+            for (int64_t k = 0; k < d[3]; k++) {
+                const int64_t a = i % f->sh, b = k % f->sw;
+                const struct wn_tensor *x = run->in[a * f->sw + b];
+                int64_t e[4];
+                nchw(x->dim, x->rank, e);
+                const int64_t row = i / f->sh + f->skip_h[a], col = k / f->sw + f->skip_w[b];
+                if (row >= e[2] || col >= e[3])
+                    return wn_fail(err, WINNOW_E_MALFORMED, "phase %lld is too small", (long long)(a * f->sw + b));
+                *to++ = ((const float *)x->data)[(p * e[2] + row) * e[3] + col];
+            }
+    return WINNOW_OK;
+}
+
 static enum winnow_status run_qadd(struct wn_run *run, struct winnow_err *err)
 {
     const struct wn_fused_qelt *f = run->node->fused;
@@ -569,6 +609,7 @@ static const struct wn_op table[] = {
     { "wn", "QConv", 1, 2, 4, 1, 1, infer_qconv, run_qconv, NULL },
     { "wn", "QLinear", 1, 2, 4, 1, 1, infer_qlinear, run_qlinear, NULL },
     { "wn", "DLinear", 1, 2, 5, 1, 1, infer_dlinear, run_dlinear, NULL },
+    { "wn", "Interleave", 1, 1, WN_INTERLEAVE_MAX, 1, 1, infer_interleave, run_interleave, NULL },
     { "wn", "Im2col", 1, 1, 2, 1, 1, infer_im2col, run_im2col, NULL },
     { "wn", "QAdd", 1, 2, 2, 1, 1, infer_u8, run_qadd, NULL },
     { "wn", "QGlobalAveragePool", 1, 1, 1, 1, 1, infer_qgap, run_qgap, NULL },

@@ -110,6 +110,15 @@ struct wn_fused_dyn {
     float lo, hi;
 };
 
+/** node->fused of "wn.Interleave": in = sh * sw pictures f32 (N, C, H, W) or (N, C, W), by rows; y[i * sh + a][k * sw + b] =
+ *  in[a * sw + b][i + skip_h[a]][k + skip_w[b]], of sh * (H of in[0]) + add_h rows and sw * W + add_w columns. */
+#define WN_INTERLEAVE_MAX 16 /* sh * sw */
+struct wn_fused_interleave {
+    int32_t sh, sw;
+    int32_t skip_h[WN_INTERLEAVE_MAX], skip_w[WN_INTERLEAVE_MAX];
+    int64_t add_h, add_w;
+};
+
 /** "wn.Im2col" (fused: struct wn_conv_geom, one group): in = X u8 (N, C, H, W) or (N, C, W), x_zp u8 with one element
  * or omitted (0); y u8 (N, OH, OW, K) or (N, OW, K): what stands under each window, K = C * kh * kw as weights are
  * ordered, x_zp where that is padding. */

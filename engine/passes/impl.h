@@ -43,6 +43,8 @@ enum winnow_status wn_pass_gelu(struct wn_graph *g, struct winnow_err *err);
 enum winnow_status wn_pass_swish(struct wn_graph *g, struct winnow_err *err);
 enum winnow_status wn_pass_attention(struct wn_graph *g, struct winnow_err *err);
 enum winnow_status wn_pass_widen(struct wn_graph *g, struct winnow_err *err);
+enum winnow_status wn_pass_global_pool(struct wn_graph *g, struct winnow_err *err);
+enum winnow_status wn_pass_conv_transpose(struct wn_graph *g, struct winnow_err *err);
 enum winnow_status wn_pass_quant_integer(struct wn_graph *g, struct winnow_err *err);
 enum winnow_status wn_pass_quant_dynamic(struct wn_graph *g, struct winnow_err *err);
 enum winnow_status wn_pass_quant_forms(struct wn_graph *g, struct winnow_err *err);

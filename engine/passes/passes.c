@@ -106,12 +106,12 @@ enum wn_act wn_act_of(const struct wn_node *node, float *ret_alpha)
 enum winnow_status wn_passes_run(struct wn_graph *g, struct winnow_err *err)
 {
     static enum winnow_status (*const passes[])(struct wn_graph *, struct winnow_err *) = {
-        wn_pass_clean,       wn_pass_fold,           wn_pass_widen,         wn_pass_fold,
-        wn_pass_cse,         wn_pass_einsum,         wn_pass_layer_norm,    wn_pass_gelu,
-        wn_pass_swish,       wn_pass_fold_batchnorm, wn_pass_quant_integer, wn_pass_quant_dynamic,
-        wn_pass_quant_forms, wn_pass_quant_move,     wn_pass_quant_layers,  wn_pass_quant_eltwise,
-        wn_pass_quant_move,  wn_pass_quant_residual, wn_pass_fold_weights,  wn_pass_recurrent,
-        wn_pass_fuse_layers, wn_pass_attention,
+        wn_pass_clean,         wn_pass_fold,          wn_pass_widen,          wn_pass_fold,
+        wn_pass_cse,           wn_pass_einsum,        wn_pass_layer_norm,     wn_pass_gelu,
+        wn_pass_swish,         wn_pass_global_pool,   wn_pass_fold_batchnorm, wn_pass_conv_transpose,
+        wn_pass_quant_integer, wn_pass_quant_dynamic, wn_pass_quant_forms,    wn_pass_quant_move,
+        wn_pass_quant_layers,  wn_pass_quant_eltwise, wn_pass_quant_move,     wn_pass_quant_residual,
+        wn_pass_fold_weights,  wn_pass_recurrent,     wn_pass_fuse_layers,    wn_pass_attention,
     };
     for (size_t i = 0; i < WN_COUNT(passes); i++) {
         wn_graph_index(g);

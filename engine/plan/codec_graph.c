@@ -34,20 +34,28 @@ struct walk {
 
 /* ---- parameters of fused operators ---- */
 
-enum params { NONE, F32, Q8, DYN, GEOM, ELT, ATTN, QATTN, RECURRENT };
+enum params { NONE, F32, Q8, DYN, GEOM, LACE, ELT, ATTN, QATTN, RECURRENT };
 
 static const struct {
     const char *type;
     enum params params;
     size_t size;
 } fused_types[] = {
-    { "Conv", F32, sizeof(struct wn_fused_f32) },          { "Linear", F32, sizeof(struct wn_fused_f32) },
-    { "QConv", Q8, sizeof(struct wn_fused_q8) },           { "QLinear", Q8, sizeof(struct wn_fused_q8) },
-    { "DLinear", DYN, sizeof(struct wn_fused_dyn) },       { "Im2col", GEOM, sizeof(struct wn_conv_geom) },
-    { "QAdd", ELT, sizeof(struct wn_fused_qelt) },         { "QGlobalAveragePool", ELT, sizeof(struct wn_fused_qelt) },
-    { "QAveragePool", ELT, sizeof(struct wn_fused_qelt) }, { "Quantize", ELT, sizeof(struct wn_fused_qelt) },
-    { "Dequantize", ELT, sizeof(struct wn_fused_qelt) },   { "Requantize", ELT, sizeof(struct wn_fused_qelt) },
-    { "Attention", ATTN, sizeof(struct wn_fused_attn) },   { "QAttention", QATTN, sizeof(struct wn_fused_qattn) },
+    { "Conv", F32, sizeof(struct wn_fused_f32) },
+    { "Linear", F32, sizeof(struct wn_fused_f32) },
+    { "QConv", Q8, sizeof(struct wn_fused_q8) },
+    { "QLinear", Q8, sizeof(struct wn_fused_q8) },
+    { "DLinear", DYN, sizeof(struct wn_fused_dyn) },
+    { "Im2col", GEOM, sizeof(struct wn_conv_geom) },
+    { "Interleave", LACE, sizeof(struct wn_fused_interleave) },
+    { "QAdd", ELT, sizeof(struct wn_fused_qelt) },
+    { "QGlobalAveragePool", ELT, sizeof(struct wn_fused_qelt) },
+    { "QAveragePool", ELT, sizeof(struct wn_fused_qelt) },
+    { "Quantize", ELT, sizeof(struct wn_fused_qelt) },
+    { "Dequantize", ELT, sizeof(struct wn_fused_qelt) },
+    { "Requantize", ELT, sizeof(struct wn_fused_qelt) },
+    { "Attention", ATTN, sizeof(struct wn_fused_attn) },
+    { "QAttention", QATTN, sizeof(struct wn_fused_qattn) },
     { "Recurrent", RECURRENT, sizeof(struct wn_recurrent) },
 };
 
@@ -100,6 +108,7 @@ static void fused_image(struct wn_codec *im, const struct wn_graph *g, struct wn
         struct wn_fused_q8 q;
         struct wn_fused_dyn d;
         struct wn_conv_geom geom;
+        struct wn_fused_interleave lace;
         struct wn_fused_qelt e;
         struct wn_fused_attn attn;
         struct wn_fused_qattn qattn;

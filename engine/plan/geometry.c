@@ -111,15 +111,20 @@ static enum wn_spatial window_of(const struct wn_node *node, const struct wn_con
     return WN_SPATIAL_WINDOW;
 }
 
-/* Pools read any layout and know ceil_mode. */
+/* Pools read any layout and know ceil_mode. The picture is concrete: so is auto_pad. */
 static enum wn_spatial plain_pool(const struct wn_lower *lo, const struct wn_node *node, struct wn_conv_geom *ret)
 {
     const struct wn_type *t = wn_lower_type(lo, node->in[0]);
     if ((node->n_out > 1 && node->out[1] != WN_NONE) ||
         wn_conv_geom_of(node, (unsigned)t->rank - 2, NULL, ret, NULL) != WINNOW_OK)
         return WN_SPATIAL_NONE;
-    if (ret->auto_pad || (t->dtype != WINNOW_F32 && !wn_node_is(node, "MaxPool")))
+    if (t->dtype != WINNOW_F32 && !wn_node_is(node, "MaxPool"))
         return WN_SPATIAL_NONE;
+    int64_t d[4], oh, ow;
+    wn_nchw(t, d);
+    if (ret->auto_pad)
+        wn_conv_geom_resolve(ret, d[2], d[3], &oh, &ow);
+    ret->auto_pad = 0;
     return WN_SPATIAL_FREE;
 }
 
@@ -143,10 +148,42 @@ static bool channels_concat(const struct wn_lower *lo, const struct wn_node *nod
     return true;
 }
 
+/* v has an element for each channel of pictures like y, of all images or of each. */
+static bool is_by_channel(const struct wn_lower *lo, wn_vid v, const struct wn_type *y)
+{
+    const struct wn_type *t = wn_lower_type(lo, v);
+    const int spatial = y->rank - 2, c = t->rank - 1 - spatial;
+    if (c < 0 || t->rank > y->rank || t->dtype != WINNOW_F32 || t->dim[c] != y->dim[1])
+        return false;
+    for (int i = 0; i < spatial; i++)
+        if (t->dim[c + 1 + i] != 1)
+            return false;
+    return t->rank < y->rank || t->dim[0] == y->dim[0] || t->dim[0] == 1;
+}
+
+int wn_geometry_by_channel(const struct wn_lower *lo, const struct wn_node *node)
+{
+    static const char *const types[] = { "Add", "Sub", "Mul", "Div" };
+    if (node->n_out != 1)
+        return -1;
+    const struct wn_type *y = wn_lower_type(lo, node->out[0]);
+    if (*node->domain || node->n_in != 2 || !in_list(node, types, WN_COUNT(types)) || !picture(lo, node->out[0]) ||
+        y->dtype != WINNOW_F32)
+        return -1;
+    for (int i = 0; i < 2; i++)
+        if (same_picture(lo, node->in[i], node->out[0]) && !is_constant(lo, node->in[i]) &&
+            !same_picture(lo, node->in[!i], node->out[0]) && is_by_channel(lo, node->in[!i], y))
+            return i;
+    return -1;
+}
+
 enum wn_spatial wn_spatial_of(const struct wn_lower *lo, const struct wn_node *node, struct wn_conv_geom *ret_geom)
 {
     static const char *const wn_same[] = { "QAdd", "Quantize", "Dequantize", "Requantize" };
-    static const char *const unary[] = { "Relu", "Clip", "Sigmoid", "HardSigmoid", "HardSwish", "Swish", "Tanh", "LeakyRelu" };
+    static const char *const unary[] = { "Relu",      "Clip",  "Sigmoid", "HardSigmoid",
+                                         "HardSwish", "Swish", "Tanh",    "LeakyRelu" };
+    if (!lo->reference && wn_geometry_by_channel(lo, node) >= 0)
+        return WN_SPATIAL_SAME;
     if (lo->reference || !node->n_in || node->in[0] == WN_NONE || is_constant(lo, node->in[0]) ||
         !picture(lo, node->in[0]) || !picture(lo, node->out[0]))
         return WN_SPATIAL_NONE;
@@ -249,7 +286,8 @@ static void visit(struct wn_lower *lo, const struct wn_node *node)
         return;
     }
     for (unsigned i = 0; i < node->n_in; i++)
-        if (node->in[i] != WN_NONE && picture(lo, node->in[i]) && !is_constant(lo, node->in[i]))
+        if (node->in[i] != WN_NONE && picture(lo, node->in[i]) && !is_constant(lo, node->in[i]) &&
+            (wn_geometry_by_channel(lo, node) < 0 || same_picture(lo, node->in[i], y)))
             join(geo, node->in[i], y);
 }
 

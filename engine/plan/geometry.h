@@ -65,6 +65,9 @@ enum wn_spatial {
     WN_SPATIAL_FREE,   /* planes in and out, but any layouts (pools): *ret_geom is set */
     WN_SPATIAL_GLOBAL, /* global pool: planes in, a vector out */
 };
+/** Add, Sub, Mul or Div of an f32 picture and a number for each of its channels: which input is the picture; -1: the
+ * node is something else. */
+int wn_geometry_by_channel(const struct wn_lower *lo, const struct wn_node *node);
 enum wn_spatial wn_spatial_of(const struct wn_lower *lo, const struct wn_node *node, struct wn_conv_geom *ret_geom);
 
 #endif

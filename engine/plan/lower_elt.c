@@ -31,6 +31,7 @@ struct elt_arg {
     struct wn_cols cx, cb, cy; /* columns */
     struct wn_loc px, pb, py;  /* plain tensors */
     size_t n, x_n, b_n;        /* elements of y, and after how many the inputs start again */
+    bool by_channel, turned;   /* planes: b is a number for each channel, in pb; and the first operand */
 };
 
 static bool constant_scalar(const struct wn_lower *lo, const struct wn_node *node, unsigned i, float *ret)
@@ -101,13 +102,33 @@ static bool elt_op(const struct wn_lower *lo, const struct wn_node *node, struct
 
 /* ---- planes ---- */
 
+#define REPEAT ((size_t)256) /* copies of a single element */
+
+/* A row of y from one of x and a number. */
+static void run_number(const struct elt_arg *a, struct wn_elt_f32 args, float number)
+{
+    float rep[REPEAT];
+    const float *x = args.x;
+    for (size_t i = 0; i < REPEAT; i++)
+        rep[i] = number;
+    for (size_t at = 0, n = args.n; at < n; at += REPEAT) {
+        args.x = a->turned ? rep : x + at;
+        args.b = a->turned ? x + at : rep;
+        args.n = WN_MIN(n - at, REPEAT);
+        wn_elt_f32_binary_run(a->binary_op, &args);
+        args.y += args.n;
+        args.mask = args.mask ? args.mask + args.n : NULL;
+    }
+}
+
 static void run_elt(const struct wn_step *step, struct wn_exec *exec, unsigned part, unsigned n_parts)
 {
     const struct elt_arg *a = step->arg;
     size_t c0, c1;
     wn_share(a->x.n_planes, 1, part, n_parts, &c0, &c1);
     char *x = (char *)wn_at(exec, a->x.loc) + a->x.base, *y = (char *)wn_at(exec, a->y.loc) + a->y.base;
-    char *b = a->binary ? (char *)wn_at(exec, a->b.loc) + a->b.base : NULL;
+    char *b = a->binary && !a->by_channel ? (char *)wn_at(exec, a->b.loc) + a->b.base : NULL;
+    const float *number = a->by_channel ? wn_at(exec, a->pb) : NULL;
     for (size_t c = c0; c < c1; c++) {
         struct wn_elt_f32 args = a->args;
         args.x = (const float *)(x + c * a->x.plane_bytes);
@@ -115,7 +136,9 @@ static void run_elt(const struct wn_step *step, struct wn_exec *exec, unsigned p
         args.b = b ? (const float *)(b + c * a->b.plane_bytes) : NULL;
         args.n = a->y.layout.plane.cols;
         args.mask = a->mask;
-        if (a->binary)
+        if (number)
+            run_number(a, args, number[c]);
+        else if (a->binary)
             wn_elt_f32_binary_run(a->binary_op, &args);
         else
             wn_elt_f32_unary_run(a->unary_op, &args);
@@ -124,12 +147,42 @@ static void run_elt(const struct wn_step *step, struct wn_exec *exec, unsigned p
         wn_planes_fill_pad(&a->y, y - a->y.base, 0, c0, c1);
 }
 
+/* A picture and a number for each of its channels: what squeeze-and-excitation multiplies with, and biases. */
+enum winnow_status wn_lower_by_channel(struct wn_lower *lo, const struct wn_node *node, bool *done)
+{
+    struct elt_arg probe = { 0 };
+    *done = false;
+    const int at = lo->reference ? -1 : wn_geometry_by_channel(lo, node);
+    if (at < 0 || !elt_binary(node, &probe))
+        return WINNOW_OK;
+    probe.turned = at == 1;
+    const wn_vid x = node->in[at], b = node->in[!at];
+    const struct wn_type *y = wn_lower_type(lo, node->out[0]);
+    const struct wn_type *n = wn_lower_type(lo, b);
+    struct elt_arg *a = wn_arena_memdup(&lo->plan->arena, &probe, sizeof probe);
+    if (!a)
+        return wn_fail(lo->err, WINNOW_E_NOMEM, "node '%s'", node->name);
+    a->args = (struct wn_elt_f32){ .lo = -INFINITY, .hi = INFINITY };
+    a->by_channel = true;
+    WN_TRY(wn_planes_get(lo, x, WN_FORM_F32, &a->x));
+    WN_TRY(wn_lower_plain(lo, b, &a->pb));
+    WN_TRY(wn_planes_new(lo, node->out[0], WN_FORM_F32, &a->y));
+    WN_TRY(wn_geometry_mask(lo, node->out[0], &a->mask));
+    a->pad = wn_geometry_padded(lo, node->out[0]);
+    if (n->rank == y->rank && n->dim[0] == y->dim[0])
+        a->pb.image = (size_t)y->dim[1] * sizeof(float);
+    WN_TRY(finish(lo, node, "eltwise_f32", run_elt, a, (struct wn_loc[]){ a->x.loc, a->pb, a->y.loc }, 3, done));
+    wn_lower_images(lo, x);
+    return WINNOW_OK;
+}
+
 enum winnow_status wn_lower_eltwise(struct wn_lower *lo, const struct wn_node *node, bool *done)
 {
     struct elt_arg probe = { 0 };
     struct wn_conv_geom geom;
     *done = false;
-    if (*node->domain || wn_spatial_of(lo, node, &geom) != WN_SPATIAL_SAME || !elt_op(lo, node, &probe))
+    if (*node->domain || wn_spatial_of(lo, node, &geom) != WN_SPATIAL_SAME || !elt_op(lo, node, &probe) ||
+        wn_geometry_by_channel(lo, node) >= 0)
         return WINNOW_OK;
     struct elt_arg *a = wn_arena_memdup(&lo->plan->arena, &probe, sizeof probe);
     if (!a)
@@ -164,8 +217,6 @@ static void run_cols(const struct wn_step *step, struct wn_exec *exec, unsigned 
             wn_elt_f32_unary_run(a->unary_op, &args);
     }
 }
-
-#define REPEAT ((size_t)256) /* copies of a single element */
 
 /* Where an input's elements for y[at] are, and how many of them lie there in a row. */
 static const float *piece(const float *x, size_t n, size_t at, const float *repeated, size_t *ret_len)

@@ -471,6 +471,66 @@ static struct map unary(struct maker *m)
     return quantize(m, y);
 }
 
+/* With a number for each channel: constants, or what squeeze-and-excitation makes of the map itself. */
+static struct map by_channel(struct maker *m)
+{
+    static const char *const ops[] = { "Mul", "Add", "Sub" };
+    struct map x = any_map(m), y = x;
+    struct net *n = &m->n;
+    wn_vid b;
+    if (m->mode != F32)
+        return x;
+    note(m, "by channel[%ld,%ld,%ld] ", x.c, x.h, x.w);
+    if (chance(m, 50)) {
+        b = net_normals(n, m->one_d ? 2 : 3, NET_DIMS(x.c, 1, 1), 0.5f);
+    } else if (chance(m, 50)) {
+        b = net_op(n, "Sigmoid", NET_IN(net_op(n, "GlobalAveragePool", NET_IN(x.v))));
+    } else {
+        b = net_op(n, "ReduceMean", NET_IN(x.v));
+        net_ints(n, "axes", NET_DIMS(-1, 2), m->one_d ? 1 : 2);
+    }
+    y.v = chance(m, 50) ? net_op(n, ops[pick(m, 0, 2)], NET_IN(x.v, b)) : net_op(n, ops[pick(m, 0, 2)], NET_IN(b, x.v));
+    return y;
+}
+
+/* ConvTranspose of any stride, with more padding and taps than that needs, or fewer. */
+static struct map conv_transpose(struct maker *m)
+{
+    struct map x = any_map(m), y = x;
+    struct net *n = &m->n;
+    const int64_t groups = x.c % 2 == 0 && chance(m, 30) ? 2 : 1, per = pick(m, 1, 5),
+                  kh = m->one_d ? 1 : pick(m, 1, 4), kw = pick(m, 1, 5), sh = m->one_d ? 1 : pick(m, 1, 3),
+                  sw = pick(m, 1, 3);
+    int64_t pad[4], more[2] = { pick(m, 0, sh - 1), pick(m, 0, sw - 1) };
+    for (int i = 0; i < 4; i++)
+        pad[i] = m->one_d && i % 2 == 0 ? 0 : pick(m, 0, (i % 2 ? kw : kh) - 1);
+    const int64_t oh = (x.h - 1) * sh + kh - pad[0] - pad[2] + more[0],
+                  ow = (x.w - 1) * sw + kw - pad[1] - pad[3] + more[1];
+    if (m->mode == QLINEAR || oh < 1 || ow < 1 || oh * ow > 900)
+        return x;
+    note(m, "transposed[%ld,%ld,%ld]->%ld g%ld %ldx%ld s%ld,%ld p%ld,%ld,%ld,%ld +%ld,%ld ", x.c, x.h, x.w,
+         per * groups, groups, kh, kw, sh, sw, pad[0], pad[1], pad[2], pad[3], more[0], more[1]);
+    const int64_t dim2[] = { x.c, per, kh, kw }, dim1[] = { x.c, per, kw }, O = per * groups;
+    wn_vid w = net_normals(n, m->one_d ? 3 : 4, m->one_d ? dim1 : dim2, 0.3f);
+    float *f = net_data(n, w);
+    for (int64_t i = 0; i < x.c * per * kh * kw; i++) /* exact where the net must be */
+        f[i] = m->mode == F32 ? f[i] : ldexpf(rintf(f[i] * 16), -4);
+    y.v = net_op(n, "ConvTranspose", NET_IN(x.v, w));
+    spatial(m, "kernel_shape", kh, kw);
+    spatial(m, "strides", sh, sw);
+    spatial(m, "output_padding", more[0], more[1]);
+    if (m->one_d)
+        net_ints(n, "pads", NET_DIMS(pad[1], pad[3]), 2);
+    else
+        net_ints(n, "pads", pad, 4);
+    net_int(n, "group", groups);
+    if (m->mode == F32 && chance(m, 50))
+        y.v = net_op(n, "Add", NET_IN(y.v, net_normals(n, m->one_d ? 2 : 3, NET_DIMS(O, 1, 1), 0.3f)));
+    measure(m, &y);
+    y.v = activation(m, y.v);
+    return quantize(m, y);
+}
+
 /* To the nearest neighbour, larger or smaller. */
 static struct map resize(struct maker *m)
 {
@@ -553,9 +613,9 @@ static void make(struct maker *m, uint64_t seed)
          x.c, x.h, x.w);
     m->maps[m->n_maps++] = quantize(m, x);
     for (int64_t i = 0, steps = pick(m, 1, 8); i < steps; i++) {
-        static struct map (*const kinds[])(struct maker *) = { conv,   conv,   conv,  conv,  pool,
-                                                               binary, concat, unary, resize };
-        struct map y = kinds[pick(m, 0, 8)](m);
+        static struct map (*const kinds[])(struct maker *) = { conv,   conv,  conv,   conv,           pool,      binary,
+                                                               concat, unary, resize, conv_transpose, by_channel };
+        struct map y = kinds[pick(m, 0, 10)](m);
         note(m, "; ");
         m->maps[m->n_maps++] = y;
     }
