@@ -137,6 +137,8 @@ def cases(everything):
                         for engine in ("ort", "openvino"):
                             yield Case(name, kind, form + extra, engine, None, length), (variant, {**how, **sparse})
                 integer = {**q, "integer": True, **({"products": True} if text else {})} if q else {}
+                if everything and q:  # the file that DeepSparse gets
+                    yield Case(name, kind, form + " integer", "winnow", None, length), (f"int8 integer {form}", {**integer, **sparse})
                 if form != "95 % 2x1":
                     yield (Case(name, kind, form, "deepsparse", None, length),
                            (f"{kind}{' integer' if q else ''} {form}", {**integer, **sparse}))
@@ -203,7 +205,7 @@ def ratios(rows, key):
     mine, out = rows[key], {}
     peers = {"ort f32": base(rows, net, "ort", "f32", batch, threads), "ort int8": base(rows, net, "ort", "int8", batch, threads),
              "openvino": base(rows, net, "openvino", kind, batch, threads),
-             "deepsparse": rows.get((net, kind, form.replace(" attention", ""), "deepsparse", batch, threads))}
+             "deepsparse": rows.get((net, kind, form.replace(" attention", "").replace(" integer", ""), "deepsparse", batch, threads))}
     for peer, theirs in peers.items():
         if theirs and "error" not in theirs and "error" not in mine:
             out[peer] = theirs["median_ms"] / mine["median_ms"], theirs["best_ms"] / mine["best_ms"]
