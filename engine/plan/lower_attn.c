@@ -5,6 +5,7 @@
 #include "engine/kernels/move_q8/move_q8.h"
 #include "engine/passes/fused.h"
 #include "engine/plan/cols_q8.h"
+#include "engine/plan/q8.h"
 #include "engine/plan/planes.h"
 
 /* ---- what both have in common: sequences, heads, masks ---- */
@@ -164,8 +165,9 @@ enum winnow_status wn_lower_attn(struct wn_lower *lo, const struct wn_node *node
 
 /* ---- int8 ---- */
 
-/* A quantized value as quads, each head from a quad of its own on. */
+/* A quantized value as quads, each head from a quad of its own on; or an output as planes. */
 struct heads {
+    bool planes;
     struct wn_loc loc;
     size_t stride;     /* bytes from quad to quad */
     size_t heads, d;   /* features of a head */
@@ -246,10 +248,14 @@ static enum winnow_status get_heads(struct wn_lower *lo, wn_vid v, struct heads 
     return move_heads(lo, v, "q8_pad_heads", run_pad_heads, x);
 }
 
+/* Bytes as their first reader wants them. */
 static enum winnow_status new_heads(struct wn_lower *lo, wn_vid v, struct heads *x)
 {
-    if (x->d % 4 == 0) {
-        WN_TRY(wn_cols8_new(lo, v, x->heads * x->d, WN_FORM_COLS_QUAD, &x->u));
+    enum wn_form form;
+    WN_TRY(wn_q8_linear_form(lo, v, x->heads * x->d, &form));
+    if (x->d % 4 == 0 || form == WN_FORM_COLS_U8) {
+        x->planes = form == WN_FORM_COLS_U8;
+        WN_TRY(wn_cols8_new(lo, v, x->heads * x->d, x->planes ? WN_FORM_COLS_U8 : WN_FORM_COLS_QUAD, &x->u));
         x->loc = x->u.loc;
         x->stride = x->u.stride;
         return WINNOW_OK;
@@ -275,8 +281,12 @@ static void head_q8(const void *arg, struct wn_exec *exec, size_t b, size_t h, s
     args.q = (const uint8_t *)wn_at(exec, a->q.loc) + h * quads_of(&a->q) * a->q.stride + 4 * (b * a->f.q_step + q0);
     args.k = (const uint8_t *)wn_at(exec, a->k.loc) + h * quads_of(&a->k) * a->k.stride + 4 * b * a->f.k_step;
     args.v = (const uint8_t *)wn_at(exec, a->v.loc) + h * args.dv * a->v.stride + b * a->f.v_step;
-    args.y = args.y_f32 ? (void *)(wn_cols_at(exec, &a->y, h * args.dv) + at)
-                        : (uint8_t *)wn_at(exec, a->y8.loc) + h * quads_of(&a->y8) * a->y8.stride + 4 * at;
+    if (args.out == WN_OUT_F32)
+        args.y = wn_cols_at(exec, &a->y, h * args.dv) + at;
+    else if (args.out == WN_OUT_QUAD)
+        args.y = (uint8_t *)wn_at(exec, a->y8.loc) + h * quads_of(&a->y8) * a->y8.stride + 4 * at;
+    else
+        args.y = (uint8_t *)wn_at(exec, a->y8.loc) + h * args.dv * a->y8.stride + at;
     args.mask = mask_at(&a->f, exec, b, h, q0);
     wn_attn_q8_run(&args);
 }
@@ -310,7 +320,9 @@ static struct wn_attn_q8 q8_args(const struct attn_q8_arg *a, const struct wn_fu
                                 .y_mul = f->y_mul,
                                 .mask_stride = a->f.m.stride,
                                 .replace = f->replace,
-                                .y_f32 = f->y_f32 };
+                                .out = f->y_f32       ? WN_OUT_F32
+                                       : a->y8.planes ? WN_OUT_PLANE
+                                                      : WN_OUT_QUAD };
 }
 
 enum winnow_status wn_lower_attn_q8(struct wn_lower *lo, const struct wn_node *node, bool *done)
@@ -335,6 +347,7 @@ enum winnow_status wn_lower_attn_q8(struct wn_lower *lo, const struct wn_node *n
     const struct wn_loc used[] = { a->q.loc, a->k.loc, a->v.loc, a->y.loc, a->y8.loc };
     *done = true;
     WN_TRY(add_step(lo, node, "attn_q8", run_q8, a, &a->f, used, WN_COUNT(used)));
-    return f->y_f32 || a->f.dv % 4 == 0 ? WINNOW_OK
-                                        : move_heads(lo, node->out[0], "q8_join_heads", run_join_heads, &a->y8);
+    return f->y_f32 || a->f.dv % 4 == 0 || a->y8.planes
+               ? WINNOW_OK
+               : move_heads(lo, node->out[0], "q8_join_heads", run_join_heads, &a->y8);
 }

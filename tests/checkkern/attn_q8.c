@@ -33,7 +33,7 @@ static float *mask(struct ck *ck, size_t n_k, size_t stride)
 
 static size_t output_bytes(const struct wn_attn_q8 *a)
 {
-    return (a->y_f32 ? a->dv : (a->dv + 3) / 4) * a->y_stride;
+    return (a->out == WN_OUT_QUAD ? (a->dv + 3) / 4 : a->dv) * a->y_stride;
 }
 
 static void make(struct ck *ck, struct wn_attn_q8 *a)
@@ -41,7 +41,8 @@ static void make(struct ck *ck, struct wn_attn_q8 *a)
     a->q_stride = 4 * (a->n_q + ck_rand(ck, 20));
     a->k_stride = 4 * (a->n_k + ck_rand(ck, 20));
     a->v_stride = a->n_k + ck_rand(ck, 20);
-    a->y_stride = 4 * (a->n_q + ck_rand(ck, 20));
+    a->out = (enum wn_q8_out[]){ WN_OUT_F32, WN_OUT_QUAD, WN_OUT_PLANE }[ck_rand(ck, 3)];
+    a->y_stride = (a->out == WN_OUT_PLANE ? 1 : 4) * (a->n_q + ck_rand(ck, 20));
     a->q = bytes(ck, a->d / 4 * a->q_stride);
     a->k = bytes(ck, a->d / 4 * a->k_stride);
     a->v = bytes(ck, a->dv * a->v_stride);
@@ -58,8 +59,11 @@ static void make(struct ck *ck, struct wn_attn_q8 *a)
         a->mul *= 20;
     }
     a->p_scale = ck_rand(ck, 4) ? 1 / 255.0f : 0.002f * (float)(1 + ck_rand(ck, 10));
-    a->y_f32 = ck_rand(ck, 2);
-    a->y_mul = (a->y_f32 ? 1e-4f : 5e-3f) * (float)(1 + ck_rand(ck, 9));
+    a->y_mul = (a->out == WN_OUT_F32 ? 1e-4f : 5e-3f) * (float)(1 + ck_rand(ck, 9));
+    if (ck_rand(ck, 16) == 0) { /* far beyond bytes, and 2^31 */
+        a->p_scale *= 1e-12f;
+        a->y_mul *= 1e8f;
+    }
     if (ck_rand(ck, 3)) {
         a->replace = ck_rand(ck, 2);
         a->mask_stride = ck_rand(ck, 2) ? a->n_q + ck_rand(ck, 20) : 0;
@@ -80,8 +84,8 @@ static void check(struct ck *ck, const struct ck_kernel *kern)
         a.d = 4 * (1 + ck_rand(ck, 3));
     }
     make(ck, &a);
-    ck_shape(ck, "n_q=%zu n_k=%zu d=%zu dv=%zu mask=%d/%zu replace=%d requantized=%d f32=%d", a.n_q, a.n_k, a.d, a.dv,
-             a.mask != NULL, a.mask_stride, a.replace, a.s_mul != 0, a.y_f32);
+    ck_shape(ck, "n_q=%zu n_k=%zu d=%zu dv=%zu mask=%d/%zu replace=%d requantized=%d out=%d", a.n_q, a.n_k, a.d, a.dv,
+             a.mask != NULL, a.mask_stride, a.replace, a.s_mul != 0, (int)a.out);
     const size_t n = output_bytes(&a);
     uint8_t *want = ck_buf(ck, n), *got = ck_buf(ck, n);
     a.y = want;
@@ -101,7 +105,8 @@ static void bench(struct ck *ck, const struct ck_kernel *kern)
         a.mask = ck_buf(ck, a.n_k * sizeof *a.mask);
         a.mask_stride = 0;
         memset((void *)(uintptr_t)a.mask, 0, a.n_k * sizeof *a.mask);
-        a.y_f32 = false;
+        a.out = WN_OUT_QUAD;
+        a.y_stride = 4 * a.n_q;
         a.y = ck_buf(ck, output_bytes(&a));
         ck_shape(ck, "%zu tokens, head of 64", tokens[i]);
         CK_BENCH(ck, 2.0 * 64 * (double)(tokens[i] * tokens[i]), ((wn_attn_q8_fn *)kern->fn)(&a));

@@ -31,14 +31,14 @@ struct wn_attn_q8 {
     const uint8_t *q; /* quads (d / 4, q_stride): first query of this call */
     const uint8_t *k; /* quads (d / 4, k_stride) */
     const uint8_t *v; /* planes (dv, v_stride) */
-    void *y;          /* f32 (dv, y_stride), or quads (ceil(dv / 4), y_stride), whose lanes past dv get y_zp */
+    void *y;          /* f32 or u8 planes (dv, y_stride), or quads (ceil(dv / 4), y_stride): lanes past dv get y_zp */
     size_t q_stride, k_stride, v_stride, y_stride; /* bytes */
     int32_t q_zp, k_zp, v_zp, s_zp, p_zp, y_zp;    /* 0 .. 255 */
     float mul, s_mul, p_scale, y_mul;
     const float *mask; /* [n_k], or with mask_stride != 0 (n_k, mask_stride): [key][query], first query as q; NULL */
     size_t mask_stride;
-    bool replace; /* a mask element that is not 0 takes the score's place; else it is added */
-    bool y_f32;
+    bool replace;       /* a mask element that is not 0 takes the score's place; else it is added */
+    enum wn_q8_out out; /* of y */
 };
 
 /** Writes exactly the n_q columns of y. Up to WN_OVERREAD bytes past the end of any row are read. */

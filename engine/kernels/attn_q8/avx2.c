@@ -79,13 +79,48 @@ WN_INLINE void keep_queries(uint8_t *to, const uint8_t *q, int32_t zp)
     wn_vi_store(to + 32, _mm256_sub_epi16(x.hi, z));
 }
 
-/* Weights of four keys, 0 .. 255 less the zero point. */
-WN_INLINE void keep_weights(uint8_t *to, const vi p[4], int32_t zp)
+/* Weights of four keys, rounded: at most 255 with the zero point, which is not in them. */
+WN_INLINE void keep_weights(uint8_t *to, const vi i[4], int32_t zp)
 {
-    const vi z = _mm256_set1_epi32(zp), low = _mm256_set1_epi32(0xffff);
-    for (int i = 0; i < 2; i++) {
-        const vi a = _mm256_sub_epi32(p[2 * i], z), b = _mm256_sub_epi32(p[2 * i + 1], z);
-        wn_vi_store(to + 32 * i, _mm256_or_si256(_mm256_and_si256(a, low), _mm256_slli_epi32(b, 16)));
+    const vi most = _mm256_set1_epi32(255 - zp), low = _mm256_set1_epi32(0xffff);
+    for (int half = 0; half < 2; half++) {
+        const vi a = vi_min(i[2 * half], most), b = vi_min(i[2 * half + 1], most);
+        wn_vi_store(to + 32 * half, _mm256_or_si256(_mm256_and_si256(a, low), _mm256_slli_epi32(b, 16)));
+    }
+}
+
+WN_INLINE vi cut(vi i, int32_t zp)
+{
+    return vi_min(vi_max(vi_add(i, vi_set1(zp)), vi_zero()), vi_set1(255));
+}
+
+/* Four features of `width` queries. */
+WN_INLINE void put_quads(void *y, const vi i[4], int32_t zp, unsigned width)
+{
+    vi b = vi_zero();
+    WN_UNROLL
+    for (unsigned k = 0; k < 4; k++)
+        b = vi_or(b, vi_shl(cut(i[k], zp), 8 * (int)k));
+    if (width == VL)
+        wn_vi_store(y, b);
+    else
+        vf_store_part(y, vi_as_f(b), width);
+}
+
+/* n features. */
+WN_INLINE void put_planes(uint8_t *y, size_t stride, size_t n, const vi i[4], int32_t zp, unsigned width)
+{
+    WN_UNROLL
+    for (unsigned f = 0; f < 4; f++, y += stride) {
+        const vi w = _mm256_packs_epi32(cut(i[f], zp), vi_zero()), b = _mm256_packus_epi16(w, w);
+        const int32_t low = _mm256_cvtsi256_si32(b), high = _mm256_extract_epi32(b, 4);
+        const uint64_t all = (uint32_t)low | (uint64_t)(uint32_t)high << 32;
+        if (f >= n)
+            break;
+        if (width == VL)
+            memcpy(y, &all, 8);
+        else
+            memcpy(y, &all, width);
     }
 }
 

@@ -53,11 +53,48 @@ WN_INLINE void keep_queries(uint8_t *to, const uint8_t *q, int32_t zp)
     v512i_store(to, v512i_xor(v512i_load(q), v512i_set1_i8(-128)));
 }
 
-/* Weights of four keys, 0 .. 255 less 128. */
-WN_INLINE void keep_weights(uint8_t *to, const vi p[4], int32_t zp)
+/* i + zp, cut to bytes: lane L holds four queries of i[0], then of i[1], ... */
+WN_INLINE vi bytes(const vi i[4], int32_t zp)
 {
-    const vi lo = v512i_or(p[0], v512i_slli_i32(p[1], 8)), hi = v512i_or(p[2], v512i_slli_i32(p[3], 8));
-    v512i_store(to, v512i_xor(v512i_or(lo, v512i_slli_i32(hi, 16)), v512i_set1_i8(-128)));
+    const vi z = v512i_set1_i16((int16_t)zp);
+    return v512i_packus_i16(v512i_adds_i16(v512i_packs_i32(i[0], i[1]), z),
+                            v512i_adds_i16(v512i_packs_i32(i[2], i[3]), z));
+}
+
+/* The same as quads. */
+WN_INLINE vi quads(const vi i[4], int32_t zp)
+{
+    static const int8_t transpose[16] = { 0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15 };
+    return v512i_shuffle_i8(bytes(i, zp), v512i_lanes16(transpose));
+}
+
+/* Weights of four keys, rounded, to be 0 .. 255 with the zero point; less 128. */
+WN_INLINE void keep_weights(uint8_t *to, const vi i[4], int32_t zp)
+{
+    v512i_store(to, v512i_xor(quads(i, zp), v512i_set1_i8(-128)));
+}
+
+/* Four features of `width` queries. */
+WN_INLINE void put_quads(void *y, const vi i[4], int32_t zp, unsigned width)
+{
+    if (width == VL)
+        v512i_store(y, quads(i, zp));
+    else
+        v512f_store_part(y, v512i_as_f(quads(i, zp)), width);
+}
+
+/* n features. */
+WN_INLINE void put_planes(uint8_t *y, size_t stride, size_t n, const vi i[4], int32_t zp, unsigned width)
+{
+    static const int32_t order[16] = { 0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15 };
+    uint8_t rows[4][16];
+    v512i_store(rows, v512i_permute_i32(bytes(i, zp), v512i_load(order)));
+    for (size_t f = 0; f < n; f++, y += stride) {
+        if (width == VL)
+            memcpy(y, rows[f], 16);
+        else
+            memcpy(y, rows[f], width);
+    }
 }
 
 #include "engine/kernels/attn_q8/kernel.inc"

@@ -105,12 +105,40 @@ WN_INLINE void keep_queries(uint8_t *to, const uint8_t *q, int32_t zp)
     vst1q_u8(to + 16, vld1q_u8(q + 16));
 }
 
-/* Weights of four keys, 0 .. 255. */
-WN_INLINE void keep_weights(uint8_t *to, const vi p[4], int32_t zp)
+/* i + zp, cut to bytes, as quads. */
+WN_INLINE vi quads(const vi i[4], int32_t zp)
 {
-    const vi lo = vi_or(p[0], vi_shl(p[1], 8)), hi = vi_or(p[2], vi_shl(p[3], 8)), all = vi_or(lo, vi_shl(hi, 16));
+    vi b = vi_zero();
+    WN_UNROLL
+    for (unsigned k = 0; k < 4; k++)
+        b = vi_or(b, vi_shl(vi_min(vi_max(vi_add(i[k], vi_set1(zp)), vi_zero()), vi_set1(255)), 8 * k));
+    return b;
+}
+
+/* Weights of four keys, rounded, to be 0 .. 255 with the zero point. */
+WN_INLINE void keep_weights(uint8_t *to, const vi i[4], int32_t zp)
+{
+    const vi all = quads(i, zp);
     vst1q_u8(to, vreinterpretq_u8_s32(all.val[0]));
     vst1q_u8(to + 16, vreinterpretq_u8_s32(all.val[1]));
+}
+
+/* Four features of `width` queries. */
+WN_INLINE void put_quads(void *y, const vi i[4], int32_t zp, unsigned width)
+{
+    int32_t all[VL];
+    vi_store(all, quads(i, zp));
+    memcpy(y, all, width * sizeof *all);
+}
+
+/* n features. */
+WN_INLINE void put_planes(uint8_t *y, size_t stride, size_t n, const vi i[4], int32_t zp, unsigned width)
+{
+    uint8_t all[VL][4];
+    vi_store((int32_t *)(void *)all, quads(i, zp));
+    for (size_t f = 0; f < n; f++, y += stride)
+        for (unsigned c = 0; c < width; c++)
+            y[c] = all[c][f];
 }
 
 #include "engine/kernels/attn_q8/kernel.inc"

@@ -23,11 +23,12 @@ static float score(const struct wn_attn_q8 *a, size_t i, size_t j)
 static void put(const struct wn_attn_q8 *a, size_t f, size_t i, int32_t acc)
 {
     const float y = (float)acc * a->y_mul;
-    char *row = (char *)a->y + (a->y_f32 ? f : f / 4) * a->y_stride + 4 * i;
-    if (a->y_f32)
-        memcpy(row, &y, sizeof y);
-    else
-        row[f % 4] = (char)wn_q8_byte(y, a->y_zp, 0, 255);
+    if (a->out == WN_OUT_F32) {
+        memcpy((char *)a->y + f * a->y_stride + 4 * i, &y, sizeof y);
+        return;
+    }
+    const size_t at = a->out == WN_OUT_QUAD ? f / 4 * a->y_stride + 4 * i + f % 4 : f * a->y_stride + i;
+    ((uint8_t *)a->y)[at] = wn_q8_byte(y, a->y_zp, 0, 255);
 }
 
 /* Features of the answer summed at a time. */
@@ -55,7 +56,7 @@ void wn_attn_q8_1x1__scalar(const struct wn_attn_q8 *a)
             for (size_t f = 0; f < n; f++)
                 put(a, from + f, i, acc[f]);
         }
-        for (size_t f = a->dv; f % 4 && !a->y_f32; f++)
+        for (size_t f = a->dv; f % 4 && a->out == WN_OUT_QUAD; f++)
             put(a, f, i, 0);
     }
 }
