@@ -182,12 +182,47 @@ static uint64_t reduce_u64(enum red op, const uint64_t *x, const struct split *s
     return y;
 }
 
+/* The axes of `mask` lie side by side: x is (outer, n, inner). */
+static bool side_by_side(const struct wn_tensor *x, unsigned mask, size_t *ret_n, size_t *ret_inner)
+{
+    unsigned a = x->rank;
+    *ret_n = *ret_inner = 1;
+    while (a > 0 && !(mask >> (a - 1) & 1))
+        *ret_inner *= (size_t)x->dim[--a];
+    while (a > 0 && mask >> (a - 1) & 1)
+        *ret_n *= (size_t)x->dim[--a];
+    return mask && !(mask & ((1u << a) - 1));
+}
+
+/* f32 sums or means of x (outer, n, inner), added in the order in which reduce_f64() adds. */
+static enum winnow_status sum_f32(struct wn_run *run, size_t n, size_t inner, bool mean, struct winnow_err *err)
+{
+    const float *x = run->in[0]->data;
+    float *y = run->out[0].data;
+    const size_t outer = (size_t)wn_tensor_count(&run->out[0]) / WN_MAX(inner, (size_t)1);
+    double *sum = wn_arena_calloc(run->tmp, inner + 1, sizeof *sum);
+    if (!sum)
+        return wn_nomem(err);
+    for (size_t o = 0; o < outer; o++, y += inner) {
+        memset(sum, 0, inner * sizeof *sum);
+        for (size_t k = 0; k < n; k++, x += inner)
+            for (size_t i = 0; i < inner; i++)
+                sum[i] += (double)x[i];
+        for (size_t i = 0; i < inner; i++)
+            y[i] = (float)(mean ? sum[i] / (double)n : sum[i]);
+    }
+    return WINNOW_OK;
+}
+
 static enum winnow_status run_reduce(struct wn_run *run, enum red op, struct winnow_err *err)
 {
     const struct wn_tensor *x = run->in[0];
     struct wn_tensor *y = &run->out[0];
     unsigned mask;
     WN_TRY(reduced_axes(run->node, run->n_in > 1 ? run->in[1] : NULL, (int)x->rank, &mask, err));
+    size_t n_in, inner;
+    if (x->dtype == WINNOW_F32 && (op == SUM || op == MEAN) && side_by_side(x, mask, &n_in, &inner))
+        return sum_f32(run, n_in, inner, op == MEAN, err);
     struct split s;
     split_init(&s, x, mask);
     bool is_unsigned = x->dtype == WINNOW_U64;

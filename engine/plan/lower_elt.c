@@ -31,6 +31,7 @@ struct elt_arg {
     struct wn_cols cx, cb, cy; /* columns */
     struct wn_loc px, pb, py;  /* plain tensors */
     size_t n, x_n, b_n;        /* elements of y, and after how many the inputs start again */
+    size_t x_run, b_run;       /* elements of y in a row that each of the inputs' is for */
     bool by_channel, turned;   /* planes: b is a number for each channel, in pb; and the first operand */
 };
 
@@ -218,15 +219,21 @@ static void run_cols(const struct wn_step *step, struct wn_exec *exec, unsigned 
     }
 }
 
-/* Where an input's elements for y[at] are, and how many of them lie there in a row. */
-static const float *piece(const float *x, size_t n, size_t at, const float *repeated, size_t *ret_len)
+/* Where an input's elements for y[at] are, and how many of them lie there in a row. `repeated` [REPEAT]: copies of the
+ * element that *ret_held says. */
+static const float *piece(const float *x, size_t n, size_t run, size_t at, float *repeated, size_t *ret_held,
+                          size_t *ret_len)
 {
-    if (n == 1) {
-        *ret_len = WN_MIN(*ret_len, REPEAT);
-        return repeated;
+    if (run == 1) {
+        *ret_len = WN_MIN(*ret_len, n - at % n);
+        return x + at % n;
     }
-    *ret_len = WN_MIN(*ret_len, n - at % n);
-    return x + at % n;
+    const size_t i = at / run % n;
+    *ret_len = WN_MIN(WN_MIN(*ret_len, run - at % run), REPEAT);
+    for (size_t k = 0; k < WN_MIN(run, REPEAT) && *ret_held != i; k++)
+        repeated[k] = x[i];
+    *ret_held = i;
+    return repeated;
 }
 
 static void run_plain(const struct wn_step *step, struct wn_exec *exec, unsigned part, unsigned n_parts)
@@ -234,17 +241,13 @@ static void run_plain(const struct wn_step *step, struct wn_exec *exec, unsigned
     const struct elt_arg *a = step->arg;
     const float *x = wn_at(exec, a->px), *b = a->binary ? wn_at(exec, a->pb) : NULL;
     float *y = wn_at(exec, a->py), x_rep[REPEAT], b_rep[REPEAT];
-    size_t from, to, len;
+    size_t from, to, len, x_held = SIZE_MAX, b_held = SIZE_MAX;
     wn_share(a->n, 64, part, n_parts, &from, &to);
-    for (size_t i = 0; i < REPEAT && from < to; i++) {
-        x_rep[i] = a->x_n == 1 ? x[0] : 0;
-        b_rep[i] = a->b_n == 1 ? b[0] : 0;
-    }
     for (; from < to; from += len) {
         struct wn_elt_f32 args = a->args;
         len = to - from;
-        args.x = piece(x, a->x_n, from, x_rep, &len);
-        args.b = a->binary ? piece(b, a->b_n, from, b_rep, &len) : NULL;
+        args.x = piece(x, a->x_n, a->x_run, from, x_rep, &x_held, &len);
+        args.b = a->binary ? piece(b, a->b_n, a->b_run, from, b_rep, &b_held, &len) : NULL;
         args.y = y + from;
         args.n = len;
         if (a->binary)
@@ -254,20 +257,27 @@ static void run_plain(const struct wn_step *step, struct wn_exec *exec, unsigned
     }
 }
 
-/* v's elements come again and again along the leading axes of y: after how many; 0: v is broadcast in another way. */
-static size_t period(const struct wn_lower *lo, wn_vid v, wn_vid y)
+#define SHORT ((size_t)16) /* too few elements in a row for a call */
+
+/* v's elements come again and again along the leading axes of y, and each for as many elements of y as the trailing axes
+ * have that v lacks (*ret_run): how many elements; 0: v is broadcast in another way. */
+static size_t period(const struct wn_lower *lo, wn_vid v, wn_vid y, size_t *ret_run)
 {
     const struct wn_type *t = wn_lower_type(lo, v), *o = wn_lower_type(lo, y);
-    size_t n = wn_lower_bytes(lo, v) / sizeof(float);
-    if (n <= 1)
-        return n;
-    bool leading = true;
-    for (int i = 0; i < t->rank; i++) { /* ones, then y's own extents to the end */
-        leading = leading && t->dim[i] == 1;
-        if (!leading && t->dim[i] != o->dim[i + o->rank - t->rank])
+    const size_t n = wn_lower_bytes(lo, v) / sizeof(float);
+    const int64_t *dim = o->dim + o->rank - t->rank;
+    int first = 0, end = t->rank;
+    *ret_run = 1;
+    for (; end > 0 && t->dim[end - 1] == 1; end--)
+        *ret_run *= (size_t)dim[end - 1];
+    while (first < end && t->dim[first] == 1)
+        first++;
+    for (int i = 0; first == end && i < o->rank - t->rank; i++) /* one element */
+        *ret_run *= (size_t)o->dim[i];
+    for (; first < end; first++)
+        if (t->dim[first] != dim[first])
             return 0;
-    }
-    return n;
+    return n > 1 && *ret_run > 1 && *ret_run < SHORT ? 0 : n;
 }
 
 static bool is_plane(const struct wn_lower *lo, wn_vid v)
@@ -324,8 +334,8 @@ enum winnow_status wn_lower_eltwise_flat(struct wn_lower *lo, const struct wn_no
         k = p->form[WN_FORM_COLS].kind != WN_LOC_NONE ? p->cols_k : k;
     }
     probe.n = wn_lower_bytes(lo, node->out[0]) / sizeof(float);
-    probe.x_n = period(lo, node->in[0], node->out[0]);
-    probe.b_n = probe.binary ? period(lo, node->in[1], node->out[0]) : 2;
+    probe.x_n = period(lo, node->in[0], node->out[0], &probe.x_run);
+    probe.b_n = probe.binary ? period(lo, node->in[1], node->out[0], &probe.b_run) : 1;
     bool cols = k && one_shape(lo, node),
          picture = wn_lower_type(lo, node->out[0])->rank == 4 && wn_spatial_of(lo, node, &geom) == WN_SPATIAL_SAME;
     if (!cols && (picture || !probe.x_n || !probe.b_n))

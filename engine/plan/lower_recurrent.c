@@ -78,12 +78,24 @@ static void activate(const struct act *f, float *v, size_t n)
     wn_elt_f32_unary_run(f->op, &e);
 }
 
+static float clip_of(const struct recurrent_arg *a)
+{
+    return a->d->clip > 0 ? a->d->clip : INFINITY;
+}
+
+/* y = x op z, clipped; y may be x or z. */
+static void combine(enum wn_elt_f32_binary op, const float *x, const float *z, float clip, float *y, size_t n)
+{
+    const struct wn_elt_f32 e = { .x = x, .b = z, .y = y, .n = n, .lo = -clip, .hi = clip };
+    wn_elt_f32_binary_run(op, &e);
+}
+
 /* y = R x + bias (+ y), where `add` clipped; `gate`: of a GRU, else 0. */
 static void product(const struct block *b, size_t gate, const float *x, float *y, size_t y_stride, bool add)
 {
     const struct recurrent_arg *a = b->a;
     const struct wn_f32_gemm *mat = &a->pack->gemm[b->dir * (a->pack->groups / a->d->dirs) + gate];
-    const float clip = add && a->d->clip > 0 ? a->d->clip : INFINITY;
+    const float clip = add ? clip_of(a) : INFINITY;
     const struct wn_f32_gemv_args args = { .x = x,
                                            .m = b->n,
                                            .x_stride = a->H,
@@ -125,18 +137,15 @@ static void step_lstm(const struct block *b, size_t k)
             continue;
         activate(&b->act[0], in, (coupled ? 2 : 3) * H);
         activate(&b->act[1], new, H);
-        for (size_t j = 0; j < H; j++)
-            h[j] = c[j] = (coupled ? 1 - in[j] : forget[j]) * c[j] + in[j] * new[j];
+        for (size_t j = 0; j < H && coupled; j++)
+            forget[j] = 1 - in[j];
+        combine(WN_ELT_MUL, in, new, INFINITY, new, H);
+        combine(WN_ELT_MUL, forget, c, INFINITY, c, H);
+        combine(WN_ELT_ADD, c, new, INFINITY, c, H);
+        memcpy(h, c, H * sizeof *h);
         activate(&b->act[2], h, H);
-        for (size_t j = 0; j < H; j++)
-            h[j] *= out[j];
+        combine(WN_ELT_MUL, h, out, INFINITY, h, H);
     }
-}
-
-static float clipped(const struct block *b, float v)
-{
-    const float clip = b->a->d->clip;
-    return clip > 0 ? fminf(clip, fmaxf(-clip, v)) : v;
 }
 
 /* Gates z, r, h. */
@@ -152,10 +161,9 @@ static void step_gru(const struct block *b, size_t k)
         float *g = b->gates + i * GH, *t = b->t + i * H;
         const float *from = late ? t : b->h + i * H;
         activate(&b->act[0], g, 2 * H);
-        for (size_t j = 0; j < H; j++)
-            t[j] = g[H + j] * from[j];
-        for (size_t j = 0; j < H && late; j++)
-            g[2 * H + j] = clipped(b, g[2 * H + j] + t[j]);
+        combine(WN_ELT_MUL, g + H, from, INFINITY, t, H);
+        if (late)
+            combine(WN_ELT_ADD, g + 2 * H, t, clip_of(b->a), g + 2 * H, H);
     }
     if (!late)
         product(b, 2, b->t, b->gates + 2 * H, GH, true);
@@ -164,8 +172,9 @@ static void step_gru(const struct block *b, size_t k)
         if (!live(b, i, k))
             continue;
         activate(&b->act[1], new, H);
-        for (size_t j = 0; j < H; j++)
-            h[j] = (1 - z[j]) * new[j] + z[j] * h[j];
+        combine(WN_ELT_SUB, h, new, INFINITY, h, H); /* new + z (h - new) */
+        combine(WN_ELT_MUL, h, z, INFINITY, h, H);
+        combine(WN_ELT_ADD, h, new, INFINITY, h, H);
     }
 }
 

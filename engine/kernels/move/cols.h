@@ -1,6 +1,6 @@
 /* cols.h (move): tokens as rows <-> tokens as columns: the transposition before the first and after the last linear
- * layer of a transformer. Plain C in blocks of 16 x 16 that stay in cache; any number of threads, each on its own
- * features. */
+ * layer of a transformer. Blocks of 16 x 16 that stay in cache, four by four in registers (v128.h); any number of threads,
+ * each on its own features. */
 #ifndef WN_MOVE_COLS_H
 #define WN_MOVE_COLS_H
 

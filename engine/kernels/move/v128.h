@@ -1,5 +1,5 @@
-/* v128.h: the 16-byte operations that planes.c is written in, of what every x86-64 (SSE2) and every aarch64 has. Memory
- * needs no alignment. */
+/* v128.h: the 16-byte operations that planes.c and cols.c are written in, of what every x86-64 (SSE2) and every aarch64
+ * has. Memory needs no alignment. */
 #ifndef WN_MOVE_V128_H
 #define WN_MOVE_V128_H
 
