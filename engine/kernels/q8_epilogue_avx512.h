@@ -20,9 +20,13 @@ struct wn_q8_v512 {
     enum wn_q8_out out;
     bool clamps; /* q_lo .. q_hi is less than a byte */
     float tame;  /* a row whose |mul| is below this stays within int32 whatever its sums and residual */
-    v512f r_mul, s_mul, s_lo, s_hi, cut, lo, hi;
-    v512i r_zp, y_zp /* words */, q_lo, q_hi, pad /* bytes */, transpose, pick;
+    bool r_whole; /* residual bytes are used as they come: no zero point, and 2^23 r_mul is a float */
+    v512f r_off, r_mul, r_add, s_mul, s_lo, s_hi, cut, lo, hi;
+    v512i y_zp /* words */, q_lo, q_hi, pad /* bytes */, transpose, pick;
 };
+
+/** The bits of the float 2^23, whose low byte counts ones: WN_Q8_V512_ONES | r is 2^23 + r. */
+#define WN_Q8_V512_ONES 0x4b000000
 
 WN_Q8_INLINE struct wn_q8_v512 wn_q8_v512_begin(const struct wn_q8_args *a)
 {
@@ -30,6 +34,7 @@ WN_Q8_INLINE struct wn_q8_v512 wn_q8_v512_begin(const struct wn_q8_args *a)
         0, -128, -128, -128, 4, -128, -128, -128, 8, -128, -128, -128, 12, -128, -128, -128
     };
     static const int8_t transpose[16] = { 0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15 };
+    const bool r_whole = a->r_zp == 0 && fabsf(a->r_mul) < 1e30f;
     return (struct wn_q8_v512){ .a = a,
                                 .w_zp = a->w_zp,
                                 .r = a->r,
@@ -40,14 +45,16 @@ WN_Q8_INLINE struct wn_q8_v512 wn_q8_v512_begin(const struct wn_q8_args *a)
                                 .clamps = a->q_lo > 0 || a->q_hi < 255,
                                 .tame = a->r ? (fabsf(a->r_mul) < 4e6f && fabsf(a->s_mul) < 4e6f ? INFINITY : 0)
                                              : 0.99f, /* 255 * 8e6 < 2^31 */
+                                .r_whole = r_whole,
+                                .r_off = v512f_set1(8388608.0f + (float)a->r_zp),
                                 .r_mul = v512f_set1(a->r_mul),
+                                .r_add = v512f_set1(r_whole ? -8388608.0f * a->r_mul : -0.0f),
                                 .s_mul = v512f_set1(a->s_mul),
                                 .s_lo = v512f_set1(a->s_lo),
                                 .s_hi = v512f_set1(a->s_hi),
                                 .cut = v512f_set1(WN_Q8_CUT),
                                 .lo = v512f_set1(a->lo),
                                 .hi = v512f_set1(a->hi),
-                                .r_zp = v512i_set1_i32(a->r_zp),
                                 .y_zp = v512i_set1_i16((int16_t)a->y_zp),
                                 .q_lo = v512i_set1_i8((int8_t)a->q_lo),
                                 .q_hi = v512i_set1_i8((int8_t)a->q_hi),
@@ -70,21 +77,53 @@ WN_Q8_INLINE v512f wn_q8_v512_scale(const struct wn_q8_v512 *e, size_t o, size_t
     return v512f_mul(v512i_to_f32(acc), v512f_set1(e->a->mul[o]));
 }
 
-/** `f` rounded as the layer's own tensor, plus residual bytes r (as dwords): one number in units of y's scale. */
-WN_Q8_INLINE v512f wn_q8_v512_sum(const struct wn_q8_v512 *e, v512f f, v512i r)
+/** `f` rounded as the layer's own tensor, in its units. */
+WN_Q8_INLINE v512f wn_q8_v512_own(const struct wn_q8_v512 *e, v512f f)
 {
-    f = v512f_round(v512f_max(v512f_min(f, e->s_hi), e->s_lo)); /* in this order a NaN becomes s_hi */
-    return v512f_add(v512f_mul(f, e->s_mul), v512f_mul(v512i_to_f32(v512i_sub_i32(r, e->r_zp)), e->r_mul));
+    return v512f_round(v512f_max(v512f_min(f, e->s_hi), e->s_lo)); /* in this order a NaN becomes s_hi */
 }
 
-/** The residual of row o, columns c..c+15, as dwords: quad form picks byte o % 4 of each dword. */
-WN_Q8_INLINE v512i wn_q8_v512_residual(const struct wn_q8_v512 *e, size_t o, size_t c)
+/** (float)(r - r_zp) * r_mul of a residual that comes as 2^23 + r. One rounding: taking 2^23 + r_zp away is exact, and
+ *  where r_zp is 0 one fma multiplies and takes 2^23 * r_mul, which is a float, away. */
+WN_Q8_INLINE v512f wn_q8_v512_other(const struct wn_q8_v512 *e, v512f r)
 {
+    return v512f_fma(e->r_whole ? r : v512f_sub(r, e->r_off), e->r_mul, e->r_add);
+}
+
+/** Layer and residual (as 2^23 + r) in units of y's scale. */
+WN_Q8_INLINE v512f wn_q8_v512_sum(const struct wn_q8_v512 *e, v512f f, v512f r)
+{
+    return v512f_add(v512f_mul(wn_q8_v512_own(e, f), e->s_mul), wn_q8_v512_other(e, r));
+}
+
+/** The same of 64 columns: f lie as unpacking bytes, then words leaves them; r are the residual's bytes in order. */
+WN_Q8_INLINE void wn_q8_v512_sum_bytes(const struct wn_q8_v512 *e, v512f f[4], v512i r)
+{
+    const v512i zero = v512i_zero(), ones = v512i_set1_i16(WN_Q8_V512_ONES >> 16);
+    v512i lo = v512i_unpacklo_i8(r, zero), hi = v512i_unpackhi_i8(r, zero);
+    v512f x[4] = { v512i_as_f(v512i_unpacklo_i16(lo, ones)), v512i_as_f(v512i_unpackhi_i16(lo, ones)),
+                   v512i_as_f(v512i_unpacklo_i16(hi, ones)), v512i_as_f(v512i_unpackhi_i16(hi, ones)) };
+    if (!e->r_whole) {
+        WN_UNROLL
+        for (unsigned i = 0; i < 4; i++)
+            x[i] = v512f_sub(x[i], e->r_off);
+    }
+    WN_UNROLL
+    for (unsigned i = 0; i < 4; i++)
+        f[i] = v512f_add(v512f_mul(wn_q8_v512_own(e, f[i]), e->s_mul), v512f_fma(x[i], e->r_mul, e->r_add));
+}
+
+/** The residual of row o, columns c..c+15, as 2^23 + r: quad form picks byte o % 4 of each dword. */
+WN_Q8_INLINE v512f wn_q8_v512_residual(const struct wn_q8_v512 *e, size_t o, size_t c)
+{
+    v512i r;
     if (e->out == WN_OUT_QUAD) {
         v512i idx = v512i_add_i32(e->pick, v512i_set1_i32((int32_t)(o & 3)));
-        return v512i_shuffle_i8(v512i_load(e->r + o / 4 * e->y_stride + 4 * c), idx);
+        r = v512i_shuffle_i8(v512i_load(e->r + o / 4 * e->y_stride + 4 * c), idx);
+    } else {
+        r = v512i_load_u8_i32(e->r + o * e->y_stride + c);
     }
-    return v512i_load_u8_i32(e->r + o * e->y_stride + c);
+    return v512i_as_f(v512i_or(r, v512i_set1_i32(WN_Q8_V512_ONES)));
 }
 
 /** Row o, columns c..c+15: rounded to dwords, zero point not yet added. */

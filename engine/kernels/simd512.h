@@ -156,6 +156,13 @@ V512_INLINE v512i v512i_dpbusd(v512i acc, v512i u8, v512i s8)
     __asm__("vpdpbusd %2, %1, %0" : "+v"(acc) : "v"(u8), "v"(s8));
     return acc;
 }
+/** A load for several uses: an instruction of its own, where the compiler would repeat it as their memory operand. */
+V512_INLINE v512i v512i_load_once(const void *p)
+{
+    v512i x = v512i_load(p);
+    __asm__("" : "+v"(x));
+    return x;
+}
 V512_OP1(v512f, v512i_to_f32, cvtepi32_ps, v512i)
 /** To int32 by the current rounding (nearest even); out of range and NaN give INT32_MIN. */
 V512_OP1(v512i, v512f_to_i32, cvtps_epi32, v512f)
@@ -250,6 +257,10 @@ union v512_bits {
 V512_INLINE v512i v512i_dpbusd(v512i acc, v512i u8, v512i s8)
 {
     return simde_mm512_dpbusd_epi32(acc, u8, s8);
+}
+V512_INLINE v512i v512i_load_once(const void *p)
+{
+    return v512i_load(p);
 }
 V512_INLINE v512f v512i_to_f32(v512i x)
 {

@@ -62,15 +62,8 @@ WN_Q8_INLINE void put_quads(const struct wn_q8_v512 *e, const struct group *g, s
     WN_UNROLL
     for (unsigned i = 0; i < 4; i++)
         f[i] = v512f_mul(v512i_to_f32(acc[i]), g->mul);
-    if (e->r) {
-        const v512i zero = v512i_zero();
-        v512i r = v512i_load(e->r + g->o / 4 * e->y_stride + 4 * c);
-        v512i lo = v512i_unpacklo_i8(r, zero), hi = v512i_unpackhi_i8(r, zero);
-        f[0] = wn_q8_v512_sum(e, f[0], v512i_unpacklo_i16(lo, zero));
-        f[1] = wn_q8_v512_sum(e, f[1], v512i_unpackhi_i16(lo, zero));
-        f[2] = wn_q8_v512_sum(e, f[2], v512i_unpacklo_i16(hi, zero));
-        f[3] = wn_q8_v512_sum(e, f[3], v512i_unpackhi_i16(hi, zero));
-    }
+    if (e->r)
+        wn_q8_v512_sum_bytes(e, f, v512i_load_once(e->r + g->o / 4 * e->y_stride + 4 * c));
     v512i lo = v512i_packs_i32(wn_q8_v512_rne(e, f[0]), wn_q8_v512_rne(e, f[1]));
     v512i hi = v512i_packs_i32(wn_q8_v512_rne(e, f[2]), wn_q8_v512_rne(e, f[3]));
     v512i q = v512i_packus_i16(v512i_adds_i16(lo, e->y_zp), v512i_adds_i16(hi, e->y_zp));

@@ -23,6 +23,7 @@ struct job {
     const struct wn_q8_spmm *mat;
     const struct kernel *kernel;
     const int32_t *off;
+    unsigned what;           /* WILD, RESIDUAL */
     const uint8_t *x;        /* column 0 of the tile */
     v512i colsum[TILE / 16]; /* step order; with w_zp */
     v512i keep[TILE / WIDE]; /* byte masks */
@@ -51,8 +52,8 @@ WN_Q8_INLINE void step(v512i *acc, const uint8_t *x, const uint32_t *w, const in
 {
     WN_UNROLL
     for (unsigned v = 0; v < nv; v++) {
-        v512i p0 = v512i_load(x + WIDE * v + off[0]), p1 = v512i_load(x + WIDE * v + off[1]);
-        v512i p2 = v512i_load(x + WIDE * v + off[2]), p3 = v512i_load(x + WIDE * v + off[3]);
+        v512i p0 = v512i_load_once(x + WIDE * v + off[0]), p1 = v512i_load_once(x + WIDE * v + off[1]);
+        v512i p2 = v512i_load_once(x + WIDE * v + off[2]), p3 = v512i_load_once(x + WIDE * v + off[3]);
         v512i lo01 = v512i_unpacklo_i8(p0, p1), hi01 = v512i_unpackhi_i8(p0, p1);
         v512i lo23 = v512i_unpacklo_i8(p2, p3), hi23 = v512i_unpackhi_i8(p2, p3);
         const v512i q[4] = { v512i_unpacklo_i16(lo01, lo23), v512i_unpackhi_i16(lo01, lo23),
@@ -76,7 +77,7 @@ WN_Q8_INLINE void block_sums(const struct job *j, size_t o, unsigned R, unsigned
     const uint8_t *x = j->x;
     WN_UNROLL
     for (unsigned r = 0; r < R; r++) {
-        v512i bias = o + r < j->mat->rows ? v512i_set1_i32(j->e.a->bias[o + r]) : v512i_zero();
+        v512i bias = R == 1 || o + r < j->mat->rows ? v512i_set1_i32(j->e.a->bias[o + r]) : v512i_zero();
         WN_UNROLL
         for (unsigned i = 0; i < 4 * nv; i++)
             acc[4 * nv * r + i] = bias;
@@ -86,30 +87,29 @@ WN_Q8_INLINE void block_sums(const struct job *j, size_t o, unsigned R, unsigned
 }
 
 /* ---- finishing ---- */
+/* What rows need besides scaling and rounding; constants after inlining. */
+enum {
+    RESIDUAL = 1,
+    WILD = 2, /* some row has a zero point of its own or may leave int32 */
+    WHATS = 4
+};
+
 /* The bytes of 64 columns of row o, v the number of the 64 in the tile. */
-WN_Q8_INLINE v512i finish(const struct job *j, size_t o, const uint8_t *res, const v512i *acc, unsigned v)
+WN_Q8_INLINE v512i finish(const struct job *j, const struct wn_q8_v512 *e, size_t o, v512f mul, const uint8_t *res,
+                          const v512i *acc, unsigned v, unsigned what)
 {
-    const struct wn_q8_v512 *e = &j->e;
-    const v512f mul = v512f_set1(e->a->mul[o]);
     v512f f[4];
     WN_UNROLL
     for (unsigned i = 0; i < 4; i++) {
         v512i a = acc[i];
-        if (e->w_zp)
+        if (what & WILD && e->w_zp)
             a = v512i_sub_i32(a, v512i_mullo_i32(v512i_set1_i32(e->w_zp[o]), j->colsum[4 * v + i]));
         f[i] = v512f_mul(v512i_to_f32(a), mul);
     }
-    if (res) {
-        const v512i zero = v512i_zero();
-        v512i r = v512i_load(res + WIDE * v);
-        v512i lo = v512i_unpacklo_i8(r, zero), hi = v512i_unpackhi_i8(r, zero);
-        f[0] = wn_q8_v512_sum(e, f[0], v512i_unpacklo_i16(lo, zero));
-        f[1] = wn_q8_v512_sum(e, f[1], v512i_unpackhi_i16(lo, zero));
-        f[2] = wn_q8_v512_sum(e, f[2], v512i_unpacklo_i16(hi, zero));
-        f[3] = wn_q8_v512_sum(e, f[3], v512i_unpackhi_i16(hi, zero));
-    }
-    v512i y = wn_q8_v512_bytes(e, wn_q8_v512_tame(e, o), f);
-    return e->mask ? v512i_select(j->keep[v], y, e->pad) : y;
+    if (what & RESIDUAL)
+        wn_q8_v512_sum_bytes(e, f, v512i_load_once(res + WIDE * v));
+    v512i y = wn_q8_v512_bytes(e, !(what & WILD) || wn_q8_v512_tame(e, o), f);
+    return WN_UNLIKELY(e->mask != NULL) ? v512i_select(j->keep[v], y, e->pad) : y;
 }
 
 /* The first n (a multiple of 16) of 64 bytes. */
@@ -122,22 +122,27 @@ WN_Q8_INLINE void store_columns(uint8_t *y, v512i bytes, size_t n)
 }
 
 /* ---- rows of nv * 64 columns as bytes, a block's sums in column order ---- */
-WN_Q8_INLINE void rows_u8(const struct job *j, const struct rows *rows, unsigned R, unsigned nv)
+WN_Q8_INLINE void rows_u8(const struct job *j, const struct rows *rows, unsigned R, unsigned nv, unsigned what)
 {
+    const struct wn_q8_v512 e = j->e; /* a copy: storing bytes cannot change it */
+    const size_t n = rows->n, end = rows->end, y_stride = rows->y_stride, r_stride = rows->r_stride;
+    const float *mul = e.a->mul;
     uint8_t *y = rows->y;
     const uint8_t *r = rows->r;
-    for (size_t o = rows->o; o < rows->end; o += R) {
+    for (size_t o = rows->o; o < end; o += R) {
         v512i acc[MAX_SUMS];
         block_sums(j, o, R, nv, acc);
         WN_UNROLL
         for (unsigned i = 0; i < R; i++) {
-            if (o + i < rows->end) {
-                WN_UNROLL
-                for (unsigned v = 0; v < nv; v++)
-                    store_columns(y + WIDE * v, finish(j, o + i, r, acc + (i * nv + v) * 4, v), rows->n - WIDE * v);
-                y += rows->y_stride;
-                r = r ? r + rows->r_stride : NULL;
-            }
+            if (R > 1 && o + i >= end)
+                break;
+            const v512f m = v512f_set1(mul[o + i]);
+            WN_UNROLL
+            for (unsigned v = 0; v < nv; v++)
+                store_columns(y + WIDE * v, finish(j, &e, o + i, m, r, acc + (i * nv + v) * 4, v, what), n - WIDE * v);
+            y += y_stride;
+            if (what & RESIDUAL)
+                r += r_stride;
         }
     }
 }
@@ -165,11 +170,16 @@ WN_Q8_INLINE void block_f32(const struct job *j, size_t o, size_t end, size_t c,
 }
 
 /* Each of these needs all the registers there are, so it is a function of its own. */
-#define BLOCKS(R, NV)                                                                                                  \
-    __attribute__((noinline)) static void rows_u8_##R##_##NV(const struct job *j, const struct rows *rows)             \
+#define ROWS(R, NV, WHAT)                                                                                              \
+    __attribute__((noinline)) static void rows_u8_##R##_##NV##_##WHAT(const struct job *j, const struct rows *rows)    \
     {                                                                                                                  \
-        rows_u8(j, rows, R, NV);                                                                                       \
-    }                                                                                                                  \
+        rows_u8(j, rows, R, NV, WHAT);                                                                                 \
+    }
+#define BLOCKS(R, NV)                                                                                                  \
+    ROWS(R, NV, 0)                                                                                                     \
+    ROWS(R, NV, 1)                                                                                                     \
+    ROWS(R, NV, 2)                                                                                                     \
+    ROWS(R, NV, 3)                                                                                                     \
     __attribute__((noinline)) static void block_f32_##R##_##NV(const struct job *j, size_t o, size_t end, size_t c,    \
                                                                size_t n)                                               \
     {                                                                                                                  \
@@ -183,14 +193,24 @@ BLOCKS(4, 1)
 
 /* What a block of R rows is computed by: [0] 64 columns, [1] 128. */
 struct kernel {
-    void (*rows_u8[TILE / WIDE])(const struct job *j, const struct rows *rows);
+    void (*rows_u8[TILE / WIDE][WHATS])(const struct job *j, const struct rows *rows);
     void (*block_f32[TILE / WIDE])(const struct job *j, size_t o, size_t end, size_t c, size_t n);
 };
+#define U8(R, NV) { rows_u8_##R##_##NV##_0, rows_u8_##R##_##NV##_1, rows_u8_##R##_##NV##_2, rows_u8_##R##_##NV##_3 }
 static const struct kernel kernels[] = {
-    [1] = { { rows_u8_1_1, rows_u8_1_2 }, { block_f32_1_1, block_f32_1_2 } },
-    [2] = { { rows_u8_2_1, rows_u8_2_2 }, { block_f32_2_1, block_f32_2_2 } },
-    [4] = { { rows_u8_4_1 }, { block_f32_4_1 } },
+    [1] = { { U8(1, 1), U8(1, 2) }, { block_f32_1_1, block_f32_1_2 } },
+    [2] = { { U8(2, 1), U8(2, 2) }, { block_f32_2_1, block_f32_2_2 } },
+    [4] = { { U8(4, 1) }, { block_f32_4_1 } },
 };
+
+/* Of rows row0..row1-1. */
+static unsigned what_of(const struct wn_q8_v512 *e, size_t row0, size_t row1)
+{
+    bool wild = e->w_zp;
+    for (size_t o = row0; o < row1 && !wild; o++)
+        wild = !wn_q8_v512_tame(e, o);
+    return (wild ? WILD : 0) | (e->r ? RESIDUAL : 0);
+}
 
 /* ---- four rows of bytes <-> 64 columns of quads, of which n are touched ---- */
 WN_Q8_INLINE void bytes_to_quads(const uint8_t *b, uint8_t *y, size_t n)
@@ -235,7 +255,7 @@ WN_Q8_INLINE void four_rows_quad(const struct job *j, size_t o, size_t end, size
     struct rows rows = {
         .o = o, .end = o + nrows, .y = y[0], .r = a->r ? r[0] : NULL, .y_stride = TILE, .r_stride = TILE, .n = TILE
     };
-    j->kernel->rows_u8[nv - 1](j, &rows);
+    j->kernel->rows_u8[nv - 1][j->what](j, &rows);
     for (size_t i = 0; i < n; i += WIDE)
         bytes_to_quads(&y[0][i], (uint8_t *)a->y + at + 4 * i, n - i);
 }
@@ -251,7 +271,7 @@ WN_Q8_INLINE void rows_plane(const struct job *j, size_t o, size_t end, size_t c
                                .y_stride = a->y_stride,
                                .r_stride = a->y_stride,
                                .n = n };
-    j->kernel->rows_u8[nv - 1](j, &rows);
+    j->kernel->rows_u8[nv - 1][j->what](j, &rows);
 }
 
 static void tile(struct job *j, size_t row0, size_t row1, size_t c, size_t n)
@@ -286,6 +306,7 @@ WN_Q8_INLINE void run(const struct wn_q8_spmm *mat, const int32_t *off, const st
 {
     assert(mat->stream == WN_Q8_SPMM_QUAD && mat->block == R && row0 % 4 == 0 && args->n % WN_COLS == 0);
     struct job j = { .e = wn_q8_v512_begin(args), .mat = mat, .off = off, .kernel = &kernels[R] };
+    j.what = what_of(&j.e, row0, row1);
     for (size_t c = 0; c < args->n; c += width)
         tile(&j, row0, row1, c, WN_MIN(args->n - c, width));
 }
