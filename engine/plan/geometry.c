@@ -354,7 +354,9 @@ enum winnow_status wn_geometry_make(struct wn_lower *lo)
 
 /* ---- layouts ---- */
 
-/* An odd multiple of 64 bytes: planes do not fight for the same cache sets. */
+/* An odd multiple of 64 bytes: planes do not fight for the same cache sets. Margins are shared: what follows a plane is
+ * what precedes the next, and columns that are no pixels are part of it, so that 7x7 bytes with a margin of 1 take one
+ * line. */
 static size_t plane_stride(size_t elems, size_t elem)
 {
     size_t lines = (elems * elem + 63) / 64;
@@ -365,13 +367,13 @@ struct wn_layout wn_geometry_in_class(const struct wn_lower *lo, wn_vid v, int64
 {
     const struct shape_class *c = &lo->geo->cls[root(lo->geo, v)];
     size_t pitch = (size_t)c->pitch, before = (size_t)c->top * pitch + (size_t)c->left;
-    size_t after = (size_t)c->bottom * pitch + (size_t)c->right;
-    size_t tallest = wn_round_up((size_t)(c->h - 1) * pitch + pitch, WN_COLS);
-    struct wn_layout l = { .before = before, .after = after };
-    l.plane = (struct wn_plane){ .h = (int32_t)h, .w = (int32_t)w, .pitch = (int32_t)pitch };
+    size_t after = (size_t)c->bottom * pitch + (size_t)c->right, apart = WN_MAX(before, after);
+    size_t pixels = (size_t)(h - 1) * pitch + (size_t)w, cols = wn_round_up(pixels, WN_COLS);
+    struct wn_layout l = { .before = before };
+    l.plane = (struct wn_plane){ .h = (int32_t)h, .w = (int32_t)w, .pitch = (int32_t)pitch, .cols = cols };
     l.plane.origin = wn_round_up(before, 64 / elem);
-    l.plane.cols = wn_round_up((size_t)(h - 1) * pitch + (size_t)w, WN_COLS);
-    l.plane.stride = plane_stride(l.plane.origin + tallest + after, elem);
+    l.plane.stride = plane_stride(WN_MAX(cols, pixels + apart), elem);
+    l.after = apart ? l.plane.stride - cols : 0;
     return l;
 }
 

@@ -31,7 +31,8 @@ struct wn_window {
 /** Where the planes of one picture lie, for elements of 4 bytes (f32, quad) or 1 byte. */
 struct wn_layout {
     struct wn_plane plane;
-    size_t before, after; /* elements before column 0 and after the last column that hold the pad value */
+    size_t before; /* elements before column 0 of the first plane that hold the pad value */
+    size_t after;  /* elements after the last column that hold it: all there are before the next plane */
 };
 
 /** Window of a convolution or pool `node` (its geometry in `geom`) on its concrete input; arrays in the plan's arena.

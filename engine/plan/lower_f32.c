@@ -105,11 +105,11 @@ struct concat_arg {
 static void run_concat(const struct wn_step *step, struct wn_exec *exec, unsigned part, unsigned n_parts)
 {
     const struct concat_arg *a = step->arg;
-    char *base = wn_at(exec, a->y.loc), *y = base;
+    char *base = wn_at(exec, a->y.loc), *y = base + a->y.base;
     for (size_t i = 0, first = 0; i < a->n; i++) {
         size_t c0, c1;
         wn_share(a->x[i].n_planes, 1, part, n_parts, &c0, &c1);
-        memcpy(y + c0 * a->y.plane_bytes, (char *)wn_at(exec, a->x[i].loc) + c0 * a->y.plane_bytes,
+        memcpy(y + c0 * a->y.plane_bytes, (char *)wn_at(exec, a->x[i].loc) + a->x[i].base + c0 * a->y.plane_bytes,
                (c1 - c0) * a->y.plane_bytes);
         if (a->pad)
             wn_planes_fill_gaps(&a->y, base, a->pad_value, first + c0, first + c1);

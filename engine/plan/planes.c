@@ -18,23 +18,23 @@ static struct wn_planes planes_at(struct wn_lower *lo, wn_vid v, enum wn_form fo
     return p;
 }
 
-/* Planes for every image of v. */
-static enum winnow_status planes_buf(struct wn_lower *lo, wn_vid v, size_t n_planes, size_t plane_bytes,
-                                     struct wn_loc *ret)
+/* Planes for every image of v, and room for what precedes the first. */
+static enum winnow_status planes_buf(struct wn_lower *lo, wn_vid v, struct wn_planes *p)
 {
     size_t bytes, image, images = (size_t)wn_lower_type(lo, v)->dim[0], limit = lo->model->opts.max_memory_bytes;
-    if (!wn_mul_size(n_planes, plane_bytes, &image) || !wn_mul_size(image, images, &bytes) || bytes > limit)
+    if (!wn_mul_size(p->n_planes, p->plane_bytes, &image) || !wn_add_size(image, p->base, &image) ||
+        !wn_mul_size(image, images, &bytes) || bytes > limit)
         return wn_fail(lo->err, WINNOW_E_TOO_LARGE, "value '%s' needs more memory than the limit of %zu bytes",
                        lo->plan->g.values.at[v].name, limit);
-    *ret = wn_lower_buf(lo, bytes + WN_OVERREAD);
-    ret->image = image;
-    return ret->kind == WN_LOC_NONE ? WINNOW_E_NOMEM : WINNOW_OK;
+    p->loc = wn_lower_buf(lo, bytes + WN_COLS * p->elem + WN_OVERREAD); /* columns that are no pixels read on */
+    p->loc.image = image;
+    return p->loc.kind == WN_LOC_NONE ? WINNOW_E_NOMEM : WINNOW_OK;
 }
 
 enum winnow_status wn_planes_new(struct wn_lower *lo, wn_vid v, enum wn_form form, struct wn_planes *ret)
 {
     struct wn_planes p = planes_at(lo, v, form);
-    WN_TRY(planes_buf(lo, v, p.n_planes, p.plane_bytes, &p.loc));
+    WN_TRY(planes_buf(lo, v, &p));
     lo->plan->place[v].form[form] = p.loc;
     *ret = p;
     return WINNOW_OK;
@@ -57,7 +57,7 @@ void wn_planes_fill_beside(const struct wn_planes *planes, char *base, uint32_t 
     const struct wn_layout *l = &planes->layout;
     for (size_t i = p0; i < p1; i++) {
         char *plane = base + i * planes->plane_bytes;
-        if (c0 == 0)
+        if (c0 == 0 && i == 0)
             fill(plane + (l->plane.origin - l->before) * planes->elem, pad, l->before, planes->elem);
         if (c1 == l->plane.cols)
             fill(plane + (l->plane.origin + l->plane.cols) * planes->elem, pad, l->after, planes->elem);
@@ -221,7 +221,7 @@ static enum winnow_status phases_of(struct wn_lower *lo, const struct wn_node *n
     a->y.base = a->y.layout.plane.origin * a->y.elem;
     a->y.plane_bytes = a->y.layout.plane.stride * a->y.elem;
     a->y.n_planes = a->x.n_planes * win->n_phases;
-    WN_TRY(planes_buf(lo, node->in[0], a->y.n_planes, a->y.plane_bytes, &a->y.loc));
+    WN_TRY(planes_buf(lo, node->in[0], &a->y));
     a->dst = a->y.layout.plane;
     a->phase = a->dst.stride;
     a->dst.stride *= win->n_phases;

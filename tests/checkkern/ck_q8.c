@@ -50,7 +50,7 @@ struct wn_q8_args ckq_args(struct ck *ck, size_t rows, size_t n, struct ckq_out 
     a.s_hi = a.s_lo + (float)ck_rand(ck, 256);
     if (ck_rand(ck, 16) == 0)
         *(ck_rand(ck, 2) ? &a.r_mul : &a.s_mul) = 1e8f * ck_float(ck); /* past int32 */
-    a.r_zp = (int32_t)ck_rand(ck, 256);
+    a.r_zp = ck_rand(ck, 2) ? (int32_t)ck_rand(ck, 256) : 0;
     a.y_zp = (int32_t)ck_rand(ck, 256);
     a.q_lo = ck_rand(ck, 2) ? 0 : a.y_zp;
     a.q_hi = ck_rand(ck, 2) ? 255 : WN_MAX(a.q_lo, 200);
