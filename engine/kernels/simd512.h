@@ -163,6 +163,28 @@ V512_INLINE v512i v512i_load_once(const void *p)
     __asm__("" : "+v"(x));
     return x;
 }
+/* The first 32 bytes alone: half the work where 512 bits are two of 256. What the others hold is nobody's matter. */
+#define V512_LOW2(name, op)                                                                                            \
+    V512_INLINE v512i name(v512i x, v512i y)                                                                           \
+    {                                                                                                                  \
+        return _mm512_castsi256_si512(_mm256_##op(_mm512_castsi512_si256(x), _mm512_castsi512_si256(y)));              \
+    }
+V512_LOW2(v512i_low_unpacklo_i8, unpacklo_epi8)
+V512_LOW2(v512i_low_unpackhi_i8, unpackhi_epi8)
+V512_LOW2(v512i_low_unpacklo_i16, unpacklo_epi16)
+V512_LOW2(v512i_low_unpackhi_i16, unpackhi_epi16)
+#undef V512_LOW2
+V512_INLINE v512i v512i_low_load_once(const void *p)
+{
+    v512i x = _mm512_castsi256_si512(_mm256_loadu_si256((const __m256i *)p));
+    __asm__("" : "+v"(x));
+    return x;
+}
+V512_INLINE v512i v512i_low_dpbusd(v512i acc, v512i u8, v512i s8)
+{
+    __asm__("vpdpbusd %t2, %t1, %t0" : "+v"(acc) : "v"(u8), "v"(s8));
+    return acc;
+}
 V512_OP1(v512f, v512i_to_f32, cvtepi32_ps, v512i)
 /** To int32 by the current rounding (nearest even); out of range and NaN give INT32_MIN. */
 V512_OP1(v512i, v512f_to_i32, cvtps_epi32, v512f)
@@ -262,6 +284,12 @@ V512_INLINE v512i v512i_load_once(const void *p)
 {
     return v512i_load(p);
 }
+#define v512i_low_unpacklo_i8  v512i_unpacklo_i8
+#define v512i_low_unpackhi_i8  v512i_unpackhi_i8
+#define v512i_low_unpacklo_i16 v512i_unpacklo_i16
+#define v512i_low_unpackhi_i16 v512i_unpackhi_i16
+#define v512i_low_load_once    v512i_load
+#define v512i_low_dpbusd       v512i_dpbusd
 V512_INLINE v512f v512i_to_f32(v512i x)
 {
     union v512_bits b = { .i = x }, r = { .f = v512f_zero() };

@@ -136,7 +136,7 @@ static double whole_steps(enum wn_family family, double cols)
     static const double step[WN_ISA_COUNT] = { [WN_ISA_scalar] = 1, [WN_ISA_neon] = 16, [WN_ISA_neoni8mm] = 16 };
 #else
     static const double step[WN_ISA_COUNT] = {
-        [WN_ISA_scalar] = 1, [WN_ISA_avx2] = 32, [WN_ISA_avx2vnni] = 32, [WN_ISA_avx512vnni] = 64
+        [WN_ISA_scalar] = 1, [WN_ISA_avx2] = 32, [WN_ISA_avx2vnni] = 32, [WN_ISA_avx512vnni] = 32
     };
 #endif
     bool bytes = family == WN_FAMILY_q8_spmm || family == WN_FAMILY_q8_spmm_2x1 || family == WN_FAMILY_q8_spmm_4x1;

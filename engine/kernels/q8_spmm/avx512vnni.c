@@ -13,6 +13,7 @@
 
 #define TILE     128u
 #define WIDE     64u /* columns of one step */
+#define HALF     32u /* columns of half a vector, where a tile ends with that many or fewer */
 #define MAX_SUMS 16u /* vectors of sums: R * nv * 4 */
 
 struct kernel;
@@ -23,7 +24,7 @@ struct job {
     const struct wn_q8_spmm *mat;
     const struct kernel *kernel;
     const int32_t *off;
-    unsigned what;           /* WILD, RESIDUAL */
+    unsigned what;           /* WILD_ROWS, RESIDUAL */
     const uint8_t *x;        /* column 0 of the tile */
     v512i colsum[TILE / 16]; /* step order; with w_zp */
     v512i keep[TILE / WIDE]; /* byte masks */
@@ -47,30 +48,58 @@ WN_Q8_INLINE void load_columns(const void *p, size_t n, v512i *v)
 }
 
 /* ---- sums ---- */
-/* acc[R][nv][4] += four stored positions of a block; R and nv are constants after inlining. */
-WN_Q8_INLINE void step(v512i *acc, const uint8_t *x, const uint32_t *w, const int32_t *off, unsigned R, unsigned nv)
+/* Four planes as quads in step order. */
+WN_Q8_INLINE void quads_of(const uint8_t *x, const int32_t *off, v512i q[4])
 {
+    v512i p0 = v512i_load_once(x + off[0]), p1 = v512i_load_once(x + off[1]);
+    v512i p2 = v512i_load_once(x + off[2]), p3 = v512i_load_once(x + off[3]);
+    v512i lo01 = v512i_unpacklo_i8(p0, p1), hi01 = v512i_unpackhi_i8(p0, p1);
+    v512i lo23 = v512i_unpacklo_i8(p2, p3), hi23 = v512i_unpackhi_i8(p2, p3);
+    q[0] = v512i_unpacklo_i16(lo01, lo23);
+    q[1] = v512i_unpackhi_i16(lo01, lo23);
+    q[2] = v512i_unpacklo_i16(hi01, hi23);
+    q[3] = v512i_unpackhi_i16(hi01, hi23);
+}
+
+/* Of the first 32 columns. */
+WN_Q8_INLINE void low_quads_of(const uint8_t *x, const int32_t *off, v512i q[4])
+{
+    v512i p0 = v512i_low_load_once(x + off[0]), p1 = v512i_low_load_once(x + off[1]);
+    v512i p2 = v512i_low_load_once(x + off[2]), p3 = v512i_low_load_once(x + off[3]);
+    v512i lo01 = v512i_low_unpacklo_i8(p0, p1), hi01 = v512i_low_unpackhi_i8(p0, p1);
+    v512i lo23 = v512i_low_unpacklo_i8(p2, p3), hi23 = v512i_low_unpackhi_i8(p2, p3);
+    q[0] = v512i_low_unpacklo_i16(lo01, lo23);
+    q[1] = v512i_low_unpackhi_i16(lo01, lo23);
+    q[2] = v512i_low_unpacklo_i16(hi01, hi23);
+    q[3] = v512i_low_unpackhi_i16(hi01, hi23);
+}
+
+/* acc[R][vectors][4] += four stored positions of a block; R and halves are constants after inlining. */
+WN_Q8_INLINE void step(v512i *acc, const uint8_t *x, const uint32_t *w, const int32_t *off, unsigned R, unsigned halves)
+{
+    const unsigned nv = (halves + 1) / 2;
     WN_UNROLL
     for (unsigned v = 0; v < nv; v++) {
-        v512i p0 = v512i_load_once(x + WIDE * v + off[0]), p1 = v512i_load_once(x + WIDE * v + off[1]);
-        v512i p2 = v512i_load_once(x + WIDE * v + off[2]), p3 = v512i_load_once(x + WIDE * v + off[3]);
-        v512i lo01 = v512i_unpacklo_i8(p0, p1), hi01 = v512i_unpackhi_i8(p0, p1);
-        v512i lo23 = v512i_unpacklo_i8(p2, p3), hi23 = v512i_unpackhi_i8(p2, p3);
-        const v512i q[4] = { v512i_unpacklo_i16(lo01, lo23), v512i_unpackhi_i16(lo01, lo23),
-                             v512i_unpacklo_i16(hi01, hi23), v512i_unpackhi_i16(hi01, hi23) };
+        const bool low = 2 * v + 1 == halves;
+        v512i q[4];
+        if (low)
+            low_quads_of(x + WIDE * v, off, q);
+        else
+            quads_of(x + WIDE * v, off, q);
         WN_UNROLL
         for (unsigned r = 0; r < R; r++) {
             v512i *a = acc + (r * nv + v) * 4, quad = v512i_bcast32(w + r);
             WN_UNROLL
             for (unsigned i = 0; i < 4; i++)
-                a[i] = v512i_dpbusd(a[i], q[i], quad);
+                a[i] = low ? v512i_low_dpbusd(a[i], q[i], quad) : v512i_dpbusd(a[i], q[i], quad);
         }
     }
 }
 
 /* Sums of the block that begins with row o. Rows past the last have no bias, and weights of 0. */
-WN_Q8_INLINE void block_sums(const struct job *j, size_t o, unsigned R, unsigned nv, v512i *acc)
+WN_Q8_INLINE void block_sums(const struct job *j, size_t o, unsigned R, unsigned halves, v512i *acc)
 {
+    const unsigned nv = (halves + 1) / 2;
     const struct wn_q8_spmm_row *row = &j->mat->row[o / R];
     const uint32_t *w = j->mat->w + (size_t)row->at * R;
     const int32_t *off = j->off + 4 * (size_t)row->at;
@@ -83,14 +112,14 @@ WN_Q8_INLINE void block_sums(const struct job *j, size_t o, unsigned R, unsigned
             acc[4 * nv * r + i] = bias;
     }
     for (unsigned i = row->steps[0]; i; i--, w += R, off += 4)
-        step(acc, x, w, off, R, nv);
+        step(acc, x, w, off, R, halves);
 }
 
 /* ---- finishing ---- */
 /* What rows need besides scaling and rounding; constants after inlining. */
 enum {
     RESIDUAL = 1,
-    WILD = 2, /* some row has a zero point of its own or may leave int32 */
+    WILD_ROWS = 2, /* some row has a zero point of its own or may leave int32 */
     WHATS = 4
 };
 
@@ -102,13 +131,13 @@ WN_Q8_INLINE v512i finish(const struct job *j, const struct wn_q8_v512 *e, size_
     WN_UNROLL
     for (unsigned i = 0; i < 4; i++) {
         v512i a = acc[i];
-        if (what & WILD && e->w_zp)
+        if (what & WILD_ROWS && e->w_zp)
             a = v512i_sub_i32(a, v512i_mullo_i32(v512i_set1_i32(e->w_zp[o]), j->colsum[4 * v + i]));
         f[i] = v512f_mul(v512i_to_f32(a), mul);
     }
     if (what & RESIDUAL)
         wn_q8_v512_sum_bytes(e, f, v512i_load_once(res + WIDE * v));
-    v512i y = wn_q8_v512_bytes(e, !(what & WILD) || wn_q8_v512_tame(e, o), f);
+    v512i y = wn_q8_v512_bytes(e, !(what & WILD_ROWS) || wn_q8_v512_tame(e, o), f);
     return WN_UNLIKELY(e->mask != NULL) ? v512i_select(j->keep[v], y, e->pad) : y;
 }
 
@@ -121,9 +150,10 @@ WN_Q8_INLINE void store_columns(uint8_t *y, v512i bytes, size_t n)
         v512i_store_part(y, bytes, (unsigned)n);
 }
 
-/* ---- rows of nv * 64 columns as bytes, a block's sums in column order ---- */
-WN_Q8_INLINE void rows_u8(const struct job *j, const struct rows *rows, unsigned R, unsigned nv, unsigned what)
+/* ---- rows of halves * 32 columns as bytes, a block's sums in column order ---- */
+WN_Q8_INLINE void rows_u8(const struct job *j, const struct rows *rows, unsigned R, unsigned halves, unsigned what)
 {
+    const unsigned nv = (halves + 1) / 2;
     const struct wn_q8_v512 e = j->e; /* a copy: storing bytes cannot change it */
     const size_t n = rows->n, end = rows->end, y_stride = rows->y_stride, r_stride = rows->r_stride;
     const float *mul = e.a->mul;
@@ -131,7 +161,7 @@ WN_Q8_INLINE void rows_u8(const struct job *j, const struct rows *rows, unsigned
     const uint8_t *r = rows->r;
     for (size_t o = rows->o; o < end; o += R) {
         v512i acc[MAX_SUMS];
-        block_sums(j, o, R, nv, acc);
+        block_sums(j, o, R, halves, acc);
         WN_UNROLL
         for (unsigned i = 0; i < R; i++) {
             if (R > 1 && o + i >= end)
@@ -152,7 +182,7 @@ WN_Q8_INLINE void block_f32(const struct job *j, size_t o, size_t end, size_t c,
 {
     const struct wn_q8_v512 e = j->e; /* a copy: storing floats cannot change it */
     v512i acc[MAX_SUMS];
-    block_sums(j, o, R, nv, acc);
+    block_sums(j, o, R, 2 * nv, acc);
     WN_UNROLL
     for (unsigned r = 0; r < R; r++) {
         if (o + r >= end)
@@ -169,47 +199,66 @@ WN_Q8_INLINE void block_f32(const struct job *j, size_t o, size_t end, size_t c,
     }
 }
 
-/* Each of these needs all the registers there are, so it is a function of its own. */
-#define ROWS(R, NV, WHAT)                                                                                              \
-    __attribute__((noinline)) static void rows_u8_##R##_##NV##_##WHAT(const struct job *j, const struct rows *rows)    \
+/* Each of these needs all the registers there are, so it is a function of its own. H: halves. */
+#define ROWS(R, H, WHAT)                                                                                               \
+    __attribute__((noinline)) static void rows_u8_##R##_##H##_##WHAT(const struct job *j, const struct rows *rows)     \
     {                                                                                                                  \
-        rows_u8(j, rows, R, NV, WHAT);                                                                                 \
+        rows_u8(j, rows, R, H, WHAT);                                                                                  \
     }
-#define BLOCKS(R, NV)                                                                                                  \
-    ROWS(R, NV, 0)                                                                                                     \
-    ROWS(R, NV, 1)                                                                                                     \
-    ROWS(R, NV, 2)                                                                                                     \
-    ROWS(R, NV, 3)                                                                                                     \
+#define TAME(R, H) ROWS(R, H, 0) ROWS(R, H, 1)
+#define WILD(R, H) ROWS(R, H, 2) ROWS(R, H, 3)
+#define F32(R, NV)                                                                                                     \
     __attribute__((noinline)) static void block_f32_##R##_##NV(const struct job *j, size_t o, size_t end, size_t c,    \
                                                                size_t n)                                               \
     {                                                                                                                  \
         block_f32(j, o, end, c, n, R, NV);                                                                             \
     }
-BLOCKS(1, 1)
-BLOCKS(1, 2)
-BLOCKS(2, 1)
-BLOCKS(2, 2)
-BLOCKS(4, 1)
+TAME(1, 1)
+TAME(1, 2)
+TAME(1, 3)
+TAME(1, 4)
+WILD(1, 2)
+WILD(1, 4)
+F32(1, 1)
+F32(1, 2)
+TAME(2, 1)
+TAME(2, 2)
+TAME(2, 3)
+TAME(2, 4)
+WILD(2, 2)
+WILD(2, 4)
+F32(2, 1)
+F32(2, 2)
+TAME(4, 1)
+TAME(4, 2)
+WILD(4, 2)
+F32(4, 1)
 
-/* What a block of R rows is computed by: [0] 64 columns, [1] 128. */
+/* What a block of R rows is computed by. */
 struct kernel {
-    void (*rows_u8[TILE / WIDE][WHATS])(const struct job *j, const struct rows *rows);
+    void (*rows_u8[2 * TILE / WIDE][WHATS])(const struct job *j, const struct rows *rows); /* [0]: 32 columns */
     void (*block_f32[TILE / WIDE])(const struct job *j, size_t o, size_t end, size_t c, size_t n);
 };
-#define U8(R, NV) { rows_u8_##R##_##NV##_0, rows_u8_##R##_##NV##_1, rows_u8_##R##_##NV##_2, rows_u8_##R##_##NV##_3 }
+/* H halves, which whole vectors do for wild rows */
+#define U8(R, H, WHOLE) { rows_u8_##R##_##H##_0, rows_u8_##R##_##H##_1, rows_u8_##R##_##WHOLE##_2, rows_u8_##R##_##WHOLE##_3 }
 static const struct kernel kernels[] = {
-    [1] = { { U8(1, 1), U8(1, 2) }, { block_f32_1_1, block_f32_1_2 } },
-    [2] = { { U8(2, 1), U8(2, 2) }, { block_f32_2_1, block_f32_2_2 } },
-    [4] = { { U8(4, 1) }, { block_f32_4_1 } },
+    [1] = { { U8(1, 1, 2), U8(1, 2, 2), U8(1, 3, 4), U8(1, 4, 4) }, { block_f32_1_1, block_f32_1_2 } },
+    [2] = { { U8(2, 1, 2), U8(2, 2, 2), U8(2, 3, 4), U8(2, 4, 4) }, { block_f32_2_1, block_f32_2_2 } },
+    [4] = { { U8(4, 1, 2), U8(4, 2, 2) }, { block_f32_4_1 } },
 };
 
 /* Of rows row0..row1-1. */
 static unsigned what_of(const struct wn_q8_v512 *e, size_t row0, size_t row1)
 {
-    bool wild = e->w_zp;
-    for (size_t o = row0; o < row1 && !wild; o++)
-        wild = !wn_q8_v512_tame(e, o);
-    return (wild ? WILD : 0) | (e->r ? RESIDUAL : 0);
+    const v512f tame = v512f_set1(e->tame);
+    const v512i yes = v512i_set1_i32(-1);
+    v512i all = yes;
+    for (size_t o = row0; o < row1; o += 16) {
+        v512f mul = v512f_load_part(e->a->mul + o, (unsigned)WN_MIN(row1 - o, 16u));
+        all = v512i_and(all, v512f_gt(tame, v512f_max(v512f_sub(v512f_zero(), mul), mul))); /* a NaN is not tame */
+    }
+    const bool wild = e->w_zp || v512i_any_gt_i32(all, yes);
+    return (wild ? WILD_ROWS : 0) | (e->r ? RESIDUAL : 0);
 }
 
 /* ---- four rows of bytes <-> 64 columns of quads, of which n are touched ---- */
@@ -241,9 +290,9 @@ WN_Q8_INLINE void quads_to_bytes(const struct wn_q8_v512 *e, const uint8_t *q, u
     v512i_store(b + 3 * TILE, v512i_unpackhi_i64(hi01, hi23));
 }
 
-/* ---- tiles: columns c.., of whose nv * 64 n are stored ---- */
+/* ---- tiles: columns c.., n of them ---- */
 /* Rows o.. (at most four). */
-WN_Q8_INLINE void four_rows_quad(const struct job *j, size_t o, size_t end, size_t c, unsigned nv, size_t n)
+WN_Q8_INLINE void four_rows_quad(const struct job *j, size_t o, size_t end, size_t c, size_t n)
 {
     const struct wn_q8_args *a = j->e.a;
     uint8_t y[4][TILE] __attribute__((aligned(64))), r[4][TILE] __attribute__((aligned(64)));
@@ -255,12 +304,12 @@ WN_Q8_INLINE void four_rows_quad(const struct job *j, size_t o, size_t end, size
     struct rows rows = {
         .o = o, .end = o + nrows, .y = y[0], .r = a->r ? r[0] : NULL, .y_stride = TILE, .r_stride = TILE, .n = TILE
     };
-    j->kernel->rows_u8[nv - 1][j->what](j, &rows);
+    j->kernel->rows_u8[(n - 1) / HALF][j->what](j, &rows);
     for (size_t i = 0; i < n; i += WIDE)
         bytes_to_quads(&y[0][i], (uint8_t *)a->y + at + 4 * i, n - i);
 }
 
-WN_Q8_INLINE void rows_plane(const struct job *j, size_t o, size_t end, size_t c, unsigned nv, size_t n)
+WN_Q8_INLINE void rows_plane(const struct job *j, size_t o, size_t end, size_t c, size_t n)
 {
     const struct wn_q8_args *a = j->e.a;
     const size_t at = o * a->y_stride + c;
@@ -271,7 +320,7 @@ WN_Q8_INLINE void rows_plane(const struct job *j, size_t o, size_t end, size_t c
                                .y_stride = a->y_stride,
                                .r_stride = a->y_stride,
                                .n = n };
-    j->kernel->rows_u8[nv - 1][j->what](j, &rows);
+    j->kernel->rows_u8[(n - 1) / HALF][j->what](j, &rows);
 }
 
 static void tile(struct job *j, size_t row0, size_t row1, size_t c, size_t n)
@@ -292,13 +341,13 @@ static void tile(struct job *j, size_t row0, size_t row1, size_t c, size_t n)
         }
     }
     if (a->out == WN_OUT_PLANE)
-        rows_plane(j, row0, row1, c, nv, n);
+        rows_plane(j, row0, row1, c, n);
     else if (a->out == WN_OUT_F32)
         for (size_t o = row0; o < row1; o += j->mat->block)
             j->kernel->block_f32[nv - 1](j, o, row1, c, n);
     else
         for (size_t o = row0; o < row1; o += 4)
-            four_rows_quad(j, o, row1, c, nv, n);
+            four_rows_quad(j, o, row1, c, n);
 }
 
 WN_Q8_INLINE void run(const struct wn_q8_spmm *mat, const int32_t *off, const struct wn_q8_args *args, size_t row0,
