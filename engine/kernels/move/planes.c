@@ -67,6 +67,11 @@ static const int8_t in_order[64] = { 0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  10,
             }                                                                                                          \
         }                                                                                                              \
     }                                                                                                                  \
+    ROWS_INLINE fill_##bits(type *to, type pad, size_t n)                                                              \
+    {                                                                                                                  \
+        for (size_t i = 0; i < n; i++)                                                                                 \
+            to[i] = pad;                                                                                               \
+    }                                                                                                                  \
     /* Row phase py of a channel. */                                                                                   \
     ROWS_INLINE split_##bits(const type *src, const struct wn_plane *sp, const struct wn_plane *dp, type *const *to,   \
                              size_t sh, size_t py, size_t sw, type pad)                                                \
@@ -77,8 +82,11 @@ static const int8_t in_order[64] = { 0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  10,
         size_t y = 0;                                                                                                  \
         src += py * (size_t)sp->pitch;                                                                                 \
         if (sw == 2 && real && dp->cols >= whole) {                                                                    \
-            y = WN_MIN(WN_MIN(real, dh - 1), (dp->cols - whole) / pitch + 1);                                          \
+            y = WN_MIN(real, (dp->cols - whole) / pitch + 1);                                                          \
             halve_rows_##bits(src, step, y, w, to[0], to[1], pitch, pad);                                              \
+            for (size_t px = 0; px < 2 && y == dh; px++)                                                               \
+                if (to[px])                                                                                            \
+                    fill_##bits(to[px] + dh * pitch, pad, dp->cols - WN_MIN(dp->cols, dh * pitch));                    \
         }                                                                                                              \
         for (; y < dh; y++) {                                                                                          \
             const size_t at = y * pitch, end = y + 1 < dh ? at + pitch : dp->cols;                                     \

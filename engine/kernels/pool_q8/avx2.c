@@ -198,6 +198,23 @@ WN_Q8_INLINE __m256i max_vector(const struct wn_pool_q8 *p, const uint8_t *x, in
     return _mm256_permute4x64_epi64(top, 0xd8);
 }
 
+/* The largest of `rows` rows of `bytes` (at most 16) that lie `row` apart, those of a lane with each other. */
+WN_Q8_INLINE uint32_t max_of_rows(const uint8_t *x, int32_t rows, size_t row, size_t bytes, size_t lanes)
+{
+    static const int8_t live[32] = { [0 ... 15] = -1 };
+    __m128i top = _mm_setzero_si128();
+    for (int32_t ky = 0; ky < rows; ky++)
+        top = _mm_max_epu8(top, _mm_loadu_si128((const __m128i *)(x + (size_t)ky * row)));
+    top = _mm_and_si128(top, _mm_loadu_si128((const __m128i *)(live + 16 - bytes)));
+    top = _mm_max_epu8(top, _mm_srli_si128(top, 8));
+    top = _mm_max_epu8(top, _mm_srli_si128(top, 4));
+    if (lanes == 1) {
+        top = _mm_max_epu8(top, _mm_srli_si128(top, 2));
+        top = _mm_max_epu8(top, _mm_srli_si128(top, 1));
+    }
+    return (uint32_t)_mm_cvtsi128_si32(top);
+}
+
 /* Column ox of n lines, y that of the first. */
 static void max_edge(const struct wn_pool_q8 *p, const uint8_t *x0, const struct line *l, size_t n, int32_t ox,
                      size_t live, uint8_t *y)
@@ -206,9 +223,15 @@ static void max_edge(const struct wn_pool_q8 *p, const uint8_t *x0, const struct
     struct wn_pool_q8_axis u =
         wn_pool_q8_axis_at(ox, p->kw, p->stride_w, p->dil_w, p->pad_l, p->pad_r, p->in.w, p->count_include_pad);
     ptrdiff_t at = (ptrdiff_t)ox * p->stride_w - p->pad_l + (ptrdiff_t)u.first * p->dil_w;
+    const size_t bytes = u.first < u.end ? (size_t)(u.end - u.first) * lanes : 0;
+    const bool few = p->dil_w == 1 && bytes && bytes <= 16;
     for (size_t i = 0; i < n; i++, l++, y += lanes * (size_t)p->out.pitch) {
         uint8_t top[4] = { 0 };
-        for (int32_t ky = 0; ky < l->rows; ky++) {
+        if (few && l->rows) {
+            uint32_t all = max_of_rows(x0 + l->from + (ptrdiff_t)lanes * at, l->rows, row, bytes, lanes);
+            memcpy(top, &all, sizeof top);
+        }
+        for (int32_t ky = 0; ky < l->rows && !few; ky++) {
             const uint8_t *x = x0 + l->from + (size_t)ky * row + (ptrdiff_t)lanes * at;
             for (int32_t kx = u.first; kx < u.end; kx++, x += step)
                 for (size_t k = 0; k < lanes; k++)
@@ -415,7 +438,11 @@ void wn_pool_q8_32__avx2(const struct wn_pool_q8 *p, size_t c0, size_t c1)
     for (size_t c = c0; c < c1; c += lanes)
         for (size_t i = 0; i < h; i++) {
             size_t end = i * pitch + w, next = i + 1 < h ? (i + 1) * pitch : p->out.cols;
-            memset(p->y + c / lanes * p->y_stride + lanes * end, p->y_zp, lanes * (next - end));
+            uint8_t *pad = p->y + c / lanes * p->y_stride + lanes * end;
+            if (next - end == 1 && lanes == 1) /* as a rule */
+                *pad = (uint8_t)p->y_zp;
+            else
+                memset(pad, p->y_zp, lanes * (next - end));
         }
 }
 
