@@ -19,7 +19,8 @@ struct wn_q8_v512 {
     size_t y_stride;
     enum wn_q8_out out;
     bool clamps; /* q_lo .. q_hi is less than a byte */
-    float tame;  /* a row whose |mul| is below this stays within int32 whatever its sums and residual */
+    float tame;  /* a row whose |mul| is below this makes no NaN and stays within int32 whatever its sums and residual;
+                  * with a residual 0 unless s_lo <= 0 <= s_hi */
     bool r_whole; /* residual bytes are used as they come: no zero point, and 2^23 r_mul is a float */
     v512f r_off, r_mul, r_add, s_mul, s_lo, s_hi, cut, lo, hi;
     v512i y_zp /* words */, q_lo, q_hi, pad /* bytes */, transpose, pick;
@@ -34,6 +35,7 @@ WN_Q8_INLINE struct wn_q8_v512 wn_q8_v512_begin(const struct wn_q8_args *a)
         0, -128, -128, -128, 4, -128, -128, -128, 8, -128, -128, -128, 12, -128, -128, -128
     };
     static const int8_t transpose[16] = { 0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15 };
+    const bool calm = fabsf(a->r_mul) < 4e6f && fabsf(a->s_mul) < 4e6f; /* 255 * 8e6 < 2^31 */
     const bool r_whole = a->r_zp == 0 && fabsf(a->r_mul) < 1e30f;
     return (struct wn_q8_v512){ .a = a,
                                 .w_zp = a->w_zp,
@@ -43,8 +45,7 @@ WN_Q8_INLINE struct wn_q8_v512 wn_q8_v512_begin(const struct wn_q8_args *a)
                                 .y_stride = a->y_stride,
                                 .out = a->out,
                                 .clamps = a->q_lo > 0 || a->q_hi < 255,
-                                .tame = a->r ? (fabsf(a->r_mul) < 4e6f && fabsf(a->s_mul) < 4e6f ? INFINITY : 0)
-                                             : 0.99f, /* 255 * 8e6 < 2^31 */
+                                .tame = !a->r ? 0.99f : calm && a->s_lo <= 0 && a->s_hi >= 0 ? INFINITY : 0,
                                 .r_whole = r_whole,
                                 .r_off = v512f_set1(8388608.0f + (float)a->r_zp),
                                 .r_mul = v512f_set1(a->r_mul),
@@ -77,10 +78,24 @@ WN_Q8_INLINE v512f wn_q8_v512_scale(const struct wn_q8_v512 *e, size_t o, size_t
     return v512f_mul(v512i_to_f32(acc), v512f_set1(e->a->mul[o]));
 }
 
+/** Does row o make no NaN and stay within int32, so that its floats need no cut? */
+WN_Q8_INLINE bool wn_q8_v512_tame(const struct wn_q8_v512 *e, size_t o)
+{
+    return WN_LIKELY(fabsf(e->a->mul[o]) < e->tame);
+}
+
 /** `f` rounded as the layer's own tensor, in its units. */
 WN_Q8_INLINE v512f wn_q8_v512_own(const struct wn_q8_v512 *e, v512f f)
 {
     return v512f_round(v512f_max(v512f_min(f, e->s_hi), e->s_lo)); /* in this order a NaN becomes s_hi */
+}
+
+/** The same for tame rows by integers, which more pipes take: as a signed number a float above s_hi >= 0 is the greater
+ *  one, and as an unsigned number one below s_lo <= -0. */
+WN_Q8_INLINE v512f wn_q8_v512_own_tame(const struct wn_q8_v512 *e, v512f f)
+{
+    const v512i hi = v512f_as_i(e->s_hi), lo = v512i_or(v512f_as_i(e->s_lo), v512i_set1_i32(INT32_MIN));
+    return v512f_round(v512i_as_f(WN_V512(min_epu32)(v512i_min_i32(v512f_as_i(f), hi), lo)));
 }
 
 /** (float)(r - r_zp) * r_mul of a residual that comes as 2^23 + r. One rounding: taking 2^23 + r_zp away is exact, and
@@ -91,13 +106,14 @@ WN_Q8_INLINE v512f wn_q8_v512_other(const struct wn_q8_v512 *e, v512f r)
 }
 
 /** Layer and residual (as 2^23 + r) in units of y's scale. */
-WN_Q8_INLINE v512f wn_q8_v512_sum(const struct wn_q8_v512 *e, v512f f, v512f r)
+WN_Q8_INLINE v512f wn_q8_v512_sum(const struct wn_q8_v512 *e, bool tame, v512f f, v512f r)
 {
-    return v512f_add(v512f_mul(wn_q8_v512_own(e, f), e->s_mul), wn_q8_v512_other(e, r));
+    f = tame ? wn_q8_v512_own_tame(e, f) : wn_q8_v512_own(e, f);
+    return v512f_add(v512f_mul(f, e->s_mul), wn_q8_v512_other(e, r));
 }
 
 /** The same of 64 columns: f lie as unpacking bytes, then words leaves them; r are the residual's bytes in order. */
-WN_Q8_INLINE void wn_q8_v512_sum_bytes(const struct wn_q8_v512 *e, v512f f[4], v512i r)
+WN_Q8_INLINE void wn_q8_v512_sum_bytes(const struct wn_q8_v512 *e, bool tame, v512f f[4], v512i r)
 {
     const v512i zero = v512i_zero(), ones = v512i_set1_i16(WN_Q8_V512_ONES >> 16);
     v512i lo = v512i_unpacklo_i8(r, zero), hi = v512i_unpackhi_i8(r, zero);
@@ -110,7 +126,10 @@ WN_Q8_INLINE void wn_q8_v512_sum_bytes(const struct wn_q8_v512 *e, v512f f[4], v
     }
     WN_UNROLL
     for (unsigned i = 0; i < 4; i++)
-        f[i] = v512f_add(v512f_mul(wn_q8_v512_own(e, f[i]), e->s_mul), v512f_fma(x[i], e->r_mul, e->r_add));
+        f[i] = tame ? wn_q8_v512_own_tame(e, f[i]) : wn_q8_v512_own(e, f[i]);
+    WN_UNROLL
+    for (unsigned i = 0; i < 4; i++)
+        f[i] = v512f_add(v512f_mul(f[i], e->s_mul), v512f_fma(x[i], e->r_mul, e->r_add));
 }
 
 /** The residual of row o, columns c..c+15, as 2^23 + r: quad form picks byte o % 4 of each dword. */
@@ -131,19 +150,13 @@ WN_Q8_INLINE v512i wn_q8_v512_round(const struct wn_q8_v512 *e, size_t o, size_t
 {
     v512f f = wn_q8_v512_scale(e, o, c, acc);
     if (e->r)
-        f = wn_q8_v512_sum(e, f, wn_q8_v512_residual(e, o, c));
+        f = wn_q8_v512_sum(e, false, f, wn_q8_v512_residual(e, o, c));
     return wn_q8_v512_rne(e, f);
 }
 
 WN_Q8_INLINE v512i wn_q8_v512_clamp(const struct wn_q8_v512 *e, v512i bytes)
 {
     return v512i_min_u8(v512i_max_u8(bytes, e->q_lo), e->q_hi);
-}
-
-/** Does row o stay within int32, so that its floats need no cut? */
-WN_Q8_INLINE bool wn_q8_v512_tame(const struct wn_q8_v512 *e, size_t o)
-{
-    return WN_LIKELY(fabsf(e->a->mul[o]) < e->tame);
 }
 
 /** Four vectors of rounded numbers, with the zero point and clamped, as bytes: lane L of the result holds lane L of the
@@ -192,24 +205,23 @@ WN_Q8_INLINE void wn_q8_v512_store_quads(const struct wn_q8_v512 *e, size_t o, s
 WN_Q8_INLINE void wn_q8_v512_put_quad(const struct wn_q8_v512 *e, size_t o, size_t nrows, size_t c, v512i i0, v512i i1,
                                       v512i i2, v512i i3)
 {
-    v512i w01 = v512i_adds_i16(v512i_packs_i32(i0, i1), e->y_zp);
-    v512i w23 = v512i_adds_i16(v512i_packs_i32(i2, i3), e->y_zp);
-    v512i b = wn_q8_v512_clamp(e, v512i_packus_i16(w01, w23));
-    wn_q8_v512_store_quads(e, o, nrows, c, v512i_shuffle_i8(b, e->transpose));
+    const v512i i[4] = { i0, i1, i2, i3 };
+    wn_q8_v512_store_quads(e, o, nrows, c, v512i_shuffle_i8(wn_q8_v512_pack(e, i), e->transpose));
 }
 
 /** Row o, columns c..c+16*nv-1 (nv of 1..4, a constant) as bytes: lane L of the result holds columns 4 L .. 4 L + 3 of
  *  every vector of sums in turn. wn_q8_v512_put_rows() takes four of them. */
 WN_Q8_INLINE v512i wn_q8_v512_row_bytes(const struct wn_q8_v512 *e, size_t o, size_t c, const v512i *acc, unsigned nv)
 {
+    const bool tame = wn_q8_v512_tame(e, o);
     v512f f[4];
     WN_UNROLL
     for (unsigned v = 0; v < 4; v++) {
         f[v] = v < nv ? wn_q8_v512_scale(e, o, c + 16 * v, acc[v]) : v512f_zero();
         if (e->r && v < nv)
-            f[v] = wn_q8_v512_sum(e, f[v], wn_q8_v512_residual(e, o, c + 16 * v));
+            f[v] = wn_q8_v512_sum(e, tame, f[v], wn_q8_v512_residual(e, o, c + 16 * v));
     }
-    return wn_q8_v512_bytes(e, wn_q8_v512_tame(e, o), f);
+    return wn_q8_v512_bytes(e, tame, f);
 }
 
 /** Rows o..o+3 (o a multiple of 4) of the quad form, columns c..c+16*nv-1, from wn_q8_v512_row_bytes(). */

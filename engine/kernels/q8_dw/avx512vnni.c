@@ -63,7 +63,7 @@ WN_Q8_INLINE void put_quads(const struct wn_q8_v512 *e, const struct group *g, s
     for (unsigned i = 0; i < 4; i++)
         f[i] = v512f_mul(v512i_to_f32(acc[i]), g->mul);
     if (e->r)
-        wn_q8_v512_sum_bytes(e, f, v512i_load_once(e->r + g->o / 4 * e->y_stride + 4 * c));
+        wn_q8_v512_sum_bytes(e, false, f, v512i_load_once(e->r + g->o / 4 * e->y_stride + 4 * c));
     v512i lo = v512i_packs_i32(wn_q8_v512_rne(e, f[0]), wn_q8_v512_rne(e, f[1]));
     v512i hi = v512i_packs_i32(wn_q8_v512_rne(e, f[2]), wn_q8_v512_rne(e, f[3]));
     v512i q = v512i_packus_i16(v512i_adds_i16(lo, e->y_zp), v512i_adds_i16(hi, e->y_zp));

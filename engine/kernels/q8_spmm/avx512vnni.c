@@ -136,7 +136,7 @@ WN_Q8_INLINE v512i finish(const struct job *j, const struct wn_q8_v512 *e, size_
         f[i] = v512f_mul(v512i_to_f32(a), mul);
     }
     if (what & RESIDUAL)
-        wn_q8_v512_sum_bytes(e, f, v512i_load_once(res + WIDE * v));
+        wn_q8_v512_sum_bytes(e, !(what & WILD_ROWS), f, v512i_load_once(res + WIDE * v));
     v512i y = wn_q8_v512_bytes(e, !(what & WILD_ROWS) || wn_q8_v512_tame(e, o), f);
     return WN_UNLIKELY(e->mask != NULL) ? v512i_select(j->keep[v], y, e->pad) : y;
 }
