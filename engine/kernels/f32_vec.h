@@ -39,6 +39,29 @@ typedef v512f vf;
 #define vf_load_part  v512f_load_part
 #define vf_store_part v512f_store_part
 #define vf_load_even  v512f_load_even
+/** t[i][j] becomes t[j][i]. */
+WN_INLINE void vf_transpose(vf t[VL])
+{
+    v512i u[VL]; /* u[4 k + g], lane l: element 4 l + k of rows 4 g .. 4 g + 3 */
+    WN_UNROLL
+    for (int g = 0; g < 4; g++) {
+        const v512i r0 = v512f_as_i(t[4 * g]), r1 = v512f_as_i(t[4 * g + 1]);
+        const v512i r2 = v512f_as_i(t[4 * g + 2]), r3 = v512f_as_i(t[4 * g + 3]);
+        const v512i a = v512i_unpacklo_i32(r0, r1), b = v512i_unpackhi_i32(r0, r1);
+        const v512i c = v512i_unpacklo_i32(r2, r3), d = v512i_unpackhi_i32(r2, r3);
+        u[g] = v512i_unpacklo_i64(a, c);
+        u[4 + g] = v512i_unpackhi_i64(a, c);
+        u[8 + g] = v512i_unpacklo_i64(b, d);
+        u[12 + g] = v512i_unpackhi_i64(b, d);
+    }
+    WN_UNROLL
+    for (int k = 0; k < 4; k++) {
+        v512i_transpose_lanes(u + 4 * k);
+        WN_UNROLL
+        for (int l = 0; l < 4; l++)
+            t[4 * l + k] = v512i_as_f(u[4 * k + l]);
+    }
+}
 /** max in which NaN wins. */
 WN_INLINE vf vf_max_nan(vf acc, vf x)
 {
@@ -55,8 +78,9 @@ WN_INLINE vf vf_copysign(vf x, vf s)
     v512i sign = v512i_set1_i32(INT32_MIN);
     return v512i_as_f(v512i_or(v512i_and(sign, v512f_as_i(s)), v512i_andnot(sign, v512f_as_i(x))));
 }
-#define vf_round  v512f_round
-#define vf_scale2 v512f_scale2
+#define vf_store_first v512f_store_part
+#define vf_round       v512f_round
+#define vf_scale2      v512f_scale2
 /** a where x > y, else b. */
 WN_INLINE vf vf_select_gt(vf x, vf y, vf a, vf b)
 {
@@ -193,11 +217,46 @@ WN_INLINE void vf_store_part(float *p, vf x, unsigned n)
 {
     _mm256_maskstore_ps(p, vf_part(n), x);
 }
+/** vf_store_part for a literal n: AVX2's masked store takes a dozen cycles on AMD's CPUs. */
+WN_INLINE void vf_store_first(float *p, vf x, const unsigned n)
+{
+    __m128 part = _mm256_castps256_ps128(x);
+    if (n >= 4) {
+        _mm_storeu_ps(p, part);
+        part = _mm256_extractf128_ps(x, 1);
+    }
+    p += n & 4;
+    if (n & 2) {
+        _mm_storel_pi((__m64 *)(void *)p, part);
+        part = _mm_movehl_ps(part, part);
+    }
+    if (n & 1)
+        _mm_store_ss(p + (n & 2), part);
+}
 /** p[0], p[2], … p[14]; reads p[15] too. */
 WN_INLINE vf vf_load_even(const float *p)
 {
     const __m256 even = _mm256_shuffle_ps(_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8), 0x88);
     return _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(even), 0xd8));
+}
+/** t[i][j] becomes t[j][i]. */
+WN_INLINE void vf_transpose(vf t[VL])
+{
+    vf u[VL];
+    WN_UNROLL
+    for (int h = 0; h < 8; h += 4) { /* 4 x 4 within halves: u[h + k], half l: element 4 l + k of rows h .. h + 3 */
+        const vf a = _mm256_unpacklo_ps(t[h], t[h + 1]), b = _mm256_unpackhi_ps(t[h], t[h + 1]);
+        const vf c = _mm256_unpacklo_ps(t[h + 2], t[h + 3]), d = _mm256_unpackhi_ps(t[h + 2], t[h + 3]);
+        u[h] = _mm256_shuffle_ps(a, c, 0x44);
+        u[h + 1] = _mm256_shuffle_ps(a, c, 0xee);
+        u[h + 2] = _mm256_shuffle_ps(b, d, 0x44);
+        u[h + 3] = _mm256_shuffle_ps(b, d, 0xee);
+    }
+    WN_UNROLL
+    for (int k = 0; k < 4; k++) {
+        t[k] = _mm256_permute2f128_ps(u[k], u[k + 4], 0x20);
+        t[k + 4] = _mm256_permute2f128_ps(u[k], u[k + 4], 0x31);
+    }
 }
 WN_INLINE vf vf_max_nan(vf acc, vf x)
 {

@@ -14,12 +14,13 @@ static const struct {
 };
 
 static const char *const names[WN_FAMILY_COUNT] = {
-    [WN_FAMILY_f32_gemm] = "f32_gemm",         [WN_FAMILY_f32_spmm] = "f32_spmm",
-    [WN_FAMILY_f32_spmm_2x1] = "f32_spmm_2x1", [WN_FAMILY_f32_spmm_4x1] = "f32_spmm_4x1",
-    [WN_FAMILY_f32_gemv] = "f32_gemv",         [WN_FAMILY_q8_gemm] = "q8_gemm",
-    [WN_FAMILY_q8_gemv] = "q8_gemv",           [WN_FAMILY_q8_spmm_b4] = "q8_spmm_b4",
-    [WN_FAMILY_q8_spmm] = "q8_spmm",           [WN_FAMILY_q8_spmm_2x1] = "q8_spmm_2x1",
-    [WN_FAMILY_q8_spmm_4x1] = "q8_spmm_4x1",   [WN_FAMILY_to_plane] = "to_plane",
+    [WN_FAMILY_f32_gemm] = "f32_gemm",         [WN_FAMILY_f32_conv] = "f32_conv",
+    [WN_FAMILY_f32_spmm] = "f32_spmm",         [WN_FAMILY_f32_spmm_2x1] = "f32_spmm_2x1",
+    [WN_FAMILY_f32_spmm_4x1] = "f32_spmm_4x1", [WN_FAMILY_f32_gemv] = "f32_gemv",
+    [WN_FAMILY_q8_gemm] = "q8_gemm",           [WN_FAMILY_q8_gemv] = "q8_gemv",
+    [WN_FAMILY_q8_spmm_b4] = "q8_spmm_b4",     [WN_FAMILY_q8_spmm] = "q8_spmm",
+    [WN_FAMILY_q8_spmm_2x1] = "q8_spmm_2x1",   [WN_FAMILY_q8_spmm_4x1] = "q8_spmm_4x1",
+    [WN_FAMILY_to_plane] = "to_plane",         [WN_FAMILY_to_phases] = "to_phases",
 };
 
 const char *wn_family_name(enum wn_family family)
@@ -149,9 +150,20 @@ double wn_cost_of(enum wn_family family, const struct wn_sparsity *s, double row
     return cycles(family, (double)steps_of(family, s), rows, cols);
 }
 
+double wn_cost_of_conv(const struct wn_sparsity *s, double rows, double groups, double pixels, double inside)
+{
+    const double lanes = ceil(rows / groups / 16) * 16 * groups;
+    return cycles(WN_FAMILY_f32_conv, (double)s->count * lanes / rows * inside, rows, pixels);
+}
+
 double wn_cost_to_plane(double channels, double cols)
 {
     return cycles(WN_FAMILY_to_plane, channels, 0, cols);
+}
+
+double wn_cost_to_phases(double channels, double cols)
+{
+    return cycles(WN_FAMILY_to_phases, channels, 0, cols);
 }
 
 enum wn_family wn_cost_cheapest(const struct wn_candidate *c, size_t n)

@@ -9,6 +9,7 @@
 /** spmm_2x1, spmm_4x1: the same packs and kernels as spmm, in blocks of 2 and 4 output rows. */
 enum wn_family {
     WN_FAMILY_f32_gemm,
+    WN_FAMILY_f32_conv,
     WN_FAMILY_f32_spmm,
     WN_FAMILY_f32_spmm_2x1,
     WN_FAMILY_f32_spmm_4x1,
@@ -20,6 +21,7 @@ enum wn_family {
     WN_FAMILY_q8_spmm_2x1,
     WN_FAMILY_q8_spmm_4x1,
     WN_FAMILY_to_plane,
+    WN_FAMILY_to_phases,
     WN_FAMILY_COUNT
 };
 
@@ -37,8 +39,14 @@ struct wn_sparsity wn_sparsity_of(const void *w, size_t elem, size_t O, size_t I
 /** Cycles of a layer with these weights and `rows` output rows over `cols` columns (gemv: rows of tokens), on the
  *  instruction set in use; INFINITY where it has no such kernel. */
 double wn_cost_of(enum wn_family family, const struct wn_sparsity *s, double rows, double cols);
+/** The same for f32_conv, which knows pixels, not columns: over tiles with `pixels` of them in all (narrow ones count
+ * as more), of whose taps `inside` (0 ... 1) are in the picture; rows in `groups` groups. */
+double wn_cost_of_conv(const struct wn_sparsity *s, double rows, double groups, double pixels, double inside);
 /** Cycles of turning `channels` channels of `cols` columns from quads to planes. */
 double wn_cost_to_plane(double channels, double cols);
+
+/** Cycles of taking `channels` channels of `cols` columns apart into the phases of a stride. */
+double wn_cost_to_phases(double channels, double cols);
 
 /** What may run a layer, and in how many cycles. */
 struct wn_candidate {

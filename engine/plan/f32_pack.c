@@ -16,6 +16,8 @@ static enum winnow_status pack_group(struct wn_f32_pack *p, const float *w, size
                                      struct winnow_err *err)
 {
     const float *from = w + g * a->rows * a->k;
+    if (a->family == WN_FAMILY_f32_conv)
+        return wn_f32_conv_pack(&p->arena, from, a->rows, a->k / a->taps, a->taps, &p->conv[g], err);
     if (a->family != WN_FAMILY_f32_gemm)
         return wn_f32_spmm_pack(&p->arena, from, a->rows, a->k, a->taps, wn_family_block(a->family), &p->spmm[g], err);
     return wn_f32_gemm_pack(&p->arena, from, a->rows, a->k, &p->gemm[g], err);
@@ -35,8 +37,10 @@ static enum winnow_status pack_make(const struct wn_tensor *w, const void *arg, 
     p->rows = a->rows;
     p->k = a->k;
     p->gemm = wn_arena_calloc(&p->arena, a->groups, sizeof *p->gemm);
+    p->conv = wn_arena_calloc(&p->arena, a->groups, sizeof *p->conv);
     p->spmm = wn_arena_calloc(&p->arena, a->groups, sizeof *p->spmm);
-    enum winnow_status status = p->gemm && p->spmm ? WINNOW_OK : wn_fail(err, WINNOW_E_NOMEM, "packing weights");
+    enum winnow_status status =
+        p->gemm && p->conv && p->spmm ? WINNOW_OK : wn_fail(err, WINNOW_E_NOMEM, "packing weights");
     for (size_t g = 0; g < a->groups && status == WINNOW_OK; g++)
         status = pack_group(p, w->data, g, a, err);
     if (status == WINNOW_OK && !wn_codec_blocks_of(&p->arena, &p->blocks))
@@ -62,10 +66,12 @@ static void pack_image(struct wn_codec *im, void *obj)
     WN_CODEC(im, p->k);
     wn_codec_count(im, &p->groups, (size_t)1 << 20);
     wn_codec_copied(im, (const void **)&p->gemm, p->groups * sizeof *p->gemm);
+    wn_codec_copied(im, (const void **)&p->conv, p->groups * sizeof *p->conv);
     wn_codec_copied(im, (const void **)&p->spmm, p->groups * sizeof *p->spmm);
-    im->bad |= !p->gemm || !p->spmm;
+    im->bad |= !p->gemm || !p->conv || !p->spmm;
     for (size_t g = 0; g < p->groups && !im->bad; g++) {
         wn_codec_into(im, &p->blocks, (const void **)&p->gemm[g].panels);
+        wn_codec_into(im, &p->blocks, (const void **)&p->conv[g].panels);
         wn_codec_into(im, &p->blocks, (const void **)&p->spmm[g].at);
         wn_codec_into(im, &p->blocks, (const void **)&p->spmm[g].val);
         wn_codec_into(im, &p->blocks, (const void **)&p->spmm[g].idx);
@@ -98,7 +104,7 @@ enum winnow_status wn_f32_pack_link(struct wn_lower *lo, const struct wn_f32_pac
                                     const int32_t **ret_off)
 {
     *ret_off = koff;
-    if (pack->family == WN_FAMILY_f32_gemm)
+    if (pack->family == WN_FAMILY_f32_gemm || pack->family == WN_FAMILY_f32_conv)
         return WINNOW_OK;
     int32_t *off = wn_arena_calloc(&lo->plan->arena, pack->spmm[g].stored + 16, sizeof *off);
     if (!off)

@@ -2,6 +2,7 @@
 #ifndef WN_F32_PACK_H
 #define WN_F32_PACK_H
 
+#include "engine/kernels/f32_conv/f32_conv.h"
 #include "engine/kernels/f32_gemm/f32_gemm.h"
 #include "engine/kernels/f32_gemv/f32_gemv.h"
 #include "engine/kernels/f32_spmm/f32_spmm.h"
@@ -18,9 +19,10 @@
 struct wn_f32_pack {
     struct wn_arena arena;
     struct wn_codec_blocks blocks; /* what the arrays lie in: the arena's, or those of an image */
-    enum wn_family family;         /* f32_gemm (f32_gemv reads it too), f32_spmm, f32_spmm_2x1 or f32_spmm_4x1 */
-    size_t groups, rows, k;        /* of one group */
+    enum wn_family family;  /* f32_gemm (f32_gemv reads it too), f32_conv, f32_spmm, f32_spmm_2x1 or f32_spmm_4x1 */
+    size_t groups, rows, k; /* of one group */
     struct wn_f32_gemm *gemm;
+    struct wn_f32_conv *conv;
     struct wn_f32_spmm *spmm;
 };
 
@@ -46,7 +48,7 @@ struct wn_tiling wn_f32_tiling(enum wn_family family, size_t cols, size_t rows);
 /** "f32_gemm__avx2" and the like, in the plan's arena; never NULL. */
 const char *wn_f32_kernel_name(struct wn_lower *lo, enum wn_family family);
 
-/** Rows row0 .. row1 - 1 of group g, both multiples of WN_F32_PACK_ROWS or the last row's
+/** Not f32_conv: rows row0 .. row1 - 1 of group g, both multiples of WN_F32_PACK_ROWS or the last row's
  * end. */
 static inline void wn_f32_pack_run(const struct wn_f32_pack *pack, size_t g, const int32_t *off,
                                    const struct wn_f32_args *args, size_t row0, size_t row1)

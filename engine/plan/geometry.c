@@ -263,6 +263,27 @@ static bool unit_stride(const struct wn_window *win)
     return win->geom.stride_h == 1 && win->geom.stride_w == 1;
 }
 
+bool wn_geometry_strided_dw(const struct wn_lower *lo, const struct wn_node *node, const struct wn_conv_geom *geom)
+{
+    enum { MOST = 64 }; /* more padding than that is for the phases, which have half of it */
+    const struct wn_tensor *w = wn_fused_is(node, "Conv") ? lo->plan->g.values.at[node->in[1]].constant : NULL;
+    return w && geom->stride_w == 2 && geom->groups > 1 && w->rank >= 3 && w->dim[1] == 1 && geom->pad_t <= MOST &&
+           geom->pad_l <= MOST && geom->pad_b <= MOST && geom->pad_r <= MOST;
+}
+
+/* The padding around x itself that all taps together reach. */
+static void demand_around(struct wn_geometry *geo, wn_vid x, const struct wn_window *win)
+{
+    const struct wn_conv_geom *g = &win->geom;
+    const int64_t below = (win->oh - 1) * g->stride_h - g->pad_t + (g->kh - 1) * g->dil_h - (win->h - 1);
+    const int64_t right = (win->ow - 1) * g->stride_w - g->pad_l + (g->kw - 1) * g->dil_w - (win->w - 1);
+    const struct wn_window around = {
+        .top = g->pad_t, .left = g->pad_l, .bottom = WN_MAX(below, 0), .right = WN_MAX(right, 0)
+    };
+    demand(geo, x, win->h, win->w, &around);
+    geo->padded[x] |= around.top || around.left || around.bottom || around.right;
+}
+
 static void visit(struct wn_lower *lo, const struct wn_node *node)
 {
     struct wn_geometry *geo = lo->geo;
@@ -275,7 +296,10 @@ static void visit(struct wn_lower *lo, const struct wn_node *node)
     if (kind == WN_SPATIAL_WINDOW) {
         if (!wn_window_make(lo, &geom, x, &win))
             return;
-        demand(geo, y, win.ph, win.pw, &win);
+        if (wn_geometry_strided_dw(lo, node, &win.geom))
+            demand_around(geo, x, &win);
+        else
+            demand(geo, y, win.ph, win.pw, &win);
         if (unit_stride(&win)) {
             join(geo, x, y);
             if (win.top || win.bottom || win.left || win.right)

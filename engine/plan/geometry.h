@@ -55,6 +55,10 @@ bool wn_geometry_joined(const struct wn_lower *lo, wn_vid a, wn_vid b);
 /** The zero point that stands in the padding of a u8 value. A QConv with another x_zp reads a copy. */
 uint8_t wn_geometry_pad(const struct wn_lower *lo, wn_vid v);
 
+/** A depthwise f32 convolution of stride 2 along the width: its kernel (f32_dw2) reads the input as it lies, with the
+ * padding around it, not phases. */
+bool wn_geometry_strided_dw(const struct wn_lower *lo, const struct wn_node *node, const struct wn_conv_geom *geom);
+
 /** (N, C, H, W) of a rank-3 (H = 1) or rank-4 type. */
 void wn_nchw(const struct wn_type *t, int64_t ret[4]);
 

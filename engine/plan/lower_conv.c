@@ -13,7 +13,9 @@
 struct conv_arg {
     const struct wn_f32_pack *pack;
     struct wn_f32_dw dw; /* depthwise */
-    bool depthwise;
+    struct wn_f32_dw2 dw2;
+    bool depthwise, strided_dw;
+    struct wn_f32_window win; /* f32_conv */
     struct wn_planes x, y;
     struct wn_loc r;
     size_t r_base, group_bytes, channel_bytes;
@@ -26,42 +28,54 @@ struct conv_arg {
     bool pad;
 };
 
-/* A block of the columns and of group g's rows. */
+static bool is_direct(const struct conv_arg *a)
+{
+    return a->pack && a->pack->family == WN_FAMILY_f32_conv;
+}
+
+/* A block of the columns (f32_conv: of the output rows) and of group g's rows. */
 static void run_group(const struct conv_arg *a, struct wn_exec *exec, size_t g, const struct wn_block *b)
 {
-    const char *x = (char *)wn_at(exec, a->x.loc) + a->x.base;
+    const char *x = (char *)wn_at(exec, a->x.loc) + a->x.base + g * a->group_bytes;
     const char *r = a->r.kind == WN_LOC_NONE ? NULL : (char *)wn_at(exec, a->r) + a->r_base;
     char *y = (char *)wn_at(exec, a->y.loc) + a->y.base;
-    const size_t first = g * a->tiling.rows;
+    const bool direct = is_direct(a);
+    const size_t first = g * a->tiling.rows, pitch = direct ? a->win.shape.y_pitch : 1, c0 = b->c0 * pitch;
+    const size_t c1 = b->c1 == a->tiling.cols ? a->y.layout.plane.cols : b->c1 * pitch, from = direct ? 0 : c0;
     const struct wn_f32_args args = {
-        .x = (const float *)(x + g * a->group_bytes) + b->c0,
-        .n = b->c1 - b->c0,
-        .y = (float *)(y + first * a->y.plane_bytes) + b->c0,
+        .x = (const float *)x + from,
+        .n = c1 - c0,
+        .y = (float *)(y + first * a->y.plane_bytes) + from,
         .y_stride = a->y.plane_bytes / 4,
         .bias = a->bias ? a->bias + first : NULL,
-        .r = r ? (const float *)(r + first * a->y.plane_bytes) + b->c0 : NULL,
-        .mask = a->mask ? a->mask + b->c0 : NULL,
+        .r = r ? (const float *)(r + first * a->y.plane_bytes) + from : NULL,
+        .mask = a->mask ? a->mask + from : NULL,
         .lo = a->act.act == WN_ACT_NONE ? a->act.lo : -INFINITY,
         .hi = a->act.act == WN_ACT_NONE ? a->act.hi : INFINITY,
     };
-    if (a->depthwise)
+    if (direct)
+        wn_f32_conv_run(&a->pack->conv[g], &a->win, &args, (int32_t)b->c0, (int32_t)b->c1, b->r0, b->r1);
+    else if (a->strided_dw)
+        wn_f32_dw2_run(&a->dw, &a->dw2, a->off[0], a->channel_bytes, &args, b->r0, b->r1);
+    else if (a->depthwise)
         wn_f32_dw_run(&a->dw, a->off[0], a->channel_bytes, &args, b->r0, b->r1);
     else
         wn_f32_pack_run(a->pack, g, a->off[g], &args, b->r0, b->r1);
     for (size_t o = b->r0; o < b->r1 && a->act.act != WN_ACT_NONE; o++)
-        wn_activate(&a->act, args.mask, args.y + o * args.y_stride, args.n);
+        wn_activate(&a->act, a->mask ? a->mask + c0 : NULL, args.y + o * args.y_stride + (c0 - from), c1 - c0);
     if (a->pad)
-        wn_planes_fill_beside(&a->y, wn_at(exec, a->y.loc), 0, first + b->r0, first + b->r1, b->c0, b->c1);
+        wn_planes_fill_beside(&a->y, wn_at(exec, a->y.loc), 0, first + b->r0, first + b->r1, c0, c1);
 }
 
 /* The block in pieces, cut where its kernel would cut it, when an activation has to be computed on what it writes. */
 static void run_block(const struct conv_arg *a, struct wn_exec *exec, size_t g, const struct wn_block *b)
 {
-    const size_t rows = b->r1 - b->r0, tile = a->tiling.tile, unit = a->tiling.unit;
-    size_t cols = b->c1 - b->c0, at_once = rows;
+    const size_t tile = a->tiling.tile, unit = a->tiling.unit, per = is_direct(a) ? a->win.shape.y_pitch : 1;
+    const size_t rows = (b->r1 - b->r0) * per;
+    size_t cols = b->c1 - b->c0, at_once = b->r1 - b->r0;
     if (a->act.act != WN_ACT_NONE) {
         cols = WN_MAX(ACT_FLOATS / rows / tile * tile, tile);
-        at_once = WN_MAX(ACT_FLOATS / cols / unit * unit, unit);
+        at_once = WN_MAX(ACT_FLOATS / per / cols / unit * unit, unit);
     }
     for (size_t c = b->c0; c < b->c1; c += cols)
         for (size_t r = b->r0; r < b->r1; r += at_once)
@@ -95,52 +109,166 @@ static enum winnow_status link_groups(struct wn_lower *lo, struct conv_arg *a, c
     return WINNOW_OK;
 }
 
-/* Dense or sparse. */
-static const struct wn_choice *choose(struct wn_lower *lo, const struct wn_tensor *w, const struct wn_sparsity *s,
-                                      double rows, double cols)
+/* ---- which kernel ---- */
+
+/* Share of the taps along one axis that lie inside the picture, over all outputs. */
+static double inside(int64_t n_out, int64_t n_in, int64_t taps, int64_t stride, int64_t dil, int64_t pad)
 {
-    static const enum wn_family all[] = { WN_FAMILY_f32_gemm, WN_FAMILY_f32_spmm, WN_FAMILY_f32_spmm_2x1,
-                                          WN_FAMILY_f32_spmm_4x1 };
+    int64_t in = 0;
+    for (int64_t t = 0; t < taps; t++)
+        for (int64_t o = 0; o < n_out; o++) {
+            const int64_t at = o * stride - pad + t * dil;
+            in += at >= 0 && at < n_in;
+        }
+    return (double)in / (double)(n_out * taps);
+}
+
+/* Cycles of f32_conv; infinite where it cannot, or should not: 1x1 at a stride reads twice the cache lines for the
+ * products that they serve, which narrow kernels wait for. Tiles of fewer than 4 pixels take as long as 4. */
+static double direct_cost(const struct wn_window *win, const struct wn_sparsity *s, double rows)
+{
+    const struct wn_conv_geom *g = &win->geom;
+    if (g->stride_w > WN_F32_CONV_STRIDE || (g->stride_w > 1 && win->n_taps == 1 && !wn_cpu_is_wide()))
+        return INFINITY;
+    const int64_t most = (int64_t)wn_f32_conv_pixels(), n = (win->ow + most - 1) / most;
+    const double pixels = (double)win->oh * (double)WN_MAX(win->ow, 4 * n);
+    return wn_cost_of_conv(s, rows, (double)g->groups, pixels,
+                           inside(win->oh, win->h, g->kh, g->stride_h, g->dil_h, g->pad_t) *
+                               inside(win->ow, win->w, g->kw, g->stride_w, g->dil_w, g->pad_l));
+}
+
+/* Dense or sparse. Other kernels than f32_conv read phases of a strided layer's input. */
+static const struct wn_choice *choose(struct wn_lower *lo, const struct wn_tensor *w, const struct wn_sparsity *s,
+                                      const struct wn_window *win, double cols)
+{
+    static const enum wn_family all[] = { WN_FAMILY_f32_gemm, WN_FAMILY_f32_conv, WN_FAMILY_f32_spmm,
+                                          WN_FAMILY_f32_spmm_2x1, WN_FAMILY_f32_spmm_4x1 };
+    const double rows = (double)w->dim[0];
     struct wn_candidate c[WN_COUNT(all)];
+    const double channels = (double)(w->dim[1] * win->geom.groups);
+    const double phases = win->strided ? wn_cost_to_phases(channels, (double)(win->h * win->w)) : 0;
     for (size_t i = 0; i < WN_COUNT(all); i++)
-        c[i] = (struct wn_candidate){ all[i], wn_cost_of(all[i], s, rows, cols) };
+        c[i] =
+            (struct wn_candidate){ all[i], all[i] == WN_FAMILY_f32_conv ? direct_cost(win, s, rows)
+                                                                        : wn_cost_of(all[i], s, rows, cols) + phases };
     return wn_lower_choose(lo, w, cols, c, WN_COUNT(all));
+}
+
+/* What the layer is, and which kernel runs it. */
+static enum winnow_status decide(struct wn_lower *lo, const struct wn_node *node, struct conv_arg *a,
+                                 const struct wn_window *win, struct wn_step *info)
+{
+    const struct wn_tensor *w = lo->plan->g.values.at[node->in[1]].constant;
+    const size_t I = (size_t)w->dim[1], O = (size_t)w->dim[0];
+    const struct wn_sparsity s = wn_facts_sparsity(lo->model->facts, w, O, I, win->n_taps);
+    a->depthwise = I == 1 && win->geom.groups > 1;
+    a->strided_dw = wn_geometry_strided_dw(lo, node, &win->geom);
+    info->sparsity = s.share;
+    info->pattern = s.pattern;
+    info->macs = (uint64_t)s.count * (uint64_t)(win->oh * win->ow);
+    if (a->depthwise)
+        return WINNOW_OK;
+    info->choice = choose(lo, w, &s, win, (double)wn_geometry_of(lo, node->out[0], 4).plane.cols);
+    if (!info->choice)
+        return wn_fail(lo->err, WINNOW_E_NOMEM, "plan");
+    info->why = info->choice->why;
+    return WINNOW_OK;
+}
+
+/* ---- the step ---- */
+
+static enum winnow_status set_depthwise(struct wn_lower *lo, const struct wn_tensor *w, struct conv_arg *a,
+                                        const struct wn_source *src, const struct wn_window *win, struct wn_step *info)
+{
+    const size_t cols = a->y.layout.plane.cols, O = (size_t)w->dim[0];
+    const void *data;
+    WN_TRY(wn_facts_pin(lo->model->facts, w, &data, lo->err));
+    a->groups = 1;
+    a->dw = (struct wn_f32_dw){ .w = data, .taps = win->n_taps, .mult = O / (size_t)win->geom.groups };
+    a->off[0] = src->tap_off;
+    a->dw2 = (struct wn_f32_dw2){ .oh = (int32_t)win->oh, .ow = (int32_t)win->ow, .y_cols = cols };
+    a->dw2.x_down = (size_t)win->geom.stride_h * (size_t)a->x.layout.plane.pitch;
+    a->dw2.y_pitch = (size_t)a->y.layout.plane.pitch;
+    a->tiling = (struct wn_tiling){ .cols = cols, .tile = cols, .step = cols, .rows = O, .unit = 1 };
+    info->weight_bytes = w->bytes;
+    info->kernel = wn_arena_printf(&lo->plan->arena, "f32_dw__%s", wn_isa_name(wn_cpu_isa()));
+    return WINNOW_OK;
+}
+
+/* Rows of pixels are shared out, or channels where a thread would read more weights than inputs. */
+static enum winnow_status set_direct(struct wn_lower *lo, struct conv_arg *a, const struct wn_window *win,
+                                     size_t channels, size_t rows)
+{
+    const struct wn_conv_geom *g = &win->geom;
+    const struct wn_plane *x = &a->x.layout.plane, *y = &a->y.layout.plane;
+    const struct wn_f32_shape shape = {
+        .channels = channels,
+        .h = (int32_t)win->h,
+        .w = (int32_t)win->w,
+        .oh = (int32_t)win->oh,
+        .ow = (int32_t)win->ow,
+        .kh = (int32_t)g->kh,
+        .kw = (int32_t)g->kw,
+        .stride_h = (int32_t)g->stride_h,
+        .stride_w = (int32_t)g->stride_w,
+        .dil_h = (int32_t)g->dil_h,
+        .dil_w = (int32_t)g->dil_w,
+        .pad_t = (int32_t)g->pad_t,
+        .pad_l = (int32_t)g->pad_l,
+        .x_pitch = (size_t)x->pitch,
+        .x_stride = a->x.plane_bytes / 4,
+        .y_pitch = (size_t)y->pitch,
+        .y_cols = y->cols,
+    };
+    if (!wn_f32_window_make(&lo->plan->arena, &shape, &a->win))
+        return wn_fail(lo->err, WINNOW_E_NOMEM, "plan");
+    const size_t oh = (size_t)win->oh;
+    const bool by_pixels = rows * win->n_taps <= (size_t)(win->h * win->w);
+    a->tiling =
+        (struct wn_tiling){ .cols = oh, .tile = by_pixels ? 1 : oh, .step = 1, .rows = rows, .unit = WN_F32_CONV_ROWS };
+    return WINNOW_OK;
 }
 
 static enum winnow_status set_weights(struct wn_lower *lo, const struct wn_node *node, struct conv_arg *a,
                                       const struct wn_source *src, const struct wn_window *win, struct wn_step *info)
 {
     const struct wn_tensor *w = lo->plan->g.values.at[node->in[1]].constant;
-    size_t groups = (size_t)win->geom.groups, taps = win->n_taps, I = (size_t)w->dim[1], O = (size_t)w->dim[0];
-    const size_t cols = a->y.layout.plane.cols;
-    a->depthwise = I == 1 && groups > 1;
-    a->groups = a->depthwise ? 1 : groups;
-    struct wn_sparsity s = wn_facts_sparsity(lo->model->facts, w, O, I, taps);
-    info->sparsity = s.share;
-    info->pattern = s.pattern;
-    info->macs = (uint64_t)s.count * (uint64_t)(win->oh * win->ow);
-    if (a->depthwise) {
-        const void *data;
-        WN_TRY(wn_facts_pin(lo->model->facts, w, &data, lo->err));
-        a->dw = (struct wn_f32_dw){ .w = data, .taps = taps, .mult = O / groups };
-        a->off[0] = src->tap_off;
-        a->tiling = (struct wn_tiling){ .cols = cols, .tile = cols, .step = cols, .rows = O, .unit = 1 };
-        info->weight_bytes = w->bytes;
-        info->kernel = wn_arena_printf(&lo->plan->arena, "f32_dw__%s", wn_isa_name(wn_cpu_isa()));
-        return WINNOW_OK;
-    }
+    const size_t groups = (size_t)win->geom.groups, taps = win->n_taps, I = (size_t)w->dim[1], O = (size_t)w->dim[0];
+    if (a->depthwise)
+        return set_depthwise(lo, w, a, src, win, info);
     struct wn_f32_pack_arg pa = { .groups = groups, .rows = O / groups, .k = I * taps, .taps = taps };
-    info->choice = choose(lo, w, &s, (double)O, (double)cols);
-    if (!info->choice)
-        return wn_fail(lo->err, WINNOW_E_NOMEM, "plan");
-    info->why = info->choice->why;
     pa.family = info->choice->family;
     WN_TRY(wn_f32_pack_get(lo, w, &pa, &a->pack, &info->weight_bytes));
     info->kernel = wn_f32_kernel_name(lo, pa.family);
+    a->groups = groups;
     a->group_bytes = I * src->channel_bytes;
-    a->tiling = wn_f32_tiling(pa.family, cols, pa.rows);
+    if (pa.family == WN_FAMILY_f32_conv)
+        return set_direct(lo, a, win, I, pa.rows);
+    a->tiling = wn_f32_tiling(pa.family, a->y.layout.plane.cols, pa.rows);
     int32_t *koff = make_koff(lo, src, I, taps);
     return koff ? link_groups(lo, a, koff) : wn_fail(lo->err, WINNOW_E_NOMEM, "plan");
+}
+
+/* What the kernel reads: the input's planes as they lie, or as its columns want them. */
+static enum winnow_status set_source(struct wn_lower *lo, const struct wn_node *node, const struct wn_choice *choice,
+                                     const struct wn_window *win, bool strided_dw, struct wn_source *src)
+{
+    if (!strided_dw && (!choice || choice->family != WN_FAMILY_f32_conv))
+        return wn_planes_source(lo, node, win, WN_FORM_F32, 0, src);
+    WN_TRY(wn_planes_get(lo, node->in[0], WN_FORM_F32, &src->planes));
+    src->channel_bytes = src->planes.plane_bytes;
+    WN_TRY(wn_planes_check(lo, node, &src->planes));
+    if (!strided_dw)
+        return WINNOW_OK;
+    const struct wn_conv_geom *g = &win->geom;
+    src->tap_off = wn_arena_calloc(&lo->plan->arena, win->n_taps + 1u, sizeof *src->tap_off);
+    if (!src->tap_off)
+        return wn_fail(lo->err, WINNOW_E_NOMEM, "plan");
+    for (int64_t t = 0; t < win->n_taps; t++) {
+        const int64_t y = t / g->kw * g->dil_h - g->pad_t, x = t % g->kw * g->dil_w - g->pad_l;
+        src->tap_off[t] = (int32_t)((y * src->planes.layout.plane.pitch + x) * (int64_t)sizeof(float));
+    }
+    return WINNOW_OK;
 }
 
 enum winnow_status wn_lower_conv_f32(struct wn_lower *lo, const struct wn_node *node, bool *done)
@@ -157,7 +285,8 @@ enum winnow_status wn_lower_conv_f32(struct wn_lower *lo, const struct wn_node *
     struct wn_step info = { .why = "", .pattern = "" };
     if (!a || !(a->off = wn_arena_calloc(&lo->plan->arena, (size_t)geom.groups + 1, sizeof *a->off)))
         return wn_fail(lo->err, WINNOW_E_NOMEM, "node '%s'", node->name);
-    WN_TRY(wn_planes_source(lo, node, &win, WN_FORM_F32, 0, &src));
+    WN_TRY(decide(lo, node, a, &win, &info));
+    WN_TRY(set_source(lo, node, info.choice, &win, a->strided_dw, &src));
     struct wn_planes r = { 0 };
     if (node->n_in == 4 && node->in[3] != WN_NONE)
         WN_TRY(wn_planes_get(lo, node->in[3], WN_FORM_F32, &r));

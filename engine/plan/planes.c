@@ -242,6 +242,13 @@ static enum winnow_status phases_of(struct wn_lower *lo, const struct wn_node *n
     return WINNOW_OK;
 }
 
+enum winnow_status wn_planes_check(struct wn_lower *lo, const struct wn_node *node, const struct wn_planes *p)
+{
+    if (p->n_planes * p->plane_bytes > INT32_MAX)
+        return wn_fail(lo->err, WINNOW_E_TOO_LARGE, "node '%s': input of more than 2 GiB", node->name);
+    return WINNOW_OK;
+}
+
 enum winnow_status wn_planes_source(struct wn_lower *lo, const struct wn_node *node, const struct wn_window *win,
                                     enum wn_form form, uint8_t pad, struct wn_source *ret)
 {
@@ -263,7 +270,5 @@ enum winnow_status wn_planes_source(struct wn_lower *lo, const struct wn_node *n
                       (tap->dy * (int64_t)p->layout.plane.pitch + tap->dx) * (int64_t)p->elem;
         ret->tap_off[t] = (int32_t)off;
     }
-    if (p->n_planes * p->plane_bytes > INT32_MAX)
-        return wn_fail(lo->err, WINNOW_E_TOO_LARGE, "node '%s': input of more than 2 GiB", node->name);
-    return WINNOW_OK;
+    return wn_planes_check(lo, node, p);
 }

@@ -36,6 +36,8 @@ enum winnow_status wn_planes_new(struct wn_lower *lo, wn_vid v, enum wn_form for
 enum winnow_status wn_planes_source(struct wn_lower *lo, const struct wn_node *node, const struct wn_window *win,
                                     enum wn_form form, uint8_t pad, struct wn_source *ret);
 
+/** Offsets into these planes, which `node` reads, fit 32 bits? */
+enum winnow_status wn_planes_check(struct wn_lower *lo, const struct wn_node *node, const struct wn_planes *p);
 /** Value v, which has some plane form, as a plain tensor. */
 enum winnow_status wn_planes_to_plain(struct wn_lower *lo, wn_vid v);
 /** The u8 parts of the two above (planes_q8.c). */

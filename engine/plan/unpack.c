@@ -41,6 +41,11 @@ static void spmm_group(const struct wn_f32_pack *p, size_t g, const int32_t *kof
     }
 }
 
+static float conv_weight(const struct wn_f32_conv *mat, size_t o, size_t k)
+{
+    return wn_f32_conv_at(mat, o, k / mat->taps, k % mat->taps);
+}
+
 enum winnow_status wn_f32_unpack(const void *pack, void *ret_w, struct winnow_err *err)
 {
     const struct wn_f32_pack *p = pack;
@@ -49,6 +54,12 @@ enum winnow_status wn_f32_unpack(const void *pack, void *ret_w, struct winnow_er
         for (size_t o = 0; o < p->groups * p->rows; o++)
             for (size_t i = 0; i < p->k; i++)
                 ((float *)ret_w)[o * p->k + i] = wn_f32_gemv_at(&p->gemm[o / p->rows], o % p->rows, i);
+        return WINNOW_OK;
+    }
+    if (p->family == WN_FAMILY_f32_conv) {
+        for (size_t o = 0; o < p->groups * p->rows; o++)
+            for (size_t i = 0; i < p->k; i++)
+                ((float *)ret_w)[o * p->k + i] = conv_weight(&p->conv[o / p->rows], o % p->rows, i);
         return WINNOW_OK;
     }
     for (size_t g = 0; g < p->groups; g++)

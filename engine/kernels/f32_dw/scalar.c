@@ -18,3 +18,21 @@ void wn_f32_dw_1x1__scalar(const struct wn_f32_dw *dw, const int32_t *koff, size
         }
     }
 }
+
+void wn_f32_dw2_1x1__scalar(const struct wn_f32_dw *dw, const struct wn_f32_dw2 *shape, const int32_t *koff,
+                            size_t x_stride, const struct wn_f32_args *a, size_t row0, size_t row1)
+{
+    for (size_t o = row0; o < row1; o++)
+        for (int32_t oy = 0; oy < shape->oh; oy++) {
+            const char *x = (const char *)a->x + o / dw->mult * x_stride + (size_t)oy * shape->x_down * sizeof(float);
+            const size_t at = o * a->y_stride + (size_t)oy * shape->y_pitch;
+            for (size_t c = 0; c < (size_t)shape->ow; c++) {
+                float acc = (a->bias ? a->bias[o] : 0.0f) + (a->r ? a->r[at + c] : 0.0f);
+                for (size_t t = 0; t < dw->taps; t++)
+                    acc += dw->w[o * dw->taps + t] * ((const float *)(const void *)(x + koff[t]))[2 * c];
+                a->y[at + c] = wn_f32_clamp(acc, a->lo, a->hi);
+            }
+            if (a->mask)
+                wn_f32_dw2_gap(shape, oy, a->y + at);
+        }
+}

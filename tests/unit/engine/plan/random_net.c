@@ -3,12 +3,15 @@
 #include <stdio.h>
 #include "engine/kernels/eltwise/f32.h"
 #include "engine/kernels/attn_f32/attn_f32.h"
+#include "engine/kernels/f32_conv/f32_conv.h"
 #include "engine/kernels/f32_dw/f32_dw.h"
 #include "engine/kernels/norm_f32/norm_f32.h"
 #include "engine/kernels/f32_gemm/f32_gemm.h"
 #include "engine/kernels/f32_gemv/f32_gemv.h"
 #include "engine/kernels/f32_spmm/f32_spmm.h"
 #include "engine/kernels/pool/f32.h"
+#include "engine/plan/choice.h"
+#include "engine/plan/model.h"
 #include "tests/unit/engine/plan/net.h"
 
 void net_force(enum wn_isa isa)
@@ -16,6 +19,7 @@ void net_force(enum wn_isa isa)
     wn_cpu_force(isa);
     wn_attn_f32_init();
     wn_elt_f32_init();
+    wn_f32_conv_init();
     wn_f32_dw_init();
     wn_f32_gemm_init();
     wn_f32_gemv_init();
@@ -638,6 +642,17 @@ static double allowed(const struct maker *m)
     return m->mode == F32 ? 1e-5 : 0;
 }
 
+/* In some f32 nets one family wherever it can: small nets are hardly ever its choice. */
+static void force_some(struct maker *m, winnow_model *model, uint64_t seed)
+{
+    static const enum wn_family families[] = { WN_FAMILY_f32_conv, WN_FAMILY_f32_conv, WN_FAMILY_f32_spmm_4x1 };
+    const uint64_t which = seed / MODES % 6;
+    if (m->mode == F32 && which < WN_COUNT(families)) {
+        note(m, " (%s wherever it can)", wn_family_name(families[which]));
+        wn_choosing_set(model->tuned, WN_CHOOSE_FORCED, families[which]);
+    }
+}
+
 static void check_net(uint64_t seed)
 {
     struct maker m;
@@ -656,6 +671,7 @@ static void check_net(uint64_t seed)
             continue;
         net_force((enum wn_isa)isa);
         winnow_model *model = net_load(&m.n, false);
+        force_some(&m, model, seed);
         cr_expect_eq(winnow_model_rows_independent(model, NULL), !m.fixed, "seed %lu: rows", seed);
         for (unsigned threads = 1; threads <= 3; threads++) {
             struct net_answer got = net_run(model, threads, &x, 1);
