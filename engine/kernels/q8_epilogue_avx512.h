@@ -18,9 +18,9 @@ struct wn_q8_v512 {
     uint8_t *y;
     size_t y_stride;
     enum wn_q8_out out;
-    bool clamps; /* q_lo .. q_hi is less than a byte */
-    float tame;  /* a row whose |mul| is below this makes no NaN and stays within int32 whatever its sums and residual;
-                  * with a residual 0 unless s_lo <= 0 <= s_hi */
+    bool clamps;  /* q_lo .. q_hi is less than a byte */
+    float tame;   /* a row whose |mul| is below this makes no NaN and stays within int32 whatever its sums and residual;
+                   * with a residual 0 unless s_lo <= 0 <= s_hi */
     bool r_whole; /* residual bytes are used as they come: no zero point, and 2^23 r_mul is a float */
     v512f r_off, r_mul, r_add, s_mul, s_lo, s_hi, cut, lo, hi;
     v512i y_zp /* words */, q_lo, q_hi, pad /* bytes */, transpose, pick;
@@ -45,7 +45,9 @@ WN_Q8_INLINE struct wn_q8_v512 wn_q8_v512_begin(const struct wn_q8_args *a)
                                 .y_stride = a->y_stride,
                                 .out = a->out,
                                 .clamps = a->q_lo > 0 || a->q_hi < 255,
-                                .tame = !a->r ? 0.99f : calm && a->s_lo <= 0 && a->s_hi >= 0 ? INFINITY : 0,
+                                .tame = !a->r                                  ? 0.99f
+                                        : calm && a->s_lo <= 0 && a->s_hi >= 0 ? INFINITY
+                                                                               : 0,
                                 .r_whole = r_whole,
                                 .r_off = v512f_set1(8388608.0f + (float)a->r_zp),
                                 .r_mul = v512f_set1(a->r_mul),
@@ -112,6 +114,28 @@ WN_Q8_INLINE v512f wn_q8_v512_sum(const struct wn_q8_v512 *e, bool tame, v512f f
     return v512f_add(v512f_mul(f, e->s_mul), wn_q8_v512_other(e, r));
 }
 
+/** The same of four vectors at once: what they need is asked for once. */
+WN_Q8_INLINE void wn_q8_v512_sums(const struct wn_q8_v512 *e, bool tame, v512f f[4], v512f r[4])
+{
+    if (!e->r_whole) {
+        WN_UNROLL
+        for (unsigned i = 0; i < 4; i++)
+            r[i] = v512f_sub(r[i], e->r_off);
+    }
+    if (tame) {
+        WN_UNROLL
+        for (unsigned i = 0; i < 4; i++)
+            f[i] = wn_q8_v512_own_tame(e, f[i]);
+    } else {
+        WN_UNROLL
+        for (unsigned i = 0; i < 4; i++)
+            f[i] = wn_q8_v512_own(e, f[i]);
+    }
+    WN_UNROLL
+    for (unsigned i = 0; i < 4; i++)
+        f[i] = v512f_add(v512f_mul(f[i], e->s_mul), v512f_fma(r[i], e->r_mul, e->r_add));
+}
+
 /** The same of 64 columns: f lie as unpacking bytes, then words leaves them; r are the residual's bytes in order. */
 WN_Q8_INLINE void wn_q8_v512_sum_bytes(const struct wn_q8_v512 *e, bool tame, v512f f[4], v512i r)
 {
@@ -119,17 +143,7 @@ WN_Q8_INLINE void wn_q8_v512_sum_bytes(const struct wn_q8_v512 *e, bool tame, v5
     v512i lo = v512i_unpacklo_i8(r, zero), hi = v512i_unpackhi_i8(r, zero);
     v512f x[4] = { v512i_as_f(v512i_unpacklo_i16(lo, ones)), v512i_as_f(v512i_unpackhi_i16(lo, ones)),
                    v512i_as_f(v512i_unpacklo_i16(hi, ones)), v512i_as_f(v512i_unpackhi_i16(hi, ones)) };
-    if (!e->r_whole) {
-        WN_UNROLL
-        for (unsigned i = 0; i < 4; i++)
-            x[i] = v512f_sub(x[i], e->r_off);
-    }
-    WN_UNROLL
-    for (unsigned i = 0; i < 4; i++)
-        f[i] = tame ? wn_q8_v512_own_tame(e, f[i]) : wn_q8_v512_own(e, f[i]);
-    WN_UNROLL
-    for (unsigned i = 0; i < 4; i++)
-        f[i] = v512f_add(v512f_mul(f[i], e->s_mul), v512f_fma(x[i], e->r_mul, e->r_add));
+    wn_q8_v512_sums(e, tame, f, x);
 }
 
 /** The residual of row o, columns c..c+15, as 2^23 + r: quad form picks byte o % 4 of each dword. */
@@ -214,12 +228,15 @@ WN_Q8_INLINE void wn_q8_v512_put_quad(const struct wn_q8_v512 *e, size_t o, size
 WN_Q8_INLINE v512i wn_q8_v512_row_bytes(const struct wn_q8_v512 *e, size_t o, size_t c, const v512i *acc, unsigned nv)
 {
     const bool tame = wn_q8_v512_tame(e, o);
-    v512f f[4];
+    v512f f[4], r[4];
     WN_UNROLL
-    for (unsigned v = 0; v < 4; v++) {
+    for (unsigned v = 0; v < 4; v++)
         f[v] = v < nv ? wn_q8_v512_scale(e, o, c + 16 * v, acc[v]) : v512f_zero();
-        if (e->r && v < nv)
-            f[v] = wn_q8_v512_sum(e, tame, f[v], wn_q8_v512_residual(e, o, c + 16 * v));
+    if (e->r) {
+        WN_UNROLL
+        for (unsigned v = 0; v < 4; v++)
+            r[v] = v < nv ? wn_q8_v512_residual(e, o, c + 16 * v) : v512f_zero();
+        wn_q8_v512_sums(e, tame, f, r);
     }
     return wn_q8_v512_bytes(e, tame, f);
 }

@@ -240,7 +240,10 @@ struct kernel {
     void (*block_f32[TILE / WIDE])(const struct job *j, size_t o, size_t end, size_t c, size_t n);
 };
 /* H halves, which whole vectors do for wild rows */
-#define U8(R, H, WHOLE) { rows_u8_##R##_##H##_0, rows_u8_##R##_##H##_1, rows_u8_##R##_##WHOLE##_2, rows_u8_##R##_##WHOLE##_3 }
+#define U8(R, H, WHOLE)                                                                                                \
+    {                                                                                                                  \
+        rows_u8_##R##_##H##_0, rows_u8_##R##_##H##_1, rows_u8_##R##_##WHOLE##_2, rows_u8_##R##_##WHOLE##_3             \
+    }
 static const struct kernel kernels[] = {
     [1] = { { U8(1, 1, 2), U8(1, 2, 2), U8(1, 3, 4), U8(1, 4, 4) }, { block_f32_1_1, block_f32_1_2 } },
     [2] = { { U8(2, 1, 2), U8(2, 2, 2), U8(2, 3, 4), U8(2, 4, 4) }, { block_f32_2_1, block_f32_2_2 } },
