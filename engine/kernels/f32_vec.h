@@ -12,11 +12,6 @@
 #include <stdint.h>
 #include "engine/kernels/kernels.h"
 
-#ifdef __clang__
-#define WN_UNROLL _Pragma("clang loop unroll(full)")
-#else
-#define WN_UNROLL _Pragma("GCC unroll 16")
-#endif
 #define WN_INLINE static inline __attribute__((always_inline))
 
 #ifdef WN_F32_VEC512

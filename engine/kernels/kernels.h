@@ -28,6 +28,16 @@
 #define WN_COLS     16u
 #define WN_OVERREAD 128u /* bytes */
 
+/** Before a loop over registers whose bound is a constant after inlining, so that arrays become registers. In a build
+ *  through SIMDe not every function is inlined, and clang makes a warning of a loop that it could not unroll. */
+#if defined(WN_SIMDE)
+#define WN_UNROLL
+#elif defined(__clang__)
+#define WN_UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define WN_UNROLL _Pragma("GCC unroll 16")
+#endif
+
 /** Instruction sets with kernels on this architecture, slowest first. CPUs have all before their best one, except
  *  avx2vnni, which CPUs with avx512vnni may lack. A family's .def lists those it has. */
 #ifdef __aarch64__

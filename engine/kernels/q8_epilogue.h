@@ -17,14 +17,6 @@
 /** Products of 255 and -128 that certainly fit 31 bits, with room for a bias of the same size. */
 #define WN_Q8_MAX_K 32768u
 #define WN_Q8_CUT   65536.0f
-/** Before a loop over registers whose bound is a constant after inlining, so that arrays become registers. */
-#ifndef WN_UNROLL
-#ifdef __clang__
-#define WN_UNROLL _Pragma("clang loop unroll(full)")
-#else
-#define WN_UNROLL _Pragma("GCC unroll 16")
-#endif
-#endif
 #define WN_Q8_INLINE static inline __attribute__((always_inline))
 
 WN_Q8_INLINE int32_t wn_q8_rne(float f)
