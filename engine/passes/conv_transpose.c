@@ -48,7 +48,7 @@ static bool axis_init(struct axis *x, int64_t K, int64_t s, int64_t p, int64_t p
             return false;
         f->before = WN_MAX(f->T - 1 - q, 0);
         f->skip = WN_MAX(q - (f->T - 1), 0);
-        f->after = WN_MAX(q + n - FAR, 0);
+        f->after = WN_MAX(q + n - FAR, f->T - 1 - f->before); /* an output even where the input is one element */
     }
     return true;
 }

@@ -156,6 +156,18 @@ static enum winnow_status infer_dlinear(struct wn_infer *in, struct winnow_err *
     return WINNOW_OK;
 }
 
+/* Makes *dim, the extent of the first phase, that of the result; -1 stays. False where that is negative or overflows. */
+static bool woven(int64_t *dim, int32_t by, int64_t more)
+{
+    int64_t n;
+    if (*dim < 0)
+        return true;
+    if (__builtin_mul_overflow(*dim, (int64_t)by, &n) || __builtin_add_overflow(n, more, &n) || n < 0)
+        return false;
+    *dim = n;
+    return true;
+}
+
 static enum winnow_status infer_interleave(struct wn_infer *in, struct winnow_err *err)
 {
     const struct wn_fused_interleave *f = in->node->fused;
@@ -165,12 +177,8 @@ static enum winnow_status infer_interleave(struct wn_infer *in, struct winnow_er
     const int w = y->rank - 1;
     if (y->rank < 3)
         return WINNOW_OK;
-    if (y->rank == 4 && y->dim[2] >= 0)
-        y->dim[2] = y->dim[2] * f->sh + f->add_h;
-    if (y->dim[w] >= 0)
-        y->dim[w] = y->dim[w] * f->sw + f->add_w;
-    if ((y->rank == 4 && y->dim[2] < -1) || y->dim[w] < -1)
-        return wn_fail(err, WINNOW_E_MALFORMED, "the input is smaller than the padding");
+    if ((y->rank == 4 && !woven(&y->dim[2], f->sh, f->add_h)) || !woven(&y->dim[w], f->sw, f->add_w))
+        return wn_fail(err, WINNOW_E_MALFORMED, "the input is smaller than the padding, or the result too large");
     return WINNOW_OK;
 }
 

@@ -114,13 +114,14 @@ static enum winnow_status link_groups(struct wn_lower *lo, struct conv_arg *a, c
 /* Share of the taps along one axis that lie inside the picture, over all outputs. */
 static double inside(int64_t n_out, int64_t n_in, int64_t taps, int64_t stride, int64_t dil, int64_t pad)
 {
-    int64_t in = 0;
-    for (int64_t t = 0; t < taps; t++)
-        for (int64_t o = 0; o < n_out; o++) {
-            const int64_t at = o * stride - pad + t * dil;
-            in += at >= 0 && at < n_in;
-        }
-    return (double)in / (double)(n_out * taps);
+    double in = 0;
+    for (int64_t t = 0; t < taps; t++) {
+        const int64_t at = t * dil - pad; /* in the picture: 0 <= at + o * stride < n_in */
+        const int64_t from = at < 0 ? WN_MIN((-at + stride - 1) / stride, n_out) : 0;
+        const int64_t to = at < n_in ? WN_MIN((n_in - at + stride - 1) / stride, n_out) : 0;
+        in += (double)WN_MAX(to - from, 0);
+    }
+    return in / ((double)n_out * (double)taps);
 }
 
 /* Cycles of f32_conv; infinite where it cannot, or should not: 1x1 at a stride reads twice the cache lines for the
