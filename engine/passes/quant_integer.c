@@ -105,15 +105,31 @@ static wn_vid make_bias(struct wn_graph *g, const struct product *p)
     return b;
 }
 
+/* Input i_zp of the product, in the shape of a scale of n. WN_NONE where it is omitted; *ok false: no memory. */
+static wn_vid make_zp(struct wn_graph *g, const struct product *p, unsigned i_zp, int64_t n, bool *ok)
+{
+    if (wn_in(&p->node, i_zp) == WN_NONE)
+        return WN_NONE;
+    const struct wn_tensor *from = wn_const_in(g, &p->node, i_zp);
+    const uint8_t *zp = from->data;
+    const bool one = wn_tensor_count(from) == 1;
+    wn_vid v = wn_graph_add_const(g, NULL, from->dtype, n > 1, &n, NULL);
+    *ok = v != WN_NONE;
+    for (int64_t o = 0; *ok && o < n; o++)
+        ((uint8_t *)g->values.at[v].constant->data)[o] = zp[one ? 0 : o];
+    return v;
+}
+
 /* A DequantizeLinear of value v; its zero point is the product's input i_zp. axis < 0: of one scale. */
 static wn_vid dequantized(struct wn_graph *g, const struct product *p, wn_vid v, wn_vid scale, unsigned i_zp,
                           int64_t axis)
 {
-    const wn_vid in[] = { v, scale, wn_in(&p->node, i_zp) };
-    wn_vid y = wn_like(g, v, WINNOW_F32);
-    struct wn_node *node = scale == WN_NONE || y == WN_NONE
-                               ? NULL
-                               : wn_std_add(g, "DequantizeLinear", 13, p->node.name, in, in[2] == WN_NONE ? 2 : 3, y);
+    bool ok = scale != WN_NONE;
+    const wn_vid zp = ok ? make_zp(g, p, i_zp, wn_tensor_count(g->values.at[scale].constant), &ok) : WN_NONE;
+    const wn_vid in[] = { v, scale, zp }, y = ok ? wn_like(g, v, WINNOW_F32) : WN_NONE;
+    struct wn_node *node = y == WN_NONE ? NULL
+                                        : wn_std_add(g, "DequantizeLinear", 13, p->node.name, in,
+                                                     zp == WN_NONE ? 2 : 3, y);
     if (!node || (axis >= 0 && !wn_node_set_int(g, node, "axis", axis)))
         return WN_NONE;
     return y;

@@ -1,5 +1,6 @@
 /* Integer products with scales that are known, as SparseML's exporter writes them: each becomes a layer of the int8
  * form, and the answers stay what the file's own operators give; with a bias in f32 too, which is not rounded. */
+#include "engine/passes/impl.h"
 #include "engine/passes/passes.h"
 #include "tests/unit/engine/plan/net.h"
 
@@ -129,4 +130,34 @@ Test(quant_integer, a_bias_that_does_not_come_back)
     winnow_model_unref(ref);
     winnow_model_unref(model);
     net_done(&n);
+}
+
+/* ONNX wants a zero point for each scale: whether there is one of one and many of the other. */
+Test(quant_integer, scales_and_zero_points_have_one_shape)
+{
+    for (int many_zp = 0; many_zp < 2; many_zp++) {
+        const int64_t dim = O;
+        net_init(&n, 5);
+        wn_vid x = net_input(&n, "x", WINNOW_U8, 3, NET_DIMS(-1, SIDE, C));
+        wn_vid zp = net_const(&n, WINNOW_I8, many_zp, &dim, NULL);
+        memset(net_data(&n, zp), 3, many_zp ? O : 1);
+        wn_vid y = net_op(&n, "MatMulInteger", NET_IN(x, weights(&(struct spelling){ 0 }), net_u8(&n, 100), zp));
+        y = net_op(&n, "Cast", NET_IN(y));
+        net_int(&n, "to", 1);
+        net_output(&n, op2("Mul", y, per_channel(WINNOW_F32, 0, many_zp)));
+        cr_assert_eq(wn_pass_quant_integer(&n.g, &n.err), WINNOW_OK, "%s", n.err.msg);
+        cr_assert_eq(net_check(&n), WINNOW_OK, "%s", n.err.msg);
+        unsigned found = 0;
+        for (size_t i = 0; i < n.g.nodes.n; i++) {
+            const struct wn_node *node = &n.g.nodes.at[i];
+            if (!wn_node_is(node, "DequantizeLinear"))
+                continue;
+            const struct wn_tensor *s = n.g.values.at[node->in[1]].constant, *z = n.g.values.at[node->in[2]].constant;
+            cr_expect(s->rank == z->rank && wn_tensor_count(s) == wn_tensor_count(z), "%d: %u, %u", many_zp, s->rank,
+                      z->rank);
+            found += wn_tensor_count(s) == O;
+        }
+        cr_expect_eq(found, 1);
+        net_done(&n);
+    }
 }
