@@ -130,12 +130,9 @@ static bool whole_quads(const struct wn_lower *lo, const struct wn_node *node)
 /* Some input is in planes already: else the plain tensors are copied as they lie. */
 static bool any_planes(const struct wn_lower *lo, const struct wn_node *node)
 {
-    for (unsigned i = 0; i < node->n_in; i++) {
-        const struct wn_loc *in = lo->plan->place[node->in[i]].form;
-        if (in[WN_FORM_F32].kind != WN_LOC_NONE || in[WN_FORM_QUAD].kind != WN_LOC_NONE ||
-            in[WN_FORM_PLANE8].kind != WN_LOC_NONE)
+    for (unsigned i = 0; i < node->n_in; i++)
+        if (wn_planes_any(lo, node->in[i]))
             return true;
-    }
     return false;
 }
 

@@ -63,9 +63,7 @@ static enum winnow_status global(struct wn_lower *lo, const struct wn_node *node
     const struct wn_fused_qelt *f = node->fused;
     int64_t d[4];
     wn_nchw(wn_lower_type(lo, node->in[0]), d);
-    const struct wn_loc *in = lo->plan->place[node->in[0]].form;
-    bool planes = in[WN_FORM_QUAD].kind == WN_LOC_NONE && in[WN_FORM_PLANE8].kind != WN_LOC_NONE;
-    bool quad = d[1] % 4 == 0 && !planes;
+    bool quad = d[1] % 4 == 0 && !wn_planes_only(lo, node->in[0]);
     struct global_arg *a = wn_arena_calloc(&lo->plan->arena, 1, sizeof *a);
     if (!a)
         return wn_fail(lo->err, WINNOW_E_NOMEM, "node '%s'", node->name);
@@ -104,12 +102,9 @@ enum winnow_status wn_lower_pool_q8(struct wn_lower *lo, const struct wn_node *n
         return global(lo, node, done);
     const struct wn_fused_qelt *f = node->fused;
     struct pool_arg *a = wn_arena_calloc(&lo->plan->arena, 1, sizeof *a);
-    enum wn_form form = WN_FORM_QUAD;
+    const enum wn_form form = wn_planes_only(lo, node->in[0]) ? WN_FORM_PLANE8 : WN_FORM_QUAD;
     if (!a)
         return wn_fail(lo->err, WINNOW_E_NOMEM, "node '%s'", node->name);
-    if (lo->plan->place[node->in[0]].form[WN_FORM_QUAD].kind == WN_LOC_NONE &&
-        lo->plan->place[node->in[0]].form[WN_FORM_PLANE8].kind != WN_LOC_NONE)
-        form = WN_FORM_PLANE8;
     WN_TRY(wn_planes_get(lo, node->in[0], form, &a->x));
     WN_TRY(wn_planes_new(lo, node->out[0], form, &a->y));
     int64_t d[4];

@@ -121,10 +121,7 @@ static enum wn_form form_of(const struct wn_lower *lo, wn_vid v)
     if (lo->plan->place[v].form[WN_FORM_QUAD].kind != WN_LOC_NONE &&
         lo->plan->place[v].form[WN_FORM_PLANE8].kind != WN_LOC_NONE)
         return wn_q8_out_form(lo, v);
-    return lo->plan->place[v].form[WN_FORM_QUAD].kind == WN_LOC_NONE &&
-                   lo->plan->place[v].form[WN_FORM_PLANE8].kind != WN_LOC_NONE
-               ? WN_FORM_PLANE8
-               : WN_FORM_QUAD;
+    return wn_planes_only(lo, v) ? WN_FORM_PLANE8 : WN_FORM_QUAD;
 }
 
 static void flip_table(uint8_t *table)

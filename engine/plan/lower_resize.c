@@ -77,19 +77,9 @@ static bool set_maps(struct wn_lower *lo, const struct wn_node *node, struct res
 
 static enum wn_form form_of(const struct wn_lower *lo, wn_vid v)
 {
-    const struct wn_loc *in = lo->plan->place[v].form;
     if (wn_lower_type(lo, v)->dtype == WINNOW_F32)
         return WN_FORM_F32;
-    return in[WN_FORM_QUAD].kind == WN_LOC_NONE && in[WN_FORM_PLANE8].kind != WN_LOC_NONE ? WN_FORM_PLANE8
-                                                                                          : WN_FORM_QUAD;
-}
-
-/* In planes already: only then is it worth it. */
-static bool is_laid_out(const struct wn_lower *lo, wn_vid v)
-{
-    const struct wn_loc *in = lo->plan->place[v].form;
-    return in[WN_FORM_F32].kind != WN_LOC_NONE || in[WN_FORM_QUAD].kind != WN_LOC_NONE ||
-           in[WN_FORM_PLANE8].kind != WN_LOC_NONE;
+    return wn_planes_only(lo, v) ? WN_FORM_PLANE8 : WN_FORM_QUAD;
 }
 
 enum winnow_status wn_lower_resize(struct wn_lower *lo, const struct wn_node *node, bool *done)
@@ -99,7 +89,7 @@ enum winnow_status wn_lower_resize(struct wn_lower *lo, const struct wn_node *no
         return WINNOW_OK;
     const struct wn_type *x = wn_lower_type(lo, node->in[0]), *y = wn_lower_type(lo, node->out[0]);
     if (x->rank != 4 || (x->dtype != WINNOW_F32 && x->dtype != WINNOW_U8) || x->dim[0] != y->dim[0] ||
-        x->dim[1] != y->dim[1] || !wn_lower_bytes(lo, node->out[0]) || !is_laid_out(lo, node->in[0]))
+        x->dim[1] != y->dim[1] || !wn_lower_bytes(lo, node->out[0]) || !wn_planes_any(lo, node->in[0]))
         return WINNOW_OK;
     struct resize_arg *a = wn_arena_calloc(&lo->plan->arena, 1, sizeof *a);
     if (!a)

@@ -28,6 +28,21 @@ static inline size_t wn_form_elem(enum wn_form form)
     return form == WN_FORM_PLANE8 ? 1 : 4;
 }
 
+/** Does v lie in planes already, in any form? */
+static inline bool wn_planes_any(const struct wn_lower *lo, wn_vid v)
+{
+    const struct wn_loc *form = lo->plan->place[v].form;
+    return form[WN_FORM_F32].kind != WN_LOC_NONE || form[WN_FORM_QUAD].kind != WN_LOC_NONE ||
+           form[WN_FORM_PLANE8].kind != WN_LOC_NONE;
+}
+
+/** Is v, of bytes, in planes but not in quads? */
+static inline bool wn_planes_only(const struct wn_lower *lo, wn_vid v)
+{
+    const struct wn_loc *form = lo->plan->place[v].form;
+    return form[WN_FORM_QUAD].kind == WN_LOC_NONE && form[WN_FORM_PLANE8].kind != WN_LOC_NONE;
+}
+
 /** Value v in `form`, which it has or which is made from another form by added steps. */
 enum winnow_status wn_planes_get(struct wn_lower *lo, wn_vid v, enum wn_form form, struct wn_planes *ret);
 /** A new buffer for v in `form`; v has it from now on. */
