@@ -93,6 +93,15 @@ struct wn_f32_args {
     float lo, hi;         /* clamp; -INFINITY, INFINITY for none. NaN passes through */
 };
 
+/** Zeros from the last of an output row's ow pixels to the next row's first, or, behind the last row, to the end of the
+ *  columns. y: pixel 0 of row oy. */
+static inline void wn_f32_gap(float *y, int32_t oy, int32_t oh, int32_t ow, size_t pitch, size_t cols)
+{
+    const size_t end = oy + 1 < oh ? pitch : cols - (size_t)oy * pitch;
+    for (size_t c = (size_t)ow; c < end; c++)
+        y[c] = 0;
+}
+
 enum wn_q8_out { WN_OUT_QUAD, WN_OUT_PLANE, WN_OUT_F32 };
 
 /** Activations in and out of the int8 families, and the epilogue of fused.h:

@@ -134,7 +134,8 @@ static void check(struct ck *ck, const struct ck_kernel *k)
             for (int32_t ox = 0; ox < p.s.ow; ox++)
                 answer(&p, o, oy, ox);
             if (p.args.mask)
-                wn_f32_conv_gap(&p.s, oy, p.want + o * p.args.y_stride + (size_t)oy * p.s.y_pitch);
+                wn_f32_gap(p.want + o * p.args.y_stride + (size_t)oy * p.s.y_pitch, oy, p.s.oh, p.s.ow, p.s.y_pitch,
+                           p.s.y_cols);
         }
     }
     const int32_t row = (int32_t)ck_rand(ck, (size_t)p.s.oh + 1); /* blocks, as threads do */

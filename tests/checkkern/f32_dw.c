@@ -110,7 +110,8 @@ static void check2(struct ck *ck, const struct ck_kernel *k)
             for (int32_t ox = 0; ox < p.s.ow; ox++)
                 answer2(&p, o, oy, ox);
             if (p.args.mask)
-                wn_f32_dw2_gap(&p.s, oy, p.want + o * p.args.y_stride + (size_t)oy * p.s.y_pitch);
+                wn_f32_gap(p.want + o * p.args.y_stride + (size_t)oy * p.s.y_pitch, oy, p.s.oh, p.s.ow, p.s.y_pitch,
+                           p.s.y_cols);
         }
     const size_t cut = ck_rand(ck, p.rows + 1);
     CK_CALL(ck, fn(&p.dw, &p.s, p.koff, p.x_stride, &p.args, 0, cut));

@@ -77,13 +77,4 @@ size_t wn_f32_conv_pixels(void);
 #include "engine/kernels/f32_conv/f32_conv.def"
 #undef KERNEL
 
-/** Zeros from output row oy's last pixel to the next row's first, or to the end of the columns. y: the row's pixel 0.
- */
-static inline void wn_f32_conv_gap(const struct wn_f32_shape *s, int32_t oy, float *y)
-{
-    const size_t end = oy + 1 < s->oh ? s->y_pitch : s->y_cols - (size_t)oy * s->y_pitch;
-    for (size_t c = (size_t)s->ow; c < end; c++)
-        y[c] = 0;
-}
-
 #endif

@@ -32,6 +32,6 @@ void wn_f32_conv_1x1__scalar(const struct wn_f32_conv *mat, const struct wn_f32_
                 a->y[at + (size_t)ox] = wn_f32_clamp(pixel(mat, win, a->x, o, oy, ox, acc), a->lo, a->hi);
             }
             if (a->mask)
-                wn_f32_conv_gap(s, oy, a->y + at);
+                wn_f32_gap(a->y + at, oy, s->oh, s->ow, s->y_pitch, s->y_cols);
         }
 }

@@ -33,6 +33,6 @@ void wn_f32_dw2_1x1__scalar(const struct wn_f32_dw *dw, const struct wn_f32_dw2 
                 a->y[at + c] = wn_f32_clamp(acc, a->lo, a->hi);
             }
             if (a->mask)
-                wn_f32_dw2_gap(shape, oy, a->y + at);
+                wn_f32_gap(a->y + at, oy, shape->oh, shape->ow, shape->y_pitch, shape->y_cols);
         }
 }
