@@ -10,20 +10,14 @@
 #define WN_F32_VEC512
 #include "engine/kernels/act_q8/act_q8.h"
 #include "engine/kernels/f32_math.h"
-#include "engine/kernels/q8_bytes.h"
-#include "engine/kernels/q8_epilogue_avx512.h"
+#include "engine/kernels/q8_columns_avx512.h"
 
-#define WIDE   64u /* columns of a step */
 #define HUGE_X 1e30f
 
 struct job {
-    struct wn_q8_v512 e;
     const struct wn_act_q8 *act;
-    const struct wn_move_q8 *a;
-    float *x;
     v512f piece[WN_ACT_Q8_COEFS][2];
     v512f inverse, top, pieces, far;
-    v512i order; /* of the dwords of wn_q8_v512_pack(): columns */
 };
 
 WN_Q8_INLINE v512f function(enum wn_elt_f32_unary op, v512f x)
@@ -32,14 +26,15 @@ WN_Q8_INLINE v512f function(enum wn_elt_f32_unary op, v512f x)
 }
 
 /* As move_q8 has it, by the division. NaN counts as 0. */
-WN_Q8_INLINE v512i exactly(const struct job *j, enum wn_elt_f32_unary op, v512f x)
+WN_Q8_INLINE v512i exactly(const struct wn_q8_columns *cols, const struct job *j, enum wn_elt_f32_unary op, v512f x)
 {
     const v512f f = v512f_div(function(op, x), v512f_set1(j->act->scale));
-    return wn_q8_v512_rne(&j->e, v512i_as_f(v512i_andnot(v512f_nan(f), v512f_as_i(f))));
+    return wn_q8_v512_rne(&cols->e, v512i_as_f(v512i_andnot(v512f_nan(f), v512f_as_i(f))));
 }
 
 /* rne(act(x) / scale) of nv vectors (the others become 0); op and nv are constants after inlining. */
-WN_Q8_INLINE void quotients(const struct job *j, enum wn_elt_f32_unary op, const float *x, unsigned nv, v512i *i)
+WN_Q8_INLINE void quotients(const struct wn_q8_columns *cols, const struct job *j, enum wn_elt_f32_unary op,
+                            const float *x, unsigned nv, v512i *i)
 {
     v512f far = v512f_zero(); /* the greatest distance from an integer */
     WN_UNROLL
@@ -59,59 +54,24 @@ WN_Q8_INLINE void quotients(const struct job *j, enum wn_elt_f32_unary op, const
     if (WN_UNLIKELY(v512i_any_gt_i32(v512f_as_i(far), v512f_as_i(j->far)))) {
         WN_UNROLL
         for (unsigned v = 0; v < nv; v++)
-            i[v] = exactly(j, op, v512f_load(x + 16 * v));
+            i[v] = exactly(cols, j, op, v512f_load(x + 16 * v));
     }
     WN_UNROLL
     for (unsigned v = nv; v < 4; v++)
         i[v] = v512i_zero();
 }
 
-/* Columns c.. of channels o.. (one, or up to four as quads). */
-WN_Q8_INLINE void columns(const struct job *j, enum wn_elt_f32_unary op, size_t o, size_t c, unsigned nv)
-{
-    const struct wn_move_q8 *a = j->a;
-    const struct wn_q8_v512 e = j->e; /* a copy: storing bytes cannot change it */
-    const char *x = (const char *)j->x + o * a->x_stride + c * sizeof(float);
-    v512i i[4], b[4];
-    if (a->form == WN_OUT_QUAD) {
-        const size_t rows = WN_MIN(a->channels - o, (size_t)4);
-        WN_UNROLL
-        for (size_t k = 0; k < 4; k++, x += a->x_stride) {
-            b[k] = v512i_zero();
-            if (k < rows) {
-                quotients(j, op, (const float *)(const void *)x, nv, i);
-                b[k] = wn_q8_v512_pack(&e, i);
-            }
-        }
-        wn_q8_v512_put_rows(&e, o, rows, c, b, nv);
-        return;
-    }
-    quotients(j, op, (const float *)(const void *)x, nv, i);
-    if (nv == 4 && !e.mask) {
-        v512i_store(e.y + o * e.y_stride + c, v512i_permute_i32(wn_q8_v512_pack(&e, i), j->order));
-        return;
-    }
-    WN_UNROLL
-    for (unsigned v = 0; v < nv; v++)
-        wn_q8_v512_put_plane(&e, o, c + 16 * v, i[v]);
-}
-
-WN_Q8_INLINE void all(const struct job *j, enum wn_elt_f32_unary op, size_t c0, size_t c1)
-{
-    const struct job job = *j; /* tables in registers */
-    for (size_t o = c0; o < c1; o += wn_q8_lanes(job.a->form)) {
-        size_t c = 0;
-        for (; c + WIDE <= job.a->n; c += WIDE)
-            columns(&job, op, o, c, WIDE / 16);
-        for (; c < job.a->n; c += 16)
-            columns(&job, op, o, c, 1);
-    }
-}
-
 #define FUNCTION(name, op)                                                                                             \
-    static __attribute__((noinline)) void name(const struct job *j, size_t c0, size_t c1)                              \
+    WN_Q8_INLINE void name##_integers(const struct wn_q8_columns *cols, const void *job, const float *x, unsigned nv,  \
+                                      v512i *i)                                                                        \
     {                                                                                                                  \
-        all(j, op, c0, c1);                                                                                            \
+        quotients(cols, job, op, x, nv, i);                                                                            \
+    }                                                                                                                  \
+    static __attribute__((noinline)) void name(const struct wn_q8_columns *cols, const struct job *j, size_t c0,       \
+                                               size_t c1)                                                              \
+    {                                                                                                                  \
+        const struct job job = *j; /* tables in registers */                                                           \
+        wn_q8_columns_run(cols, name##_integers, &job, c0, c1);                                                        \
     }
 FUNCTION(all_gelu, WN_ELT_GELU)
 FUNCTION(all_gelu_tanh, WN_ELT_GELU_TANH)
@@ -120,29 +80,19 @@ FUNCTION(all_silu, WN_ELT_SILU)
 void wn_act_q8_64__avx512vnni(const struct wn_act_q8 *act, const struct wn_move_q8 *quant, float *x, size_t c0,
                               size_t c1)
 {
-    static const int32_t order[16] = { 0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15 };
     if (!(act->near > 0) || quant->n % 16) {
         wn_act_q8_1__scalar(act, quant, x, c0, c1);
         return;
     }
-    const struct wn_q8_args out = { .y = quant->y,
-                                    .y_stride = quant->y_stride,
-                                    .out = quant->form,
-                                    .mask = quant->mask,
-                                    .y_zp = quant->zp,
-                                    .q_lo = quant->q_lo,
-                                    .q_hi = quant->q_hi };
-    struct job j = { .e = wn_q8_v512_begin(&out),
-                     .act = act,
-                     .a = quant,
-                     .x = x,
+    struct job j = { .act = act,
                      .inverse = v512f_set1(1 / act->scale),
                      .top = v512f_set1(act->top),
                      .pieces = v512f_set1(act->pieces),
-                     .far = v512f_set1(0.5f - act->near),
-                     .order = v512i_load(order) };
+                     .far = v512f_set1(0.5f - act->near) };
+    struct wn_q8_columns cols;
+    wn_q8_columns_init(&cols, quant, x);
     for (unsigned i = 0; i < WN_ACT_Q8_COEFS; i++)
         for (unsigned half = 0; half < 2; half++)
             j.piece[i][half] = v512f_load(act->piece[i] + 16 * half);
-    (act->op == WN_ELT_GELU ? all_gelu : act->op == WN_ELT_GELU_TANH ? all_gelu_tanh : all_silu)(&j, c0, c1);
+    (act->op == WN_ELT_GELU ? all_gelu : act->op == WN_ELT_GELU_TANH ? all_gelu_tanh : all_silu)(&cols, &j, c0, c1);
 }

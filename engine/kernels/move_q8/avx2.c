@@ -1,15 +1,8 @@
 /* avx2.c: rows of bytes by 32, quads by 8 or 16 columns; ends of rows byte by byte. */
-#include "engine/kernels/move_q8/move_q8.h"
-
+#include "engine/kernels/move_q8/rows.h"
 #include "engine/kernels/q8_bytes_avx2.h"
 
 /* ---- four rows of bytes <-> quads; any n, nothing over-read or over-written ---- */
-/* A lane of padding reads a row of zero points that stands still. */
-struct rows {
-    const uint8_t *row[4];
-    size_t step[4]; /* 1, or 0 for padding */
-};
-
 static void interleave(const struct rows *r, size_t at, size_t n, uint8_t *y)
 {
     size_t i = 0;
@@ -49,12 +42,6 @@ static void deinterleave(const uint8_t *x, size_t n, uint8_t *const row[4], size
             row[k][i] = x[4 * i + k];
 }
 
-static void fill(uint8_t *y, size_t lanes, size_t from, size_t to, int32_t zp)
-{
-    if (from < to)
-        memset(y + lanes * from, zp, lanes * (to - from));
-}
-
 static void mask_bytes(uint8_t *y, enum wn_q8_out form, size_t n, const uint32_t *mask, int32_t zp)
 {
     size_t bytes = n * wn_q8_lanes(form);
@@ -66,8 +53,6 @@ static void mask_bytes(uint8_t *y, enum wn_q8_out form, size_t n, const uint32_t
 }
 
 /* ---- columns ---- */
-#define BLOCK 512u /* columns quantized at a time: four rows of bytes stay in L1 until they are interleaved */
-
 /* minps and maxps answer their second operand where one is NaN. */
 void wn_move_q8_range_32__avx2(const float *x, size_t x_stride, size_t n, size_t c0, size_t c1, float range[2])
 {
@@ -102,8 +87,19 @@ void wn_move_q8_range_32__avx2(const float *x, size_t x_stride, size_t n, size_t
     }
 }
 
+struct quantizer {
+    struct wn_q8_avx2 e;
+    __m256 scale;
+};
+
+static struct quantizer quantizer_of(const struct wn_move_q8 *args)
+{
+    const struct wn_q8_args q = { .y_zp = args->zp, .q_lo = args->q_lo, .q_hi = args->q_hi };
+    return (struct quantizer){ wn_q8_avx2_begin(&q), _mm256_set1_ps(args->scale) };
+}
+
 /* n columns of one row. */
-static void quantize_row(const struct wn_q8_avx2 *e, const float *x, __m256 scale, size_t n, uint8_t *y)
+static void quantize_row(const struct quantizer *q, const float *x, size_t n, uint8_t *y)
 {
     for (size_t i = 0; i < n; i += 32) {
         float part[32] = { 0 };
@@ -115,37 +111,10 @@ static void quantize_row(const struct wn_q8_avx2 *e, const float *x, __m256 scal
         __m256 f[4];
         for (unsigned k = 0; k < 4; k++) {
             __m256 v = _mm256_loadu2_m128(p + 4 * k + 16, p + 4 * k);
-            v = _mm256_div_ps(v, scale);
+            v = _mm256_div_ps(v, q->scale);
             f[k] = _mm256_and_ps(v, _mm256_cmp_ps(v, v, _CMP_ORD_Q));
         }
-        wn_q8_store32(y + i, wn_q8_narrow(e, f), n - i);
-    }
-}
-
-void wn_move_q8_quantize_32__avx2(const struct wn_move_q8 *args, size_t c0, size_t c1)
-{
-    struct wn_q8_args q = { .y_zp = args->zp, .q_lo = args->q_lo, .q_hi = args->q_hi };
-    const struct wn_q8_avx2 e = wn_q8_avx2_begin(&q);
-    const __m256 scale = _mm256_set1_ps(args->scale);
-    size_t lanes = wn_q8_lanes(args->form);
-    uint8_t block[4][BLOCK] __attribute__((aligned(32)));
-    for (size_t o = c0; o < c1; o += lanes) {
-        uint8_t *y = (uint8_t *)args->y + o / lanes * args->y_stride;
-        for (size_t c = 0; c < args->n; c += BLOCK) {
-            size_t n = WN_MIN(args->n - c, (size_t)BLOCK);
-            struct rows r = { .row = { block[0], block[1], block[2], block[3] }, .step = { 1, 1, 1, 1 } };
-            for (size_t k = 0; k < lanes; k++) {
-                if (o + k >= args->channels) {
-                    memset(block[k], args->zp, n);
-                    continue;
-                }
-                const float *x = (const float *)(const void *)((const char *)args->x + (o + k) * args->x_stride);
-                quantize_row(&e, x + c, scale, n, lanes == 1 ? y + c : block[k]);
-            }
-            if (lanes == 4)
-                interleave(&r, 0, n, y + 4 * c);
-        }
-        mask_bytes(y, args->form, args->n, args->mask, args->zp);
+        wn_q8_store32(y + i, wn_q8_narrow(&q->e, f), n - i);
     }
 }
 
@@ -165,95 +134,5 @@ static void dequantize_row(const struct wn_move_q8 *args, const uint8_t *x, size
         y[i] = !args->mask || args->mask[c + i] ? (float)(x[i] - args->zp) * args->scale : 0.0f;
 }
 
-void wn_move_q8_dequantize_32__avx2(const struct wn_move_q8 *args, size_t c0, size_t c1)
-{
-    size_t lanes = wn_q8_lanes(args->form);
-    uint8_t block[4][BLOCK];
-    uint8_t *const row[4] = { block[0], block[1], block[2], block[3] };
-    for (size_t o = c0; o < c1; o += lanes) {
-        const uint8_t *x = (const uint8_t *)args->x + o / lanes * args->x_stride;
-        size_t nrows = WN_MIN(c1 - o, lanes);
-        for (size_t c = 0; c < args->n; c += BLOCK) {
-            size_t n = WN_MIN(args->n - c, (size_t)BLOCK);
-            if (lanes == 4)
-                deinterleave(x + 4 * c, n, row, nrows);
-            for (size_t k = 0; k < nrows; k++) {
-                float *y = (float *)(void *)((char *)args->y + (o + k) * args->y_stride);
-                dequantize_row(args, lanes == 4 ? block[k] : x + c, c, n, y + c);
-            }
-        }
-    }
-}
-
-void wn_move_q8_to_planes_32__avx2(const struct wn_move_q8 *args, size_t c0, size_t c1)
-{
-    for (size_t o = c0; o < c1; o += 4) {
-        size_t nrows = WN_MIN(c1 - o, (size_t)4);
-        uint8_t *row[4] = { 0 };
-        for (size_t k = 0; k < nrows; k++)
-            row[k] = (uint8_t *)args->y + (o + k) * args->y_stride;
-        deinterleave((const uint8_t *)args->x + o / 4 * args->x_stride, args->n, row, nrows);
-        for (size_t k = 0; k < nrows; k++)
-            mask_bytes(row[k], WN_OUT_PLANE, args->n, args->mask, args->zp);
-    }
-}
-
-/* Four rows of planes at x from channel o on; rows past `channels` read pad (16 zero points). */
-static struct rows rows_of(const uint8_t *x, size_t stride, size_t o, size_t channels, const uint8_t *pad)
-{
-    struct rows r;
-    for (size_t k = 0; k < 4; k++) {
-        r.step[k] = o + k < channels;
-        r.row[k] = o + k < channels ? x + (o + k) * stride : pad;
-    }
-    return r;
-}
-
-void wn_move_q8_to_quads_32__avx2(const struct wn_move_q8 *args, size_t c0, size_t c1)
-{
-    uint8_t pad[16];
-    memset(pad, args->zp, sizeof pad);
-    for (size_t o = c0; o < c1; o += 4) {
-        struct rows r = rows_of(args->x, args->x_stride, o, args->channels, pad);
-        uint8_t *y = (uint8_t *)args->y + o / 4 * args->y_stride;
-        interleave(&r, 0, args->n, y);
-        mask_bytes(y, WN_OUT_QUAD, args->n, args->mask, args->zp);
-    }
-}
-
-/* ---- images ---- */
-void wn_move_q8_import_32__avx2(const struct wn_move_q8_image *args, size_t c0, size_t c1)
-{
-    size_t h = (size_t)args->h, w = (size_t)args->w, pitch = (size_t)args->pitch, lanes = wn_q8_lanes(args->form);
-    uint8_t pad[16];
-    memset(pad, args->zp, sizeof pad);
-    for (size_t o = c0; o < c1; o += lanes) {
-        struct rows r = rows_of(args->x, h * w, o, args->channels, pad);
-        uint8_t *y = args->y + o / lanes * args->stride;
-        for (size_t i = 0; i < h; i++) {
-            if (lanes == 4)
-                interleave(&r, i * w, w, y + 4 * i * pitch);
-            else
-                memcpy(y + i * pitch, r.row[0] + i * w, w);
-            fill(y, lanes, i * pitch + w, i + 1 < h ? (i + 1) * pitch : args->cols, args->zp);
-        }
-    }
-}
-
-void wn_move_q8_export_32__avx2(const struct wn_move_q8_image *args, size_t c0, size_t c1)
-{
-    size_t h = (size_t)args->h, w = (size_t)args->w, pitch = (size_t)args->pitch, lanes = wn_q8_lanes(args->form);
-    for (size_t o = c0; o < c1; o += lanes) {
-        const uint8_t *x = args->x + o / lanes * args->stride;
-        size_t nrows = WN_MIN(c1 - o, lanes);
-        for (size_t i = 0; i < h; i++) {
-            uint8_t *row[4] = { 0 };
-            for (size_t k = 0; k < nrows; k++)
-                row[k] = args->y + ((o + k) * h + i) * w;
-            if (lanes == 4)
-                deinterleave(x + 4 * i * pitch, w, row, nrows);
-            else
-                memcpy(row[0], x + i * pitch, w);
-        }
-    }
-}
+#define NAME(what) wn_move_q8_##what##_32__avx2
+#include "engine/kernels/move_q8/loops.inc"
