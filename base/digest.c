@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include <openssl/evp.h>
+#include "base/file.h"
 
 #define FILE_PIECE (256u << 10)
 
@@ -97,6 +98,27 @@ enum winnow_status wn_sha256_file(const char *path, struct wn_sha256 *ret, uint6
         return wn_fail(err, WINNOW_E_INTERNAL, "hashing '%s'", path);
     if (ret_n)
         *ret_n = total;
+    return WINNOW_OK;
+}
+
+enum winnow_status wn_sha256_with(const char *path, const char *const *beside, struct wn_sha256 *ret,
+                                  struct winnow_err *err)
+{
+    struct wn_sha256 d;
+    WN_TRY(wn_sha256_file(path, &d, NULL, err));
+    WN_CLEANUP(hasher_freep) struct wn_hasher *h = *beside ? wn_hasher_new() : NULL;
+    WN_CLEANUP(wn_freep) char *folder = wn_file_folder(path);
+    bool ok = folder && (!*beside || (h && wn_hasher_add(h, &d, sizeof d)));
+    for (const char *const *name = beside; *name && ok; name++) {
+        WN_CLEANUP(wn_freep) char *file = wn_asprintf("%s/%s", folder, *name);
+        if (!file)
+            return wn_fail(err, WINNOW_E_NOMEM, "hashing '%s'", path);
+        WN_TRY(wn_sha256_file(file, &d, NULL, err));
+        ok = wn_hasher_add(h, *name, strlen(*name) + 1) && wn_hasher_add(h, &d, sizeof d);
+    }
+    if (!ok || (h && !wn_hasher_finish(h, &d)))
+        return wn_fail(err, WINNOW_E_INTERNAL, "hashing '%s'", path);
+    *ret = d;
     return WINNOW_OK;
 }
 

@@ -29,6 +29,11 @@ void wn_hasher_free(struct wn_hasher *h);
 WINNOW_MUST_USE enum winnow_status wn_sha256_file(const char *path, struct wn_sha256 *ret, uint64_t *ret_n,
                                                   struct winnow_err *err);
 
+/** Digest of a model: of the file `path` where `beside` names nothing; else of that digest and each file's name, with
+ *  its NUL, and digest. `beside` are names in path's folder, NULL behind the last. */
+WINNOW_MUST_USE enum winnow_status wn_sha256_with(const char *path, const char *const *beside, struct wn_sha256 *ret,
+                                                  struct winnow_err *err);
+
 /** "sha256:0123…" into `ret`; returns `ret`. */
 char *wn_digest_text(const struct wn_sha256 *d, char ret[WN_DIGEST_TEXT]);
 /** The 64 hex digits alone (65 bytes with the NUL); returns `ret`. */

@@ -68,6 +68,17 @@ static enum winnow_status copy_bytes(int in, int out, const char *from, const ch
     return WINNOW_OK;
 }
 
+enum winnow_status wn_tree_copy_fd(int in, const char *from, const char *to, uint64_t max_bytes, struct winnow_err *err)
+{
+    WN_CLEANUP(wn_closep) int out = open(to, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0666);
+    if (out < 0)
+        return wn_fail_errno(err, errno, "creating '%s'", to);
+    enum winnow_status status = copy_bytes(in, out, from, to, max_bytes, err);
+    if (status != WINNOW_OK)
+        unlink(to);
+    return status;
+}
+
 enum winnow_status wn_tree_copy_file(const char *from, const char *to, uint64_t max_bytes, struct winnow_err *err)
 {
     struct stat st;
@@ -76,13 +87,7 @@ enum winnow_status wn_tree_copy_file(const char *from, const char *to, uint64_t 
         return wn_fail_errno(err, errno, "opening '%s'", from);
     if (!S_ISREG(st.st_mode))
         return wn_fail(err, WINNOW_E_IO, "'%s' is not a regular file", from);
-    WN_CLEANUP(wn_closep) int out = open(to, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0666);
-    if (out < 0)
-        return wn_fail_errno(err, errno, "creating '%s'", to);
-    enum winnow_status status = copy_bytes(in, out, from, to, max_bytes, err);
-    if (status != WINNOW_OK)
-        unlink(to);
-    return status;
+    return wn_tree_copy_fd(in, from, to, max_bytes, err);
 }
 
 static int remove_below(int parent, const char *name, int depth)

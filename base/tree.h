@@ -12,6 +12,9 @@ WINNOW_MUST_USE enum winnow_status wn_tree_make(const char *path, struct winnow_
  *  @return E_NOT_FOUND, E_DENIED, E_TOO_LARGE, E_NO_SPACE, E_IO */
 WINNOW_MUST_USE enum winnow_status wn_tree_copy_file(const char *from, const char *to, uint64_t max_bytes,
                                                      struct winnow_err *err);
+/** wn_tree_copy_file() of what is open as `in`, from where it stands; `from` is how messages call it. */
+WINNOW_MUST_USE enum winnow_status wn_tree_copy_fd(int in, const char *from, const char *to, uint64_t max_bytes,
+                                                   struct winnow_err *err);
 /** Remove `path` and all below it; links are removed, never followed. Not there: fine. At most 64 levels deep. */
 WINNOW_MUST_USE enum winnow_status wn_tree_remove(const char *path, struct winnow_err *err);
 

@@ -13,6 +13,7 @@
 #include "base/file.h"
 #include "cli/cli.h"
 #include "pipeline/pipeline.h"
+#include "winnow/winnow.h"
 
 #define MAX_MODEL ((size_t)2 << 30)
 #define MAX_JSON  ((size_t)16 << 20)
@@ -31,15 +32,24 @@ static enum winnow_status copy_file(const char *from, const char *to, struct win
     return wn_file_write_durable(to, bytes, n, err);
 }
 
-static enum winnow_status copy_named(const char *from, const char *to, const char *name, bool needed,
-                                     struct winnow_err *err)
+/* A model with the files that its weights lie in, which keep their names. */
+static enum winnow_status copy_onnx(const char *from, const char *dir, const char *name, struct winnow_err *err)
+{
+    WN_CLEANUP(wn_freep) char *to = wn_asprintf("%s/%s", dir, name);
+    if (!to)
+        return wn_fail(err, WINNOW_E_NOMEM, "%s", name);
+    WN_TRY(copy_file(from, to, err));
+    return winnow_external_copy(from, dir, 0, err);
+}
+
+static enum winnow_status copy_named(const char *from, const char *to, const char *name, struct winnow_err *err)
 {
     WN_CLEANUP(wn_freep) char *src = wn_asprintf("%s/%s", from, name);
     WN_CLEANUP(wn_freep) char *dst = wn_asprintf("%s/%s", to, name);
     if (!src || !dst)
         return wn_fail(err, WINNOW_E_NOMEM, "%s", name);
     enum winnow_status status = copy_file(src, dst, err);
-    return status == WINNOW_E_NOT_FOUND && !needed ? WINNOW_OK : status;
+    return status == WINNOW_E_NOT_FOUND ? WINNOW_OK : status;
 }
 
 static bool has_file(const char *dir, const char *name)
@@ -48,18 +58,25 @@ static bool has_file(const char *dir, const char *name)
     return path && access(path, F_OK) == 0;
 }
 
+static enum winnow_status copy_onnx_named(const char *from, const char *to, const char *name, struct winnow_err *err)
+{
+    WN_CLEANUP(wn_freep) char *src = wn_asprintf("%s/%s", from, name);
+    return src ? copy_onnx(src, to, name, err) : wn_fail(err, WINNOW_E_NOMEM, "%s", name);
+}
+
 static enum winnow_status copy_beside(const char *from, const char *to, struct winnow_err *err)
 {
     WN_CLEANUP(wn_freep) char *shared = wn_cli_shared_folder(from);
-    WN_TRY(copy_named(from, to, "master.onnx", false, err));
+    if (has_file(from, "master.onnx"))
+        WN_TRY(copy_onnx_named(from, to, "master.onnx", err));
     for (const char *const *name = wn_pipeline_files; *name; name++)
-        WN_TRY(copy_named(shared && !has_file(from, *name) ? shared : from, to, *name, false, err));
+        WN_TRY(copy_named(shared && !has_file(from, *name) ? shared : from, to, *name, err));
     return WINNOW_OK;
 }
 
 static enum winnow_status copy_model(const char *from, const char *to, struct winnow_err *err)
 {
-    WN_TRY(copy_named(from, to, "model.onnx", true, err));
+    WN_TRY(copy_onnx_named(from, to, "model.onnx", err));
     return copy_beside(from, to, err);
 }
 
@@ -73,8 +90,9 @@ static enum winnow_status remove_named(const char *dir, const char *name, struct
 
 enum winnow_status wn_jobdir_replace_model(const char *from, const char *to, struct winnow_err *err)
 {
-    WN_TRY(remove_named(to, "model.onnx", err));
-    WN_TRY(remove_named(to, "master.onnx", err));
+    static const char *const models[] = { "model.onnx", "model.onnx.data", "master.onnx", "master.onnx.data" };
+    for (size_t i = 0; i < WN_COUNT(models); i++)
+        WN_TRY(remove_named(to, models[i], err));
     for (const char *const *name = wn_pipeline_files; *name; name++)
         WN_TRY(remove_named(to, *name, err));
     return copy_model(from, to, err);
@@ -89,10 +107,9 @@ static enum winnow_status copy_base(const char *model, const char *to, struct wi
     }
     const char *slash = strrchr(model, '/');
     WN_CLEANUP(wn_freep) char *dir = slash ? wn_asprintf("%.*s", (int)(slash - model), model) : wn_strdup(".");
-    WN_CLEANUP(wn_freep) char *dst = wn_asprintf("%s/model.onnx", to);
-    if (!dir || !dst)
+    if (!dir)
         return wn_fail(err, WINNOW_E_NOMEM, "%s", model);
-    WN_TRY(copy_file(model, dst, err));
+    WN_TRY(copy_onnx(model, to, "model.onnx", err));
     return copy_beside(dir, to, err);
 }
 
@@ -103,6 +120,16 @@ static enum winnow_status digest_of(const char *path, char ret[WN_DIGEST_TEXT], 
     if (is_folder(path)) /* a folder has no digest of its own; the rows made from it do */
         return WINNOW_OK;
     WN_TRY(wn_sha256_file(path, &d, NULL, err));
+    wn_digest_text(&d, ret);
+    return WINNOW_OK;
+}
+
+static enum winnow_status digest_of_model(const char *path, char ret[WN_DIGEST_TEXT], struct winnow_err *err)
+{
+    struct wn_sha256 d;
+    WN_CLEANUP(wn_freep) char **names = NULL;
+    WN_TRY(winnow_external_list(path, &names, NULL, err));
+    WN_TRY(wn_sha256_with(path, (const char *const *)names, &d, err));
     wn_digest_text(&d, ret);
     return WINNOW_OK;
 }
@@ -126,7 +153,7 @@ static enum winnow_status write_job(const char *dir, const struct wn_jobdir_spec
     WN_CLEANUP(wn_freep) char *path = wn_asprintf("%s/job.json", dir);
     if (!base || !path)
         return wn_fail(err, WINNOW_E_NOMEM, "%s", dir);
-    WN_TRY(digest_of(base, digest, err));
+    WN_TRY(digest_of_model(base, digest, err));
     WN_TRY(describe_data(spec->data, &data, err));
     if (spec->validation) {
         enum winnow_status status = describe_data(spec->validation, &validation, err);
@@ -158,14 +185,16 @@ enum winnow_status wn_jobdir_make(const char *dir, const struct wn_jobdir_spec *
     WN_CLEANUP(wn_freep) char *work = wn_asprintf("%s/work", dir);
     WN_CLEANUP(wn_freep) char *data = wn_asprintf("%s/data", dir);
     WN_CLEANUP(wn_freep) char *recipe = wn_asprintf("%s/recipe.yaml", dir);
-    WN_CLEANUP(wn_freep) char *teacher = wn_asprintf("%s/base/teacher.onnx", dir);
+    WN_CLEANUP(wn_freep) char *teacher = wn_asprintf("%s/base/teacher", dir);
     if (!base || !work || !data || !recipe || !teacher)
         return wn_fail(err, WINNOW_E_NOMEM, "%s", dir);
     if (mkdir(base, 0777) != 0 || mkdir(work, 0777) != 0 || mkdir(data, 0777) != 0)
         return wn_fail_errno(err, errno, "making folders in %s", dir);
     WN_TRY(copy_base(spec->model, base, err));
+    if (spec->teacher && mkdir(teacher, 0777) != 0)
+        return wn_fail_errno(err, errno, "making folders in %s", dir);
     if (spec->teacher)
-        WN_TRY(copy_file(spec->teacher, teacher, err));
+        WN_TRY(copy_onnx(spec->teacher, teacher, "model.onnx", err));
     if (spec->recipe)
         WN_TRY(copy_file(spec->recipe, recipe, err));
     return write_job(dir, spec, err);

@@ -24,8 +24,9 @@ struct wn_jobdir_spec {
 WINNOW_MUST_USE enum winnow_status wn_jobdir_make(const char *dir, const struct wn_jobdir_spec *spec,
                                                   struct winnow_err *err);
 
-/** Copy model.onnx, master.onnx and a pipeline's files from `from` to `to`, as far as they are there, each durably;
- * those of an earlier model in `to` go. Without a model.onnx in `from`: E_NOT_FOUND. */
+/** Copy model.onnx and master.onnx, with the files that their weights lie in, and a pipeline's files from `from` to
+ * `to`, as far as they are there, each durably; those of an earlier result in `to` go. Without a model.onnx in `from`:
+ * E_NOT_FOUND. */
 WINNOW_MUST_USE enum winnow_status wn_jobdir_replace_model(const char *from, const char *to, struct winnow_err *err);
 
 /** Read a JSON object of at most 16 MiB. */

@@ -140,7 +140,10 @@ enum winnow_status wn_cli_open(const char *path, unsigned threads, const struct 
     size_t n_tag;
     ret->asked_cache = opts && !opts->reference ? opts->cache : NULL;
     ret->cache = opts && !opts->reference && !winnow_model_tag(ret->model, &n_tag) ? opts->cache : NULL;
-    ret->file_bytes = stat(ret->file, &st) == 0 ? (size_t)st.st_size : 0;
+    WN_CLEANUP(wn_freep) char **beside = NULL;
+    uint64_t more = 0;
+    WN_TRY(winnow_external_list(ret->file, &beside, &more, err));
+    ret->file_bytes = stat(ret->file, &st) == 0 ? (size_t)st.st_size + (size_t)more : 0;
     WN_TRY(winnow_pool_new(threads, &ret->pool, err));
     WN_TRY(winnow_scratch_new(ret->model, ret->pool, &ret->scratch, err));
     WN_CLEANUP(wn_freep) char *dir = folder_of(ret->file);

@@ -161,7 +161,7 @@ int main(int argc, char **argv)
     m.g.ir_version = 8;
     build(&m);
     enum winnow_status status =
-        m.lost ? wn_fail(&err, WINNOW_E_NOMEM, "building the graph") : wn_onnx_write_file(&m.g, argv[1], &err);
+        m.lost ? wn_fail(&err, WINNOW_E_NOMEM, "building the graph") : wn_onnx_write_file(&m.g, argv[1], false, &err);
     wn_graph_done(&m.g);
     wn_arena_done(&m.arena);
     if (status != WINNOW_OK)

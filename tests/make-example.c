@@ -36,7 +36,7 @@ int main(int argc, char **argv)
     wn_graph_add_node(&g, "", "Flatten", "flatten", &p, 1, &f, 1);
     n = wn_graph_add_node(&g, "", "Gemm", "fc", (wn_vid[]){ f, cv }, 2, &s, 1);
     wn_node_set_int(&g, n, "transB", 1);
-    if (wn_onnx_write_file(&g, argv[1], &err) != WINNOW_OK) {
+    if (wn_onnx_write_file(&g, argv[1], false, &err) != WINNOW_OK) {
         fprintf(stderr, "%s\n", err.msg);
         return 1;
     }

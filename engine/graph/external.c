@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -124,17 +125,13 @@ static enum winnow_status note_file(struct wn_external *x, const char *location,
     return x->name && wn_vec_push(&x->g->external, x->name) ? WINNOW_OK : wn_fail(err, WINNOW_E_NOMEM, "a file's name");
 }
 
-#define MAX_FILES 4096 /* a file per tensor is common in old exports */
-
-static enum winnow_status open_file(struct wn_external *x, const char *location, struct winnow_err *err)
+enum winnow_status wn_external_open(struct wn_external *x, const char *location, struct winnow_err *err)
 {
-    if (x->file >= 0 && strcmp(x->name, location) == 0)
-        return WINNOW_OK;
     if (x->file >= 0)
         close(x->file);
     x->file = -1;
-    if (x->g->external.n >= MAX_FILES)
-        return wn_fail(err, WINNOW_E_TOO_LARGE, "data in more than %d files", MAX_FILES);
+    if (strlen(location) >= PATH_MAX)
+        return wn_fail(err, WINNOW_E_MALFORMED, "a file's name of %zu bytes", strlen(location));
     int dir = -1;
     const char *name = "";
     enum winnow_status status = open_folders(x, location, &dir, &name, err);
@@ -142,7 +139,16 @@ static enum winnow_status open_file(struct wn_external *x, const char *location,
         status = open_regular(dir, name, &x->file, &x->size, err);
     if (dir >= 0 && dir != x->dir)
         close(dir);
-    WN_TRY(status);
+    return status;
+}
+
+static enum winnow_status open_file(struct wn_external *x, const char *location, struct winnow_err *err)
+{
+    if (x->file >= 0 && strcmp(x->name, location) == 0)
+        return WINNOW_OK;
+    if (x->g->external.n >= WN_EXTERNAL_FILES)
+        return wn_fail(err, WINNOW_E_TOO_LARGE, "data in more than %d files", WN_EXTERNAL_FILES);
+    WN_TRY(wn_external_open(x, location, err));
     return note_file(x, location, err);
 }
 

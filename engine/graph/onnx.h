@@ -36,8 +36,11 @@ WINNOW_MUST_USE enum winnow_status wn_onnx_read_file(const char *path, const str
  *  @param ret_bytes  malloc'ed, the caller frees */
 WINNOW_MUST_USE enum winnow_status wn_onnx_write(const struct wn_graph *g, void **ret_bytes, size_t *ret_n,
                                                  struct winnow_err *err);
-/** wn_onnx_write() into a file, durably: temporary name, fsync, rename, fsync of the folder. */
-WINNOW_MUST_USE enum winnow_status wn_onnx_write_file(const struct wn_graph *g, const char *path,
+/** wn_onnx_write() into a file, durably: temporary name, fsync, rename, fsync of the folder. With `beside`, and where
+ * one file would be larger than protobuf allows (2 GiB less a byte), initializers of 1 KiB and more go to PATH.data,
+ * each at a multiple of 4096 (ONNX's external data), which is there before the model is: whatever had that name is
+ * replaced. */
+WINNOW_MUST_USE enum winnow_status wn_onnx_write_file(const struct wn_graph *g, const char *path, bool beside,
                                                       struct winnow_err *err);
 
 #endif

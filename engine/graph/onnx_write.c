@@ -2,7 +2,8 @@
  *
  * DESIGN  The messages are built in an arena of their own, pointing at the graph's strings and at its constants' data
  *         (raw_data is not copied), and packed by protobuf-c straight into the result. Names must be unique in a file:
- *         inputs and outputs of the model keep theirs, a later value of a name already given away gets another. */
+ *         inputs and outputs of the model keep theirs, a later value of a name already given away gets another.
+ *         A file beside the model's is not built in memory either: it is the list of its tensors' data. */
 #include "engine/graph/onnx.h"
 
 #include <limits.h>
@@ -13,13 +14,18 @@
 #include "base/strmap.h"
 #include "engine/graph/onnx_scan.h"
 
-#define OLDEST_IR 4 /* since then initializers need not be inputs */
-#define NEWEST_IR 10
-#define MAX_BYTES ((size_t)INT32_MAX) /* protobuf's own limit for a message */
+#define OLDEST_IR    4 /* since then initializers need not be inputs */
+#define NEWEST_IR    10
+#define MAX_BYTES    ((size_t)INT32_MAX) /* protobuf's own limit for a message */
+#define MIN_BESIDE   1024u               /* bytes of a tensor that goes into the file beside the model's */
+#define ALIGN_BESIDE 4096u /* where it begins there: ONNX recommends pages, for readers that map the file */
 
 struct writer {
     struct wn_arena arena;
     const struct wn_graph *top;
+    const char *beside;           /* name of the file beside the model's; NULL: all tensors are in the model's */
+    uint64_t at;                  /* bytes in it so far */
+    WN_VEC(struct wn_piece) data; /* that they are made of */
 };
 
 /* Names of one graph's values in the file, and those of the graphs around it. */
@@ -151,6 +157,41 @@ static enum winnow_status put_tensor(struct writer *w, const struct wn_tensor *t
         return no_memory(err);
     for (size_t i = 0; i < to->n_string_data; i++)
         to->string_data[i] = (ProtobufCBinaryData){ str[i].n, (uint8_t *)(uintptr_t)str[i].p };
+    return WINNOW_OK;
+}
+
+static bool put_entry(struct writer *w, Onnx__TensorProto *to, const char *key, const char *value)
+{
+    Onnx__StringStringEntryProto *entry = value ? NEW(w, *entry) : NULL;
+    if (!entry)
+        return false;
+    onnx__string_string_entry_proto__init(entry);
+    entry->key = (char *)(uintptr_t)key;
+    entry->value = (char *)(uintptr_t)value;
+    to->external_data[to->n_external_data++] = entry;
+    return true;
+}
+
+/* Moves a large tensor's data into the file beside the model's, where there is one. */
+static enum winnow_status put_beside(struct writer *w, Onnx__TensorProto *to, struct winnow_err *err)
+{
+    static const unsigned char gap[ALIGN_BESIDE];
+    size_t n = to->raw_data.len, skip = (size_t)(-w->at % ALIGN_BESIDE);
+    if (!w->beside || !to->has_raw_data || n < MIN_BESIDE)
+        return WINNOW_OK;
+    if (!wn_vec_push(&w->data, (struct wn_piece){ gap, skip }) ||
+        !wn_vec_push(&w->data, (struct wn_piece){ to->raw_data.data, n }))
+        return no_memory(err);
+    w->at += skip;
+    to->has_data_location = true;
+    to->data_location = ONNX__TENSOR_PROTO__DATA_LOCATION__EXTERNAL;
+    to->external_data = NEW_N(w, Onnx__StringStringEntryProto *, 3);
+    if (!to->external_data || !put_entry(w, to, "location", w->beside) ||
+        !put_entry(w, to, "offset", wn_arena_printf(&w->arena, "%llu", (unsigned long long)w->at)) ||
+        !put_entry(w, to, "length", wn_arena_printf(&w->arena, "%zu", n)))
+        return no_memory(err);
+    w->at += n;
+    to->has_raw_data = false;
     return WINNOW_OK;
 }
 
@@ -383,6 +424,7 @@ static enum winnow_status put_initializers(struct writer *w, const struct names 
             continue;
         to->initializer[to->n_initializer] = &tensors[to->n_initializer];
         WN_TRY(put_tensor(w, value->constant, names->of[v], &tensors[to->n_initializer], err));
+        WN_TRY(put_beside(w, &tensors[to->n_initializer], err));
         to->n_initializer++;
     }
     return WINNOW_OK;
@@ -442,6 +484,23 @@ static enum winnow_status put_model(struct writer *w, Onnx__ModelProto *to, stru
 static void writer_done(struct writer *w)
 {
     wn_arena_done(&w->arena);
+    wn_vec_done(&w->data);
+}
+
+/* The serialized model. */
+static enum winnow_status pack_model(const Onnx__ModelProto *model, void **ret_bytes, size_t *ret_n,
+                                     struct winnow_err *err)
+{
+    size_t n = onnx__model_proto__get_packed_size(model);
+    if (n > MAX_BYTES)
+        return wn_fail(err, WINNOW_E_TOO_LARGE, "%zu bytes are more than an ONNX file can hold", n);
+    void *bytes = malloc(n ? n : 1);
+    if (!bytes)
+        return wn_fail(err, WINNOW_E_NOMEM, "an ONNX file of %zu bytes", n);
+    onnx__model_proto__pack(model, bytes);
+    *ret_bytes = bytes;
+    *ret_n = n;
+    return WINNOW_OK;
 }
 
 enum winnow_status wn_onnx_write(const struct wn_graph *g, void **ret_bytes, size_t *ret_n, struct winnow_err *err)
@@ -449,22 +508,37 @@ enum winnow_status wn_onnx_write(const struct wn_graph *g, void **ret_bytes, siz
     WN_CLEANUP(writer_done) struct writer w = { .top = g };
     Onnx__ModelProto model;
     WN_TRY(put_model(&w, &model, err));
-    size_t n = onnx__model_proto__get_packed_size(&model);
-    if (n > MAX_BYTES)
-        return wn_fail(err, WINNOW_E_TOO_LARGE, "%zu bytes are more than an ONNX file can hold", n);
-    void *bytes = malloc(n ? n : 1);
-    if (!bytes)
-        return wn_fail(err, WINNOW_E_NOMEM, "an ONNX file of %zu bytes", n);
-    onnx__model_proto__pack(&model, bytes);
-    *ret_bytes = bytes;
-    *ret_n = n;
-    return WINNOW_OK;
+    return pack_model(&model, ret_bytes, ret_n, err);
 }
 
-enum winnow_status wn_onnx_write_file(const struct wn_graph *g, const char *path, struct winnow_err *err)
+static enum winnow_status write_two(const struct wn_graph *g, const char *path, struct winnow_err *err)
+{
+    WN_CLEANUP(wn_freep) void *bytes = NULL;
+    WN_CLEANUP(wn_freep) char *beside = wn_asprintf("%s.data", path);
+    size_t n;
+    if (!beside)
+        return no_memory(err);
+    const char *slash = strrchr(beside, '/');
+    WN_CLEANUP(writer_done) struct writer w = { .top = g, .beside = slash ? slash + 1 : beside };
+    Onnx__ModelProto model;
+    WN_TRY(put_model(&w, &model, err));
+    WN_TRY(pack_model(&model, &bytes, &n, err));
+    if (w.data.n)
+        WN_TRY(wn_file_write_pieces(beside, w.data.at, w.data.n, err));
+    return wn_file_write_durable(path, bytes, n, err);
+}
+
+enum winnow_status wn_onnx_write_file(const struct wn_graph *g, const char *path, bool beside, struct winnow_err *err)
 {
     WN_CLEANUP(wn_freep) void *bytes = NULL;
     size_t n;
-    WN_TRY(wn_onnx_write(g, &bytes, &n, err));
-    return wn_file_write_durable(path, bytes, n, err);
+    if (!beside) {
+        WN_CLEANUP(writer_done) struct writer w = { .top = g };
+        Onnx__ModelProto model;
+        WN_TRY(put_model(&w, &model, err));
+        beside = onnx__model_proto__get_packed_size(&model) > MAX_BYTES;
+        if (!beside)
+            WN_TRY(pack_model(&model, &bytes, &n, err));
+    }
+    return beside ? write_two(g, path, err) : wn_file_write_durable(path, bytes, n, err);
 }

@@ -1,9 +1,8 @@
-/* export.c: a trainer's state as ONNX bytes. */
+/* export.c: a trainer's state as the graph that is served. */
 #include "sparsify/export/export.h"
 
 #include <stdio.h>
 #include <string.h>
-#include "engine/graph/onnx.h"
 #include "engine/ops/ops.h"
 #include "engine/passes/passes.h"
 
@@ -47,35 +46,14 @@ static enum winnow_status fold_bn(struct wn_graph *g, struct winnow_err *err)
     return wn_graph_sort(g, err);
 }
 
-enum winnow_status wn_export_model(struct wn_trainer *tr, const char *recipe_digest, void **ret_bytes, size_t *ret_n,
-                                   struct winnow_err *err)
+enum winnow_status wn_export_model(struct wn_trainer *tr, const char *recipe_digest, struct wn_arena *arena,
+                                   struct wn_graph *ret, struct winnow_err *err)
 {
-    struct wn_arena arena;
-    struct wn_graph g;
-    wn_arena_init(&arena, 0);
-    enum winnow_status status = wn_trainer_export_graph(tr, &arena, &g, err);
-    if (status == WINNOW_OK) {
-        status = wn_trainer_quant_enabled(tr) ? wn_export_quantize(tr, &g, err) : fold_bn(&g, err);
-        if (status == WINNOW_OK)
-            status = describe(tr, &g, recipe_digest, err);
-        if (status == WINNOW_OK)
-            status = wn_onnx_write(&g, ret_bytes, ret_n, err);
-        wn_graph_done(&g);
-    }
-    wn_arena_done(&arena);
-    return status;
-}
-
-enum winnow_status wn_export_master(struct wn_trainer *tr, void **ret_bytes, size_t *ret_n, struct winnow_err *err)
-{
-    struct wn_arena arena;
-    struct wn_graph g;
-    wn_arena_init(&arena, 0);
-    enum winnow_status status = wn_trainer_export_graph(tr, &arena, &g, err);
-    if (status == WINNOW_OK) {
-        status = wn_onnx_write(&g, ret_bytes, ret_n, err);
-        wn_graph_done(&g);
-    }
-    wn_arena_done(&arena);
+    WN_TRY(wn_trainer_export_graph(tr, arena, ret, err));
+    enum winnow_status status = wn_trainer_quant_enabled(tr) ? wn_export_quantize(tr, ret, err) : fold_bn(ret, err);
+    if (status == WINNOW_OK)
+        status = describe(tr, ret, recipe_digest, err);
+    if (status != WINNOW_OK)
+        wn_graph_done(ret);
     return status;
 }

@@ -1,4 +1,4 @@
-/* export.h: from a trainer to files: what is served, and what can be trained again.
+/* export.h: from a trainer to the graph that is served.
  *
  * Source of the form: ONNX QuantizeLinear/DequantizeLinear. */
 #ifndef WN_EXPORT_H
@@ -15,12 +15,13 @@
 WINNOW_MUST_USE enum winnow_status wn_export_quantize(struct wn_trainer *tr, struct wn_graph *g,
                                                       struct winnow_err *err);
 
-/** The serving model as bytes (malloc'ed): quantized when quantization is enabled, else f32 with batch norm folded.
- *  `recipe_digest` ("sha256:…") and the sparsity go into metadata_props. */
-WINNOW_MUST_USE enum winnow_status wn_export_model(struct wn_trainer *tr, const char *recipe_digest, void **ret_bytes,
-                                                   size_t *ret_n, struct winnow_err *err);
-/** The trainable master as bytes (malloc'ed): f32, batch norm as it stands. */
-WINNOW_MUST_USE enum winnow_status wn_export_master(struct wn_trainer *tr, void **ret_bytes, size_t *ret_n,
-                                                    struct winnow_err *err);
+/** The serving model, to be written by wn_onnx_write(): quantized when quantization is enabled, else f32 with batch
+ * norm folded. `recipe_digest` ("sha256:…") and the sparsity go into metadata_props. (The master, f32 with batch norm
+ * as it stands, is what wn_trainer_export_graph() gives.)
+ *  @param arena  holds the graph and its weights
+ *  @param ret    release with wn_graph_done() on success only */
+WINNOW_MUST_USE enum winnow_status wn_export_model(struct wn_trainer *tr, const char *recipe_digest,
+                                                   struct wn_arena *arena, struct wn_graph *ret,
+                                                   struct winnow_err *err);
 
 #endif

@@ -21,6 +21,7 @@
 #define MIN_COMPARED   1000 /* rows, where there are so many */
 #define BLOCK          64
 #define MAX_TOKENIZER  ((size_t)64 << 20)
+#define MAX_MODEL      ((size_t)2 << 30)
 
 /* Between two pieces of work. */
 static enum winnow_status go_on(struct wn_train_run *r)
@@ -146,12 +147,26 @@ static enum winnow_status predict_block(const struct wn_train_run *r, struct run
     return WINNOW_OK;
 }
 
-/* Answers on every row of `data`, which starts at row `base`, by the model in `bytes`. */
-static enum winnow_status predict(struct wn_train_run *r, const void *bytes, size_t n_bytes, const char *name,
-                                  const struct wn_train_data *data, size_t base, struct answers *a)
+/* The file candidate/NAME, loaded as winnowd will. */
+static enum winnow_status load(struct wn_train_run *r, const char *name, winnow_model **ret)
+{
+    WN_CLEANUP(wn_freep) char *folder = wn_asprintf("%s/work/candidate", r->job->dir);
+    WN_CLEANUP(wn_freep) char *path = folder ? wn_asprintf("%s/%s", folder, name) : NULL;
+    WN_CLEANUP(wn_freep) void *bytes = NULL;
+    size_t n = 0;
+    if (!path)
+        return wn_fail(r->err, WINNOW_E_NOMEM, "%s", name);
+    WN_TRY(wn_file_read(path, MAX_MODEL, &bytes, &n, r->err));
+    const struct winnow_load_opts opts = { .folder = folder, .consume = true };
+    return winnow_model_load_memory(bytes, n, name, &opts, ret, r->err);
+}
+
+/* Answers on every row of `data`, which starts at row `base`, by candidate/NAME. */
+static enum winnow_status predict(struct wn_train_run *r, const char *name, const struct wn_train_data *data,
+                                  size_t base, struct answers *a)
 {
     WN_CLEANUP(run_done) struct run run = { 0 };
-    WN_TRY(winnow_model_load_memory(bytes, n_bytes, name, NULL, &run.model, r->err));
+    WN_TRY(load(r, name, &run.model));
     WN_TRY(winnow_scratch_new(run.model, NULL, &run.scratch, r->err));
     const struct winnow_io *io = winnow_model_input(run.model, 0);
     bool fixed = io->rank && io->shape[0] > 0;
@@ -177,8 +192,7 @@ static void count_differences(const struct answers *a, size_t n, size_t *ret_dif
 
 /* Share of rows on which the file and the trainer choose the same class; too many that clearly do not are an error. A
  * single row may always differ. */
-static enum winnow_status compare(struct wn_train_run *r, const void *bytes, size_t n, const char *name,
-                                  double *ret_agreement)
+static enum winnow_status compare(struct wn_train_run *r, const char *name, double *ret_agreement)
 {
     size_t all = r->rows.n_train + r->rows.n_val, rows = WN_MIN(all, WN_MAX(r->rows.n_val, (size_t)MIN_COMPARED));
     struct wn_train_tokens tokens;
@@ -191,7 +205,7 @@ static enum winnow_status compare(struct wn_train_run *r, const void *bytes, siz
     struct answers answers = { .want = want, .ahead = ahead, .lo = INFINITY, .hi = -INFINITY };
     WN_TRY(go_on(r));
     WN_TRY(wn_trainer_evaluate(r->tr, &data, &score, want, r->err));
-    WN_TRY(predict(r, bytes, n, name, &data, all - rows, &answers));
+    WN_TRY(predict(r, name, &data, all - rows, &answers));
     size_t differ, clearly;
     count_differences(&answers, rows, &differ, &clearly);
     *ret_agreement = (double)(rows - differ) / (double)rows;
@@ -208,16 +222,62 @@ static enum winnow_status compare(struct wn_train_run *r, const void *bytes, siz
     return WINNOW_OK;
 }
 
-/* ---- the master ---- */
+/* ---- the files ---- */
+
+static enum winnow_status write_file(struct wn_train_run *r, const char *name, const void *bytes, size_t n)
+{
+    WN_CLEANUP(wn_freep) char *path = wn_asprintf("%s/work/candidate/%s", r->job->dir, name);
+    return path ? wn_file_write_durable(path, bytes, n, r->err) : wn_fail(r->err, WINNOW_E_NOMEM, "%s", name);
+}
+
+/* In the form that the base has: with its weights beside it, or in one file unless that is too large. */
+static enum winnow_status write_graph(struct wn_train_run *r, const char *name, const struct wn_graph *g)
+{
+    WN_CLEANUP(wn_freep) char *path = wn_asprintf("%s/work/candidate/%s", r->job->dir, name);
+    return path ? wn_onnx_write_file(g, path, r->origin.graph.external.n > 0, r->err)
+                : wn_fail(r->err, WINNOW_E_NOMEM, "%s", name);
+}
+
+static enum winnow_status write_model(struct wn_train_run *r)
+{
+    struct wn_arena arena;
+    struct wn_graph g;
+    struct wn_sha256 d;
+    char recipe[WN_DIGEST_TEXT];
+    if (!wn_sha256(r->recipe_text, r->recipe_bytes, &d))
+        return wn_fail(r->err, WINNOW_E_NOMEM, "recipe");
+    wn_arena_init(&arena, 0);
+    enum winnow_status status = wn_export_model(r->tr, wn_digest_text(&d, recipe), &arena, &g, r->err);
+    if (status == WINNOW_OK) {
+        status = write_graph(r, "model.onnx", &g);
+        wn_graph_done(&g);
+    }
+    wn_arena_done(&arena);
+    return status;
+}
 
 static void trainer_freep(struct wn_trainer **tr)
 {
     wn_trainer_free(*tr);
 }
 
+static enum winnow_status write_master(struct wn_train_run *r, struct wn_trainer *tr)
+{
+    struct wn_arena arena;
+    struct wn_graph g;
+    wn_arena_init(&arena, 0);
+    enum winnow_status status = wn_trainer_export_graph(tr, &arena, &g, r->err);
+    if (status == WINNOW_OK) {
+        status = write_graph(r, "master.onnx", &g);
+        wn_graph_done(&g);
+    }
+    wn_arena_done(&arena);
+    return status;
+}
+
 /* Batch norm was folded for quantization, or the base had none: put it back on the float weights, function unchanged,
  * so that the next job trains as this one did. */
-static enum winnow_status master_with_bn(struct wn_train_run *r, void **ret_bytes, size_t *ret_n)
+static enum winnow_status write_master_with_bn(struct wn_train_run *r)
 {
     struct wn_arena arena;
     struct wn_graph g;
@@ -233,33 +293,21 @@ static enum winnow_status master_with_bn(struct wn_train_run *r, void **ret_byte
     WN_TRY(wn_trainer_bind_data(tr, &r->train, r->err));
     uint64_t batches = r->train.n / r->opts.batch;
     WN_TRY(wn_trainer_insert_bn(tr, (unsigned)WN_MIN(batches, (uint64_t)32), r->err));
-    return wn_export_master(tr, ret_bytes, ret_n, r->err);
-}
-
-static enum winnow_status write_file(struct wn_train_run *r, const char *name, const void *bytes, size_t n)
-{
-    WN_CLEANUP(wn_freep) char *path = wn_asprintf("%s/work/candidate/%s", r->job->dir, name);
-    return path ? wn_file_write_durable(path, bytes, n, r->err) : wn_fail(r->err, WINNOW_E_NOMEM, "%s", name);
+    return write_master(r, tr);
 }
 
 static enum winnow_status export_master(struct wn_train_run *r)
 {
-    WN_CLEANUP(wn_freep) void *bytes = NULL;
-    size_t n = 0;
-    if (r->origin.has_conv && !wn_trainer_n_bn(r->tr))
-        WN_TRY(master_with_bn(r, &bytes, &n));
-    else
-        WN_TRY(wn_export_master(r->tr, &bytes, &n, r->err));
+    WN_TRY(r->origin.has_conv && !wn_trainer_n_bn(r->tr) ? write_master_with_bn(r) : write_master(r, r->tr));
     bool quant = wn_trainer_quant_enabled(r->tr);
     if (quant)
         wn_trainer_quant_simulate(r->tr, false);
     enum winnow_status status = wn_trainer_evaluate(r->tr, &r->val, &r->score_f32, NULL, r->err);
     if (status == WINNOW_OK)
-        status = compare(r, bytes, n, "master.onnx", &r->master_agreement);
+        status = compare(r, "master.onnx", &r->master_agreement);
     if (quant)
         wn_trainer_quant_simulate(r->tr, true);
-    WN_TRY(status);
-    return write_file(r, "master.onnx", bytes, n);
+    return status;
 }
 
 /* ---- labels and pipeline ---- */
@@ -349,18 +397,10 @@ static enum winnow_status check_pipeline(struct wn_train_run *r)
 
 enum winnow_status wn_train_export(struct wn_train_run *r)
 {
-    struct wn_sha256 d;
-    char recipe[WN_DIGEST_TEXT];
-    WN_CLEANUP(wn_freep) void *bytes = NULL;
-    size_t n = 0;
-    if (!wn_sha256(r->recipe_text, r->recipe_bytes, &d))
-        return wn_fail(r->err, WINNOW_E_NOMEM, "recipe");
     WN_TRY(go_on(r));
     WN_TRY(wn_trainer_evaluate(r->tr, &r->val, &r->score, NULL, r->err));
-    WN_TRY(wn_export_model(r->tr, wn_digest_text(&d, recipe), &bytes, &n, r->err));
-    WN_TRY(compare(r, bytes, n, "model.onnx", &r->agreement));
-    r->candidate_bytes = n;
-    WN_TRY(write_file(r, "model.onnx", bytes, n));
+    WN_TRY(write_model(r));
+    WN_TRY(compare(r, "model.onnx", &r->agreement));
     WN_TRY(export_master(r));
     if (r->rows.n_labels)
         WN_TRY(write_labels(r));

@@ -31,7 +31,6 @@ struct wn_train_run {
     double agreement, master_agreement;
     size_t compared;
     uint64_t started_ns;
-    size_t candidate_bytes, base_bytes;
 };
 
 /** Newest checkpoint that fits, into r->tr; `ret_found` false: none. One that is broken is passed over, with a message;

@@ -7,18 +7,19 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include "base/digest.h"
 #include "base/file.h"
 #include "engine/graph/onnx.h"
 #include "sparsify/worker/fault.h"
 #include "sparsify/worker/sandbox.h"
 #include "sparsify/worker/train_impl.h"
+#include "winnow/winnow.h"
 
 #define FILE_BYTES    ((uint64_t)16 << 30)
 #define CHECKPOINT_NS ((uint64_t)60 * 1000000000)
 #define MAX_RECIPE    ((size_t)1 << 20)
 #define BN_BATCHES    32u
+#define TEACHER       "base/teacher/model.onnx"
 
 /* ---- recipe and options ---- */
 
@@ -75,7 +76,7 @@ static enum winnow_status open_recipe(struct wn_train_run *r)
                                            .epochs = isnan(r->job->epochs) ? 0 : r->job->epochs,
                                            .base_sparse = r->base_sparse,
                                            .adamw_lr = tokens ? wn_recipe_adamw_lr(n_prunable(r->tr)) : 0,
-                                           .teach = !r->job->new_labels || wn_job_has(r->job, "base/teacher.onnx") };
+                                           .teach = !r->job->new_labels || wn_job_has(r->job, TEACHER) };
         r->recipe_text = wn_recipe_for_level(r->job->optim_level, &fit);
         if (!r->recipe_text)
             return wn_fail(r->err, WINNOW_E_NOMEM, "recipe");
@@ -97,24 +98,31 @@ static void set_augmentation(struct wn_train_run *r)
 
 /* ---- what a checkpoint is bound to ---- */
 
+/* Of the file, and of those that its weights lie in. */
+static enum winnow_status digest_model(const char *path, struct wn_sha256 *ret, struct winnow_err *err)
+{
+    WN_CLEANUP(wn_freep) char **names = NULL;
+    WN_TRY(winnow_external_list(path, &names, NULL, err));
+    return wn_sha256_with(path, (const char *const *)names, ret, err);
+}
+
 static enum winnow_status identify(struct wn_train_run *r)
 {
     struct wn_sha256 d;
-    struct stat st;
     const struct wn_job_training *t = &r->job->training;
     WN_CLEANUP(wn_freep) char *base = wn_asprintf("%s/base/%s", r->job->dir, r->origin.file);
-    WN_CLEANUP(wn_freep) char *served = wn_asprintf("%s/base/model.onnx", r->job->dir);
+    WN_CLEANUP(wn_freep) char *teacher = wn_asprintf("%s/" TEACHER, r->job->dir);
     WN_CLEANUP(wn_freep) char *rows = wn_asprintf("%s/data/train/rows.npz", r->job->dir);
     WN_CLEANUP(wn_freep)
     char *text = wn_asprintf("%s\n%u %.9g %d %.9g %d %u %d %d %.9g", (char *)r->recipe_text, r->opts.batch, t->momentum,
                              t->nesterov, t->label_smoothing, r->train.flip, r->train.crop_pad, r->job->new_labels,
                              (int)r->opts.optimizer, t->max_grad_norm);
-    if (!base || !rows || !text || !served)
+    if (!base || !rows || !text || !teacher)
         return wn_fail(r->err, WINNOW_E_NOMEM, "job");
-    WN_TRY(wn_sha256_file(base, &d, NULL, r->err));
+    WN_TRY(digest_model(base, &d, r->err));
     memcpy(r->ids.model, d.b, sizeof d.b);
-    if (wn_job_has(r->job, "base/teacher.onnx")) { /* another teacher is another base */
-        WN_TRY(wn_sha256_file(wn_job_path(r->job, "base/teacher.onnx"), &d, NULL, r->err));
+    if (wn_job_has(r->job, TEACHER)) { /* another teacher is another base */
+        WN_TRY(digest_model(teacher, &d, r->err));
         for (size_t i = 0; i < sizeof d.b; i++)
             r->ids.model[i] ^= d.b[i];
     }
@@ -123,7 +131,6 @@ static enum winnow_status identify(struct wn_train_run *r)
     if (!wn_sha256(text, strlen(text), &d))
         return wn_fail(r->err, WINNOW_E_NOMEM, "job");
     memcpy(r->ids.recipe, d.b, sizeof d.b);
-    r->base_bytes = stat(served, &st) == 0 ? (size_t)st.st_size : 0;
     return WINNOW_OK;
 }
 
@@ -145,15 +152,15 @@ static enum winnow_status new_trainer(struct wn_train_run *r)
     return WINNOW_OK;
 }
 
-/* Whom a recipe's distillation asks: base/teacher.onnx where the job has one, else the base itself. */
+/* Whom a recipe's distillation asks: base/teacher/ where the job has one, else the base itself. */
 static enum winnow_status set_teacher(struct wn_train_run *r)
 {
-    WN_CLEANUP(wn_freep) char *path = wn_asprintf("%s/base/teacher.onnx", r->job->dir);
+    WN_CLEANUP(wn_freep) char *path = wn_asprintf("%s/" TEACHER, r->job->dir);
     struct wn_arena arena;
     struct wn_graph g;
     if (!path)
         return wn_fail(r->err, WINNOW_E_NOMEM, "job");
-    if (!wn_job_has(r->job, "base/teacher.onnx"))
+    if (!wn_job_has(r->job, TEACHER))
         return wn_trainer_set_teacher(r->tr, &r->origin.graph, r->err);
     wn_arena_init(&arena, 0);
     enum winnow_status status = wn_onnx_read_file(path, NULL, &arena, &g, r->err);

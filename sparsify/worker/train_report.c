@@ -8,6 +8,7 @@
 #include "base/digest.h"
 #include "base/file.h"
 #include "sparsify/worker/train_impl.h"
+#include "winnow/winnow.h"
 
 #define MAX_PROGRESS ((size_t)256 << 20)
 #define MAX_POINTS   500
@@ -85,6 +86,19 @@ static json_t *curve(const char *text, const char *event, const char *key)
     return some;
 }
 
+/* Of the model `name` of the job, with the files that its weights lie in; 0: not known. */
+static json_int_t model_bytes(struct wn_train_run *r, const char *name)
+{
+    struct stat st;
+    struct winnow_err err;
+    uint64_t beside;
+    WN_CLEANUP(wn_freep) char *path = wn_asprintf("%s/%s", r->job->dir, name);
+    WN_CLEANUP(wn_freep) char **names = NULL;
+    if (!path || stat(path, &st) != 0 || winnow_external_list(path, &names, &beside, &err) != WINNOW_OK)
+        return 0;
+    return (json_int_t)((uint64_t)st.st_size + beside);
+}
+
 static json_t *metrics(struct wn_train_run *r, double sparsity, double flops)
 {
     return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:I, s:I, s:I, s:I, s:o, s:o, s:o, s:b}", "sparsity",
@@ -92,9 +106,9 @@ static json_t *metrics(struct wn_train_run *r, double sparsity, double flops)
                      share(r->score.loss), "float_accuracy", share(r->score_f32.accuracy), "agreement",
                      share(r->agreement), "master_agreement", share(r->master_agreement), "compared_rows",
                      (json_int_t)r->compared, "validation_rows", (json_int_t)r->rows.n_val, "model_bytes",
-                     (json_int_t)r->candidate_bytes, "base_bytes", (json_int_t)r->base_bytes, "epochs", real(r->epochs),
-                     "wall_s", share((double)(wn_now_ns() - r->started_ns) / 1e9), "cpu_s", share(wn_progress_cpu_s()),
-                     "quantized", wn_trainer_quant_enabled(r->tr));
+                     model_bytes(r, "work/candidate/model.onnx"), "base_bytes", model_bytes(r, "base/model.onnx"),
+                     "epochs", real(r->epochs), "wall_s", share((double)(wn_now_ns() - r->started_ns) / 1e9), "cpu_s",
+                     share(wn_progress_cpu_s()), "quantized", wn_trainer_quant_enabled(r->tr));
 }
 
 static enum winnow_status write_json(struct wn_train_run *r, const char *name, json_t *o)

@@ -103,11 +103,12 @@ def make_zip(path, files):
     return path
 
 
-def make_base(folder, labels=KINDS, kind="bn"):
-    """A version's folder with an untrained network."""
+def make_base(folder, labels=KINDS, kind="bn", beside=False):
+    """A version's folder with an untrained network; `beside`: its weights in model.onnx.data."""
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True)
-    subprocess.run([MAKE_CNN, folder / "model.onnx", "1", str(SIDE), str(len(labels)), "3", kind], check=True)
+    subprocess.run([MAKE_CNN, folder / "model.onnx", "1", str(SIDE), str(len(labels)), "3", kind,
+                    *(["beside"] if beside else [])], check=True)
     (folder / "labels.txt").write_text("".join(f"{x}\n" for x in labels))
     (folder / "pipeline.yaml").write_text(PIPELINE)
     return folder

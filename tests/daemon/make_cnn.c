@@ -114,7 +114,7 @@ int main(int argc, char **argv)
 {
     struct winnow_err err;
     if (argc < 5) {
-        fputs("usage: make_cnn OUT.onnx CHANNELS SIDE CLASSES [SEED [bn|nobn|softmax]]\n", stderr);
+        fputs("usage: make_cnn OUT.onnx CHANNELS SIDE CLASSES [SEED [bn|nobn|softmax [beside]]]\n", stderr);
         return 2;
     }
     int64_t c = atoi(argv[2]), side = atoi(argv[3]), classes = atoi(argv[4]);
@@ -146,7 +146,7 @@ int main(int argc, char **argv)
     g.values.at[y].type = (struct wn_type){ WINNOW_F32, 2, { -1, classes } };
     if (!wn_vec_push(&g.outputs, y))
         must(NULL);
-    if (wn_onnx_write_file(&g, argv[1], &err) != WINNOW_OK) {
+    if (wn_onnx_write_file(&g, argv[1], argc > 7, &err) != WINNOW_OK) {
         fprintf(stderr, "make_cnn: %s\n", err.msg);
         return 1;
     }

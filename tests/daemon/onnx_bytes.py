@@ -171,3 +171,45 @@ def patterns(n, size=8, seed=1):
         yield ("dark", "light", "stripes")[kind], png(
             size, size, [bytes(base(y) + rng.randrange(50) for _ in range(size)) for y in range(size)]
         )
+
+
+# ---- reading ----
+
+def fields(data):
+    """(field, value) of a message: an int, or bytes."""
+    at = 0
+
+    def number():
+        nonlocal at
+        n = shift = 0
+        while True:
+            byte = data[at]
+            at, n, shift = at + 1, n | (byte & 0x7F) << shift, shift + 7
+            if byte < 0x80:
+                return n
+
+    while at < len(data):
+        tag = number()
+        if tag & 7 == 0:
+            yield tag >> 3, number()
+            continue
+        size = number() if tag & 7 == 2 else {1: 8, 5: 4}[tag & 7]
+        yield tag >> 3, data[at:at + size]
+        at += size
+
+
+def initializers(path):
+    """name -> (type, shape, bytes) of a model's graph, as far as winnow writes them: raw data, here or beside it."""
+    out = {}
+    graph_bytes = next(v for f, v in fields(path.read_bytes()) if f == 7)
+    for tensor_bytes in (v for f, v in fields(graph_bytes) if f == 5):
+        each = list(fields(tensor_bytes))
+        one = dict(each)
+        place = {k[1].decode(): k[2].decode() for k in (dict(fields(v)) for f, v in each if f == 13)}
+        raw = one.get(9, b"")
+        if place:
+            with open(path.parent / place["location"], "rb") as file:
+                file.seek(int(place["offset"]))
+                raw = file.read(int(place["length"]))
+        out[one[8].decode()] = one[2], [v for f, v in each if f == 1], raw
+    return out

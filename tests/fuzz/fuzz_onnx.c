@@ -1,8 +1,11 @@
-/* fuzz_onnx.c: any bytes as an ONNX file. What is read must be consistent, and survive writing, reading and copying. */
+/* fuzz_onnx.c: any bytes as an ONNX file. What is read must be consistent, and survive writing, reading and copying;
+ * what finds the files that its tensors lie in, without reading it, must find one wherever the reader wants one. */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-#include "engine/graph/onnx.h"
+#include <sys/mman.h>
+#include <unistd.h>
+#include "engine/graph/external.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -43,6 +46,27 @@ static void check_graph(const struct wn_graph *g)
     }
 }
 
+static void check_names(const uint8_t *data, size_t size, enum winnow_status read, const char *why)
+{
+    static int fd = -1;
+    struct wn_names names = { 0 };
+    struct winnow_err err;
+    if (fd < 0)
+        fd = memfd_create("model", MFD_CLOEXEC);
+    if (ftruncate(fd, 0) != 0 || pwrite(fd, data, size, 0) != (ssize_t)size)
+        abort();
+    wn_arena_init(&names.arena, (size_t)64 << 20);
+    enum winnow_status status = wn_external_names(fd, &names, &err);
+    if (read == WINNOW_OK && status != WINNOW_OK && status != WINNOW_E_NOMEM)
+        abort();
+    if (read == WINNOW_E_UNSUPPORTED && strstr(why, "(external data)") && status == WINNOW_OK && !names.list.n)
+        abort();
+    for (size_t i = 0; i < names.list.n; i++)
+        if (!*names.list.at[i])
+            abort();
+    wn_names_done(&names);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct wn_arena arena;
@@ -50,13 +74,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct winnow_err err;
     struct wn_onnx_limits limits = { .max_skeleton = 16u << 20 };
     wn_arena_init(&arena, (size_t)256 << 20);
-    if (wn_onnx_read(data, size, &limits, &arena, &g, &err) == WINNOW_OK) {
+    enum winnow_status status = wn_onnx_read(data, size, &limits, &arena, &g, &err);
+    check_names(data, size, status, err.msg);
+    if (status == WINNOW_OK) {
         check_graph(&g);
         void *bytes;
         size_t n;
         if (wn_onnx_write(&g, &bytes, &n, &err) != WINNOW_OK)
             abort();
-        enum winnow_status status = wn_onnx_read(bytes, n, NULL, &arena, &again, &err);
+        status = wn_onnx_read(bytes, n, NULL, &arena, &again, &err);
         if (status == WINNOW_OK) {
             check_graph(&again);
             wn_graph_done(&again);

@@ -188,6 +188,21 @@ static double engine_loss(const void *bytes, size_t n_bytes, const struct tokens
     return loss;
 }
 
+/* The serving model as a file's bytes. */
+static void *export_bytes(struct wn_trainer *tr, size_t *ret_n)
+{
+    struct winnow_err err;
+    struct wn_arena arena;
+    struct wn_graph g;
+    void *bytes;
+    wn_arena_init(&arena, 0);
+    must(wn_export_model(tr, "digest", &arena, &g, &err), &err);
+    must(wn_onnx_write(&g, &bytes, ret_n, &err), &err);
+    wn_graph_done(&g);
+    wn_arena_done(&arena);
+    return bytes;
+}
+
 static unsigned nodes_of(const void *bytes, size_t n, const char *type)
 {
     struct winnow_err err;
@@ -229,9 +244,8 @@ static void quantized(bool products, bool tables, unsigned pairs)
     struct wn_train_score score, plain;
     uint32_t best[64];
     must(wn_trainer_evaluate(tr, &s.d, &score, best, &err), &err);
-    void *bytes;
     size_t size, same;
-    must(wn_export_model(tr, "digest", &bytes, &size, &err), &err);
+    void *bytes = export_bytes(tr, &size);
     double loss = engine_loss(bytes, size, &s, best, &same);
     const char *what = products ? "with attention's products" : tables ? "with embeddings" : "linear layers";
     snprintf(line, sizeof line, "QAT of an encoder, %s: loss in the engine", what);
@@ -273,9 +287,8 @@ static void new_head(void)
     struct wn_train_score score;
     must(wn_trainer_evaluate(tr, &s.d, &score, NULL, &err), &err);
     check_true("encoder's head: seven new classes are learned", wn_trainer_n_classes(tr) == 7 && score.accuracy > 0.9);
-    void *bytes;
     size_t size;
-    must(wn_export_model(tr, "digest", &bytes, &size, &err), &err);
+    void *bytes = export_bytes(tr, &size);
     check_true("encoder's head: the exported graph is a plain f32 one",
                nodes_of(bytes, size, "QuantizeLinear") == 0 && nodes_of(bytes, size, "Softmax") == 1);
     free(bytes);

@@ -129,6 +129,22 @@ WINNOW_API const char *winnow_model_metadata(const winnow_model *model, const ch
 /** Files beside the model's that its tensors were read from, relative to its folder; NULL past the last. They live as
  *  long as the model. */
 WINNOW_API const char *winnow_model_external(const winnow_model *model, unsigned i);
+/** Names of the files beside the ONNX file `path` that its tensors lie in, relative to its folder, each once. Of the
+ *  file itself only what leads to those names is read, so its size costs neither time nor memory. Each was opened as
+ *  loading would open it: it lies below the folder, with no link on the way, and is a regular file with one name.
+ *  @param ret_names  malloc'ed in one piece, NULL behind the last: free() it
+ *  @param ret_bytes  of all of them together; may be NULL
+ *  @return WINNOW_OK, E_NOT_FOUND, E_MALFORMED (no ONNX file; a name that leads out of the folder, a link, no regular
+ *          file), E_TOO_LARGE (more than 4096 files), E_DENIED, E_NOMEM, E_IO; err names the file */
+WINNOW_API WINNOW_MUST_USE enum winnow_status winnow_external_list(const char *path, char ***ret_names,
+                                                                   uint64_t *ret_bytes, struct winnow_err *err);
+/** Copy the files that winnow_external_list() names to the folder `to`, under the same names, each durably; folders in
+ *  names are made. One that is there already must have the same content, as where two models share it.
+ *  @param max_bytes  of all of them together; 0: 16 GiB
+ *  @return as winnow_external_list(), E_TOO_LARGE, E_CONFLICT (another file of that name is there), E_NO_SPACE; what
+ *          was copied before the failure stays */
+WINNOW_API WINNOW_MUST_USE enum winnow_status winnow_external_copy(const char *path, const char *to, uint64_t max_bytes,
+                                                                   struct winnow_err *err);
 /** True when the first dimension of every input and output is a dynamic batch and it was proved that each output row
  *  depends on its own input row only, so that requests may be merged. `why` (may be NULL) is set to the reason when
  *  false; it lives as long as the model. */

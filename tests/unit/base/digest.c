@@ -2,6 +2,7 @@
 #include "base/digest.h"
 
 #include <criterion/criterion.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -31,6 +32,38 @@ Test(digest, one_shot_streamed_and_file_agree)
     unlink(path);
     cr_expect_eq(wn_sha256_file(path, &c, &n, &err), WINNOW_E_NOT_FOUND);
     cr_expect_eq(wn_sha256_file("/tmp", &c, &n, &err), WINNOW_E_MALFORMED);
+}
+
+Test(digest, of_a_model_and_the_files_beside_it)
+{
+    struct wn_sha256 one, none, all, renamed, changed, want;
+    struct winnow_err err = { 0 };
+    char dir[] = "/tmp/wn-digest-XXXXXX", path[64], more[64];
+    const char *const names[] = { "w.bin", NULL }, *const other[] = { "./w.bin", NULL };
+    cr_assert_not_null(mkdtemp(dir));
+    snprintf(path, sizeof path, "%s/m", dir);
+    snprintf(more, sizeof more, "%s/w.bin", dir);
+    cr_assert_eq(wn_file_write_durable(path, "abc", 3, &err), WINNOW_OK, "%s", err.msg);
+    cr_expect_eq(wn_sha256_with(path, names, &all, &err), WINNOW_E_NOT_FOUND);
+    cr_expect(strstr(err.msg, "w.bin"), "%s", err.msg);
+    cr_assert_eq(wn_file_write_durable(more, "abc", 3, &err), WINNOW_OK, "%s", err.msg);
+    cr_assert(wn_sha256("abc", 3, &one));
+    cr_assert_eq(wn_sha256_with(path, names + 1, &none, &err), WINNOW_OK, "%s", err.msg);
+    cr_expect(wn_digest_equal(&one, &none));
+    cr_assert_eq(wn_sha256_with(path, names, &all, &err), WINNOW_OK, "%s", err.msg);
+    char text[sizeof one + sizeof "w.bin" + sizeof one];
+    memcpy(text, &one, sizeof one);
+    memcpy(text + sizeof one, "w.bin", sizeof "w.bin");
+    memcpy(text + sizeof one + sizeof "w.bin", &one, sizeof one);
+    cr_assert(wn_sha256(text, sizeof text, &want));
+    cr_expect(wn_digest_equal(&all, &want), "clients may compute it");
+    cr_assert_eq(wn_sha256_with(path, other, &renamed, &err), WINNOW_OK, "%s", err.msg);
+    cr_assert_eq(wn_file_write_durable(more, "abd", 3, &err), WINNOW_OK, "%s", err.msg);
+    cr_assert_eq(wn_sha256_with(path, names, &changed, &err), WINNOW_OK, "%s", err.msg);
+    cr_expect(!wn_digest_equal(&all, &renamed) && !wn_digest_equal(&all, &changed));
+    unlink(more);
+    unlink(path);
+    rmdir(dir);
 }
 
 Test(digest, parse)

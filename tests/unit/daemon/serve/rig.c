@@ -115,7 +115,7 @@ void rig_model(const char *path, enum rig_kind kind, int64_t width, float add)
         }
     }
     CHECK(wn_graph_add_node(&g, "", "Add", NULL, (wn_vid[]){ at, c }, 2, &y, 1));
-    if (wn_onnx_write_file(&g, path, &err) != WINNOW_OK) {
+    if (wn_onnx_write_file(&g, path, false, &err) != WINNOW_OK) {
         fprintf(stderr, "%s: %s\n", path, err.msg);
         abort();
     }

@@ -117,6 +117,78 @@ Test(onnx_write, an_output_that_is_a_constant)
     cr_assert_eq(*(const int64_t *)back.values.at[back.outputs.at[0]].constant->data, 42);
 }
 
+/* Weights of u8 and f32, one of them below 1 KiB. */
+static void some_weights(float *w, unsigned char *b)
+{
+    for (int i = 0; i < 600; i++)
+        w[i] = (float)i - 17;
+    memset(b, 7, 1024);
+    wn_vid x = input("x", 1, (int64_t[]){ 600 }), y = wn_graph_add_value(&g, "y", WINNOW_F32, -1, NULL);
+    wn_vid in[] = { x, wn_graph_add_const(&g, "large", WINNOW_F32, 1, (int64_t[]){ 600 }, w),
+                    wn_graph_add_const(&g, "page", WINNOW_U8, 1, (int64_t[]){ 1024 }, b),
+                    wn_graph_add_const(&g, "small", WINNOW_U8, 1, (int64_t[]){ 1023 }, b) };
+    cr_assert_not_null(wn_graph_add_node(&g, "com.example", "Op", NULL, in, 4, &y, 1));
+    cr_assert(wn_vec_push(&g.outputs, y));
+}
+
+Test(onnx_write, large_tensors_go_into_a_file_beside)
+{
+    char dir[] = "/tmp/wn-onnx-XXXXXX", path[64], data[80];
+    float w[600];
+    unsigned char b[1024], in_file[1024];
+    cr_assert_not_null(mkdtemp(dir));
+    snprintf(path, sizeof path, "%s/m.onnx", dir);
+    snprintf(data, sizeof data, "%s.data", path);
+    some_weights(w, b);
+    cr_assert_eq(wn_onnx_write_file(&g, path, false, &err), WINNOW_OK, "%s", err.msg);
+    cr_assert(access(data, F_OK) != 0, "one file that is small enough stays one");
+    cr_assert_eq(wn_onnx_write_file(&g, path, true, &err), WINNOW_OK, "%s", err.msg);
+    cr_assert_eq(wn_onnx_read_file(path, NULL, &arena, &back, &err), WINNOW_OK, "%s", err.msg);
+    cr_assert_eq(back.external.n, 1);
+    cr_assert_str_eq(back.external.at[0], "m.onnx.data");
+    const wn_vid *in = back.nodes.at[0].in;
+    cr_assert(memcmp(back.values.at[in[1]].constant->data, w, sizeof w) == 0);
+    cr_assert(memcmp(back.values.at[in[2]].constant->data, b, 1024) == 0);
+    cr_assert(memcmp(back.values.at[in[3]].constant->data, b, 1023) == 0);
+    FILE *f = fopen(data, "rb");
+    cr_assert_not_null(f);
+    cr_assert_eq(fseek(f, 4096, SEEK_SET), 0);
+    cr_assert_eq(fread(in_file, 1, 1024, f), 1024);
+    cr_assert(memcmp(in_file, b, 1024) == 0, "each begins at a multiple of 4096");
+    cr_assert_eq(fgetc(f), EOF, "a tensor below 1 KiB stays in the model's file");
+    fclose(f);
+    unlink(data);
+    unlink(path);
+    rmdir(dir);
+}
+
+Test(onnx_write, the_same_graph_from_one_file_and_from_two)
+{
+    char dir[] = "/tmp/wn-onnx-XXXXXX", path[64], data[80];
+    float w[600];
+    unsigned char b[1024];
+    void *one, *two;
+    size_t n, m;
+    cr_assert_not_null(mkdtemp(dir));
+    snprintf(path, sizeof path, "%s/m.onnx", dir);
+    snprintf(data, sizeof data, "%s.data", path);
+    some_weights(w, b);
+    cr_assert_eq(wn_onnx_write_file(&g, path, true, &err), WINNOW_OK, "%s", err.msg);
+    cr_assert_eq(wn_onnx_read_file(path, NULL, &arena, &back, &err), WINNOW_OK, "%s", err.msg);
+    cr_assert_eq(wn_onnx_write(&g, &one, &n, &err), WINNOW_OK, "%s", err.msg);
+    cr_assert_eq(wn_onnx_write(&back, &two, &m, &err), WINNOW_OK, "%s", err.msg);
+    /* the reader names a nameless node: all else is the same */
+    cr_assert_eq(wn_onnx_read(one, n, NULL, &arena, &g, &err), WINNOW_OK, "%s", err.msg);
+    free(one);
+    cr_assert_eq(wn_onnx_write(&g, &one, &n, &err), WINNOW_OK, "%s", err.msg);
+    cr_assert(n == m && memcmp(one, two, n) == 0);
+    free(one);
+    free(two);
+    unlink(data);
+    unlink(path);
+    rmdir(dir);
+}
+
 Test(onnx_write, files)
 {
     char dir[] = "/tmp/wn-onnx-XXXXXX", path[64];
@@ -125,7 +197,7 @@ Test(onnx_write, files)
     wn_vid x = input("x", 0, NULL), y = wn_graph_add_value(&g, "y", WINNOW_F32, 0, NULL);
     cr_assert_not_null(wn_graph_add_node(&g, "", "Neg", NULL, &x, 1, &y, 1));
     cr_assert(wn_vec_push(&g.outputs, y));
-    cr_assert_eq(wn_onnx_write_file(&g, path, &err), WINNOW_OK, "%s", err.msg);
+    cr_assert_eq(wn_onnx_write_file(&g, path, false, &err), WINNOW_OK, "%s", err.msg);
     cr_assert_eq(wn_onnx_read_file(path, NULL, &arena, &back, &err), WINNOW_OK, "%s", err.msg);
     unlink(path);
     rmdir(dir);

@@ -75,7 +75,7 @@ static void write_net(struct net *n, const char *name, char path[128])
 {
     snprintf(path, 128, "%s/%s.onnx", dir, name);
     cr_assert_eq(net_check(n), WINNOW_OK, "%s", n->err.msg);
-    cr_assert_eq(wn_onnx_write_file(&n->g, path, &n->err), WINNOW_OK, "%s", n->err.msg);
+    cr_assert_eq(wn_onnx_write_file(&n->g, path, false, &n->err), WINNOW_OK, "%s", n->err.msg);
     net_done(n);
 }
 

@@ -246,7 +246,7 @@ static size_t write_chain(const char *path, bool q8)
     }
     net_output(&n, x);
     cr_assert_eq(net_check(&n), WINNOW_OK, "%s", n.err.msg);
-    cr_assert_eq(wn_onnx_write_file(&n.g, path, &n.err), WINNOW_OK, "%s", n.err.msg);
+    cr_assert_eq(wn_onnx_write_file(&n.g, path, false, &n.err), WINNOW_OK, "%s", n.err.msg);
     net_done(&n);
     return bytes;
 }

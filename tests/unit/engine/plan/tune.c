@@ -150,7 +150,7 @@ Test(tune, what_was_found_is_kept, .timeout = 60)
     snprintf(cache, sizeof cache, "%s/cache", dir);
     build(&n, true);
     cr_assert_eq(net_check(&n), WINNOW_OK);
-    cr_assert_eq(wn_onnx_write_file(&n.g, path, &n.err), WINNOW_OK);
+    cr_assert_eq(wn_onnx_write_file(&n.g, path, false, &n.err), WINNOW_OK);
     net_done(&n);
     usleep(2100000);
     struct winnow_tensor x = input(true);
