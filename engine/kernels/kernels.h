@@ -132,7 +132,8 @@ struct wn_q8_args {
 /* Families, each in its folder with a header, a .def, pack.c, scalar.c, one file per ISA and dispatch.c:
  *   f32_gemm  dense      f32_conv  dense convolution, lanes over output channels
  *   f32_spmm  unstructured, Rx1      f32_dw  depthwise
- *   q8_gemm   dense      q8_spmm_b4  1x4 blocks           q8_spmm  unstructured, Rx1   q8_dw  depthwise    q8_stem
+ *   q8_gemm   dense      q8_conv  dense convolution, lanes over output channels
+ *   q8_spmm_b4  1x4 blocks           q8_spmm  unstructured, Rx1   q8_dw  depthwise    q8_stem
  *   move      layout changes, quantize/dequantize, stride phases;  pool  max/average;  eltwise  add, activations     */
 
 #endif

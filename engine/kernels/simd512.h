@@ -218,6 +218,11 @@ V512_INLINE void v512f_store_part(void *p, v512f x, unsigned n)
 {
     _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1), x);
 }
+/** The first n <= 16 dwords of x, the others of y. */
+V512_INLINE v512f v512f_merge_first(v512f x, v512f y, unsigned n)
+{
+    return _mm512_mask_blend_ps((__mmask16)((1u << n) - 1), y, x);
+}
 /** First n <= 64 bytes. */
 V512_INLINE v512i v512i_load_part(const void *p, unsigned n)
 {
@@ -372,6 +377,12 @@ V512_INLINE void v512f_store_part(void *p, v512f x, unsigned n)
 {
     union v512_bits b = { .f = x };
     memcpy(p, &b, n * sizeof(float));
+}
+V512_INLINE v512f v512f_merge_first(v512f x, v512f y, unsigned n)
+{
+    union v512_bits a = { .f = x }, b = { .f = y };
+    memcpy(&b, &a, n * sizeof(float));
+    return b.f;
 }
 V512_INLINE v512i v512i_load_part(const void *p, unsigned n)
 {

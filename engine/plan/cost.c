@@ -17,10 +17,11 @@ static const char *const names[WN_FAMILY_COUNT] = {
     [WN_FAMILY_f32_gemm] = "f32_gemm",         [WN_FAMILY_f32_conv] = "f32_conv",
     [WN_FAMILY_f32_spmm] = "f32_spmm",         [WN_FAMILY_f32_spmm_2x1] = "f32_spmm_2x1",
     [WN_FAMILY_f32_spmm_4x1] = "f32_spmm_4x1", [WN_FAMILY_f32_gemv] = "f32_gemv",
-    [WN_FAMILY_q8_gemm] = "q8_gemm",           [WN_FAMILY_q8_gemv] = "q8_gemv",
-    [WN_FAMILY_q8_spmm_b4] = "q8_spmm_b4",     [WN_FAMILY_q8_spmm] = "q8_spmm",
-    [WN_FAMILY_q8_spmm_2x1] = "q8_spmm_2x1",   [WN_FAMILY_q8_spmm_4x1] = "q8_spmm_4x1",
-    [WN_FAMILY_to_plane] = "to_plane",         [WN_FAMILY_to_phases] = "to_phases",
+    [WN_FAMILY_q8_gemm] = "q8_gemm",           [WN_FAMILY_q8_conv] = "q8_conv",
+    [WN_FAMILY_q8_gemv] = "q8_gemv",           [WN_FAMILY_q8_spmm_b4] = "q8_spmm_b4",
+    [WN_FAMILY_q8_spmm] = "q8_spmm",           [WN_FAMILY_q8_spmm_2x1] = "q8_spmm_2x1",
+    [WN_FAMILY_q8_spmm_4x1] = "q8_spmm_4x1",   [WN_FAMILY_to_plane] = "to_plane",
+    [WN_FAMILY_to_phases] = "to_phases",
 };
 
 const char *wn_family_name(enum wn_family family)
@@ -123,7 +124,8 @@ static size_t steps_of(enum wn_family family, const struct wn_sparsity *s)
         return s->fours;
     case WN_FAMILY_q8_spmm_b4:
         return s->full_blocks;
-    case WN_FAMILY_q8_gemm: /* counts the channels that fill up a quad */
+    case WN_FAMILY_q8_gemm: /* these count the channels that fill up a quad */
+    case WN_FAMILY_q8_conv:
         return s->blocks * 4;
     default:
         return s->count;
@@ -150,10 +152,15 @@ double wn_cost_of(enum wn_family family, const struct wn_sparsity *s, double row
     return cycles(family, (double)steps_of(family, s), rows, cols);
 }
 
-double wn_cost_of_conv(const struct wn_sparsity *s, double rows, double groups, double pixels, double inside)
+/* A vector of 16 rows alone takes so many times half of what two take: it waits for broadcasts. */
+#define ALONE 1.7
+
+double wn_cost_of_conv(enum wn_family family, const struct wn_sparsity *s, double rows, double groups, double pixels,
+                       double inside)
 {
-    const double lanes = ceil(rows / groups / 16) * 16 * groups;
-    return cycles(WN_FAMILY_f32_conv, (double)s->count * lanes / rows * inside, rows, pixels);
+    const double panels = ceil(rows / groups / 16), odd = fmod(panels, 2);
+    const double lanes = (panels + (ALONE - 1) * odd) * 16 * groups;
+    return cycles(family, (double)steps_of(family, s) * lanes / rows * inside, rows, pixels);
 }
 
 double wn_cost_to_plane(double channels, double cols)

@@ -15,6 +15,7 @@ enum wn_family {
     WN_FAMILY_f32_spmm_4x1,
     WN_FAMILY_f32_gemv,
     WN_FAMILY_q8_gemm,
+    WN_FAMILY_q8_conv,
     WN_FAMILY_q8_gemv,
     WN_FAMILY_q8_spmm_b4,
     WN_FAMILY_q8_spmm,
@@ -39,9 +40,9 @@ struct wn_sparsity wn_sparsity_of(const void *w, size_t elem, size_t O, size_t I
 /** Cycles of a layer with these weights and `rows` output rows over `cols` columns (gemv: rows of tokens), on the
  *  instruction set in use; INFINITY where it has no such kernel. */
 double wn_cost_of(enum wn_family family, const struct wn_sparsity *s, double rows, double cols);
-/** The same for f32_conv, which knows pixels, not columns: over tiles with `pixels` of them in all (narrow ones count
- * as more), of whose taps `inside` (0 ... 1) are in the picture; rows in `groups` groups. */
-double wn_cost_of_conv(const struct wn_sparsity *s, double rows, double groups, double pixels, double inside);
+/** The same for f32_conv and q8_conv, which know pixels, not columns: over tiles with `pixels` of them in all (narrow ones
+ * count as more), of whose taps `inside` (0 ... 1) are in the picture; rows in `groups` groups. */
+double wn_cost_of_conv(enum wn_family family, const struct wn_sparsity *s, double rows, double groups, double pixels, double inside);
 /** Cycles of turning `channels` channels of `cols` columns from quads to planes. */
 double wn_cost_to_plane(double channels, double cols);
 

@@ -4,6 +4,7 @@
 #include <string.h>
 #include "engine/kernels/f32_dw/f32_dw.h"
 #include "engine/plan/activate.h"
+#include "engine/plan/direct.h"
 #include "engine/plan/f32_pack.h"
 #include "engine/plan/planes.h"
 
@@ -15,7 +16,7 @@ struct conv_arg {
     struct wn_f32_dw dw; /* depthwise */
     struct wn_f32_dw2 dw2;
     bool depthwise, strided_dw;
-    struct wn_f32_window win; /* f32_conv */
+    struct wn_conv_window win; /* f32_conv */
     struct wn_planes x, y;
     struct wn_loc r;
     size_t r_base, group_bytes, channel_bytes;
@@ -111,33 +112,6 @@ static enum winnow_status link_groups(struct wn_lower *lo, struct conv_arg *a, c
 
 /* ---- which kernel ---- */
 
-/* Share of the taps along one axis that lie inside the picture, over all outputs. */
-static double inside(int64_t n_out, int64_t n_in, int64_t taps, int64_t stride, int64_t dil, int64_t pad)
-{
-    double in = 0;
-    for (int64_t t = 0; t < taps; t++) {
-        const int64_t at = t * dil - pad; /* in the picture: 0 <= at + o * stride < n_in */
-        const int64_t from = at < 0 ? WN_MIN((-at + stride - 1) / stride, n_out) : 0;
-        const int64_t to = at < n_in ? WN_MIN((n_in - at + stride - 1) / stride, n_out) : 0;
-        in += (double)WN_MAX(to - from, 0);
-    }
-    return in / ((double)n_out * (double)taps);
-}
-
-/* Cycles of f32_conv; infinite where it cannot, or should not: 1x1 at a stride reads twice the cache lines for the
- * products that they serve, which narrow kernels wait for. Tiles of fewer than 4 pixels take as long as 4. */
-static double direct_cost(const struct wn_window *win, const struct wn_sparsity *s, double rows)
-{
-    const struct wn_conv_geom *g = &win->geom;
-    if (g->stride_w > WN_F32_CONV_STRIDE || (g->stride_w > 1 && win->n_taps == 1 && !wn_cpu_is_wide()))
-        return INFINITY;
-    const int64_t most = (int64_t)wn_f32_conv_pixels(), n = (win->ow + most - 1) / most;
-    const double pixels = (double)win->oh * (double)WN_MAX(win->ow, 4 * n);
-    return wn_cost_of_conv(s, rows, (double)g->groups, pixels,
-                           inside(win->oh, win->h, g->kh, g->stride_h, g->dil_h, g->pad_t) *
-                               inside(win->ow, win->w, g->kw, g->stride_w, g->dil_w, g->pad_l));
-}
-
 /* Dense or sparse. Other kernels than f32_conv read phases of a strided layer's input. */
 static const struct wn_choice *choose(struct wn_lower *lo, const struct wn_tensor *w, const struct wn_sparsity *s,
                                       const struct wn_window *win, double cols)
@@ -149,9 +123,9 @@ static const struct wn_choice *choose(struct wn_lower *lo, const struct wn_tenso
     const double channels = (double)(w->dim[1] * win->geom.groups);
     const double phases = win->strided ? wn_cost_to_phases(channels, (double)(win->h * win->w)) : 0;
     for (size_t i = 0; i < WN_COUNT(all); i++)
-        c[i] =
-            (struct wn_candidate){ all[i], all[i] == WN_FAMILY_f32_conv ? direct_cost(win, s, rows)
-                                                                        : wn_cost_of(all[i], s, rows, cols) + phases };
+        c[i] = (struct wn_candidate){ all[i], all[i] == WN_FAMILY_f32_conv
+                                                  ? wn_direct_cost(all[i], wn_f32_conv_pixels(), win, s, rows)
+                                                  : wn_cost_of(all[i], s, rows, cols) + phases };
     return wn_lower_choose(lo, w, cols, c, WN_COUNT(all));
 }
 
@@ -196,40 +170,6 @@ static enum winnow_status set_depthwise(struct wn_lower *lo, const struct wn_ten
     return WINNOW_OK;
 }
 
-/* Rows of pixels are shared out, or channels where a thread would read more weights than inputs. */
-static enum winnow_status set_direct(struct wn_lower *lo, struct conv_arg *a, const struct wn_window *win,
-                                     size_t channels, size_t rows)
-{
-    const struct wn_conv_geom *g = &win->geom;
-    const struct wn_plane *x = &a->x.layout.plane, *y = &a->y.layout.plane;
-    const struct wn_f32_shape shape = {
-        .channels = channels,
-        .h = (int32_t)win->h,
-        .w = (int32_t)win->w,
-        .oh = (int32_t)win->oh,
-        .ow = (int32_t)win->ow,
-        .kh = (int32_t)g->kh,
-        .kw = (int32_t)g->kw,
-        .stride_h = (int32_t)g->stride_h,
-        .stride_w = (int32_t)g->stride_w,
-        .dil_h = (int32_t)g->dil_h,
-        .dil_w = (int32_t)g->dil_w,
-        .pad_t = (int32_t)g->pad_t,
-        .pad_l = (int32_t)g->pad_l,
-        .x_pitch = (size_t)x->pitch,
-        .x_stride = a->x.plane_bytes / 4,
-        .y_pitch = (size_t)y->pitch,
-        .y_cols = y->cols,
-    };
-    if (!wn_f32_window_make(&lo->plan->arena, &shape, &a->win))
-        return wn_fail(lo->err, WINNOW_E_NOMEM, "plan");
-    const size_t oh = (size_t)win->oh;
-    const bool by_pixels = rows * win->n_taps <= (size_t)(win->h * win->w);
-    a->tiling =
-        (struct wn_tiling){ .cols = oh, .tile = by_pixels ? 1 : oh, .step = 1, .rows = rows, .unit = WN_F32_CONV_ROWS };
-    return WINNOW_OK;
-}
-
 static enum winnow_status set_weights(struct wn_lower *lo, const struct wn_node *node, struct conv_arg *a,
                                       const struct wn_source *src, const struct wn_window *win, struct wn_step *info)
 {
@@ -243,8 +183,11 @@ static enum winnow_status set_weights(struct wn_lower *lo, const struct wn_node 
     info->kernel = wn_f32_kernel_name(lo, pa.family);
     a->groups = groups;
     a->group_bytes = I * src->channel_bytes;
-    if (pa.family == WN_FAMILY_f32_conv)
-        return set_direct(lo, a, win, I, pa.rows);
+    if (pa.family == WN_FAMILY_f32_conv) {
+        a->tiling = wn_direct_tiling(win, pa.rows);
+        return wn_direct_window(lo, win, I, &a->x, &a->y, &a->win) ? WINNOW_OK
+                                                                   : wn_fail(lo->err, WINNOW_E_NOMEM, "plan");
+    }
     a->tiling = wn_f32_tiling(pa.family, a->y.layout.plane.cols, pa.rows);
     int32_t *koff = make_koff(lo, src, I, taps);
     return koff ? link_groups(lo, a, koff) : wn_fail(lo->err, WINNOW_E_NOMEM, "plan");
@@ -256,9 +199,7 @@ static enum winnow_status set_source(struct wn_lower *lo, const struct wn_node *
 {
     if (!strided_dw && (!choice || choice->family != WN_FAMILY_f32_conv))
         return wn_planes_source(lo, node, win, WN_FORM_F32, 0, src);
-    WN_TRY(wn_planes_get(lo, node->in[0], WN_FORM_F32, &src->planes));
-    src->channel_bytes = src->planes.plane_bytes;
-    WN_TRY(wn_planes_check(lo, node, &src->planes));
+    WN_TRY(wn_direct_source(lo, node, WN_FORM_F32, src));
     if (!strided_dw)
         return WINNOW_OK;
     const struct wn_conv_geom *g = &win->geom;

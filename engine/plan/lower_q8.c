@@ -1,7 +1,9 @@
-/* lower_q8.c: int8 convolutions on planes: depthwise, dense, sparse in blocks or unstructured, by the cost table. */
+/* lower_q8.c: int8 convolutions on planes: depthwise, dense (columns or pixels), sparse in blocks or unstructured, by
+ * the cost table. */
 #include <math.h>
 #include <string.h>
 #include "engine/plan/activate.h"
+#include "engine/plan/direct.h"
 #include "engine/plan/q8_pack.h"
 
 /* ---- choice ---- */
@@ -14,6 +16,7 @@ enum winnow_status wn_q8_settle(struct wn_lower *lo, const struct wn_tensor *w, 
         return wn_fail(lo->err, WINNOW_E_NOMEM, "plan");
     const enum wn_family family = choice->choice->family;
     choice->kind = family == WN_FAMILY_q8_gemm      ? WN_Q8_GEMM
+                   : family == WN_FAMILY_q8_conv    ? WN_Q8_CONV
                    : family == WN_FAMILY_q8_gemv    ? WN_Q8_GEMV
                    : family == WN_FAMILY_q8_spmm_b4 ? WN_Q8_B4
                                                     : WN_Q8_SPMM;
@@ -22,18 +25,29 @@ enum winnow_status wn_q8_settle(struct wn_lower *lo, const struct wn_tensor *w, 
     return WINNOW_OK;
 }
 
-/* quads: weights and groups that kernels on quads take. planes: those on planes. Returns the number of candidates. */
-static size_t candidates(const struct wn_sparsity *s, double rows, double cols, double channels, bool quads,
-                         bool planes, struct wn_candidate *c)
+/* Which kernels can run a layer. */
+struct fit {
+    bool quads;  /* its weights and groups suit those on quads */
+    bool planes; /* those on planes */
+    bool direct; /* q8_conv */
+};
+
+/* Returns the number of candidates. */
+static size_t candidates(const struct wn_sparsity *s, const struct wn_window *win, double rows, double cols,
+                         double channels, struct fit fit, struct wn_candidate *c)
 {
     static const enum wn_family on_quads[] = { WN_FAMILY_q8_gemm, WN_FAMILY_q8_spmm_b4 };
     static const enum wn_family on_planes[] = { WN_FAMILY_q8_spmm, WN_FAMILY_q8_spmm_2x1, WN_FAMILY_q8_spmm_4x1 };
+    const double phases = win->strided ? wn_cost_to_phases(channels, (double)(win->h * win->w)) : 0;
     size_t n = 0;
-    for (size_t i = 0; quads && i < WN_COUNT(on_quads); i++)
-        c[n++] = (struct wn_candidate){ on_quads[i], wn_cost_of(on_quads[i], s, rows, cols) };
-    for (size_t i = 0; planes && i < WN_COUNT(on_planes); i++)
-        c[n++] = (struct wn_candidate){ on_planes[i],
-                                        wn_cost_of(on_planes[i], s, rows, cols) + wn_cost_to_plane(channels, cols) };
+    for (size_t i = 0; fit.quads && i < WN_COUNT(on_quads); i++)
+        c[n++] = (struct wn_candidate){ on_quads[i], wn_cost_of(on_quads[i], s, rows, cols) + phases };
+    if (fit.direct)
+        c[n++] = (struct wn_candidate){ WN_FAMILY_q8_conv,
+                                        wn_direct_cost(WN_FAMILY_q8_conv, wn_q8_conv_pixels(), win, s, rows) };
+    for (size_t i = 0; fit.planes && i < WN_COUNT(on_planes); i++)
+        c[n++] = (struct wn_candidate){ on_planes[i], wn_cost_of(on_planes[i], s, rows, cols) +
+                                                          wn_cost_to_plane(channels, cols) + phases };
     return n;
 }
 
@@ -65,9 +79,10 @@ static enum winnow_status choose(struct wn_lower *lo, const struct wn_node *node
         *ret = c;
         return WINNOW_OK;
     }
-    struct wn_candidate all[5];
-    bool quads = groups == 1 || (I % 4 == 0 && O / groups % 4 == 0);
-    size_t n = candidates(&c.sparsity, (double)O, (double)cols, (double)x->dim[1], quads, !f->w_zp, all);
+    struct wn_candidate all[6];
+    struct fit fit = { .quads = groups == 1 || (I % 4 == 0 && O / groups % 4 == 0), .planes = !f->w_zp };
+    fit.direct = fit.quads && !f->w_zp && f->act == WN_ACT_NONE;
+    size_t n = candidates(&c.sparsity, &win, (double)O, (double)cols, (double)x->dim[1], fit, all);
     c.fits = n && (groups == 1 || O / groups % 4 == 0);
     if (c.fits)
         WN_TRY(wn_q8_settle(lo, w, (double)cols, all, n, &c));
@@ -138,11 +153,13 @@ enum wn_form wn_q8_out_form(const struct wn_lower *lo, wn_vid v)
 
 struct conv_arg {
     const struct wn_q8_pack *pack;
-    struct wn_planes x, y, r; /* r: a residual, laid out as y */
-    struct wn_q8_args args;   /* without pointers into activations */
-    struct wn_loc colsum;     /* [groups][cols] int32 */
-    const int32_t **off;      /* [pack groups] */
-    const int32_t **quad_off; /* [1] koff of a group, for column sums */
+    struct wn_planes x, y, r;  /* r: a residual, laid out as y */
+    struct wn_q8_args args;    /* without pointers into activations */
+    struct wn_conv_window win; /* CONV */
+    const int32_t **outside;   /* CONV: [groups], each NULL where x's zero point is 0 */
+    struct wn_loc colsum;      /* [groups][cols] int32 */
+    const int32_t **off;       /* [pack groups] */
+    const int32_t **quad_off;  /* [1] koff of a group, for column sums */
     size_t rows, group_rows, groups, channels, taps, group_bytes, channel_bytes;
     struct wn_tiling tiling; /* of the rows of a group */
     bool pad;
@@ -158,47 +175,69 @@ static char *row_at(const struct conv_arg *a, char *y, size_t row, size_t col)
     return y + plane * a->y.plane_bytes + col * a->y.elem;
 }
 
-/* A block of the columns and of group g's rows: into the output, or without gaps into `tile`, as f32. */
+/* What a block covers: CONV's are of output rows. */
+static struct wn_block columns_of(const struct conv_arg *a, const struct wn_block *b)
+{
+    struct wn_block cols = *b;
+    if (a->pack->kind == WN_Q8_CONV) {
+        cols.c0 *= a->win.shape.y_pitch;
+        cols.c1 = b->c1 == a->tiling.cols ? a->win.shape.y_cols : b->c1 * a->win.shape.y_pitch;
+    }
+    return cols;
+}
+
+/* Rows [b->r0, b->r1) of group g, at columns from `c0` on. */
+static void run_kernel(const struct conv_arg *a, size_t g, const struct wn_q8_args *args, const struct wn_block *b)
+{
+    switch (a->pack->kind) {
+    case WN_Q8_DW:
+        wn_q8_dw_run(&a->pack->dw, a->off[0], a->channel_bytes, args, b->r0, b->r1);
+        break;
+    case WN_Q8_GEMM:
+        wn_q8_gemm_run(&a->pack->gemm[g], a->off[g], args, b->r0, b->r1);
+        break;
+    case WN_Q8_CONV:
+        wn_q8_conv_run(&a->pack->conv[g], &a->win, a->outside[g], args, (int32_t)b->c0, (int32_t)b->c1, b->r0, b->r1);
+        break;
+    case WN_Q8_B4:
+        wn_q8_spmm_b4_run(&a->pack->b4[g], a->off[g], args, b->r0, b->r1);
+        break;
+    case WN_Q8_STEM:
+        wn_q8_stem_run(&a->pack->stem, a->off[0], args, b->r0, b->r1);
+        break;
+    default:
+        wn_q8_spmm_run(&a->pack->spmm[g], a->off[g], args, b->r0, b->r1);
+        break;
+    }
+}
+
+/* A block of the columns (CONV: of the output rows) and of group g's rows: into the output, or without gaps into
+ * `tile`, as f32 (not CONV). */
 static void run_group(const struct conv_arg *a, struct wn_exec *exec, size_t g, const struct wn_block *b, float *tile)
 {
     struct wn_q8_args args = a->args;
     char *x = (char *)wn_at(exec, a->x.loc) + a->x.base, *y = (char *)wn_at(exec, a->y.loc) + a->y.base;
-    size_t first = g * a->group_rows;
-    args.x = (const uint8_t *)x + g * a->group_bytes + b->c0 * a->x.elem;
-    args.n = b->c1 - b->c0;
-    args.y = row_at(a, y, first, b->c0);
+    const struct wn_block cols = columns_of(a, b);
+    const size_t first = g * a->group_rows, from = a->pack->kind == WN_Q8_CONV ? 0 : cols.c0; /* what args point at */
+    args.x = (const uint8_t *)x + g * a->group_bytes + from * a->x.elem;
+    args.n = cols.c1 - cols.c0;
+    args.y = row_at(a, y, first, from);
     if (tile) {
         args.y_stride = args.n * sizeof *tile;
         args.y = (void *)((uintptr_t)tile - b->r0 * args.y_stride); /* where row 0 would be */
     }
     if (a->r.loc.kind != WN_LOC_NONE)
-        args.r = row_at(a, (char *)wn_at(exec, a->r.loc) + a->r.base, first, b->c0);
+        args.r = row_at(a, (char *)wn_at(exec, a->r.loc) + a->r.base, first, from);
     args.bias += first;
     args.mul += first;
     if (args.w_zp) {
         args.w_zp += first;
         if (a->colsum.kind != WN_LOC_NONE)
-            args.colsum = (const int32_t *)wn_at(exec, a->colsum) + g * a->y.layout.plane.cols + b->c0;
+            args.colsum = (const int32_t *)wn_at(exec, a->colsum) + g * a->y.layout.plane.cols + from;
     }
     if (args.mask)
-        args.mask += b->c0;
-    switch (a->pack->kind) {
-    case WN_Q8_DW:
-        wn_q8_dw_run(&a->pack->dw, a->off[0], a->channel_bytes, &args, b->r0, b->r1);
-        break;
-    case WN_Q8_GEMM:
-        wn_q8_gemm_run(&a->pack->gemm[g], a->off[g], &args, b->r0, b->r1);
-        break;
-    case WN_Q8_B4:
-        wn_q8_spmm_b4_run(&a->pack->b4[g], a->off[g], &args, b->r0, b->r1);
-        break;
-    case WN_Q8_STEM:
-        wn_q8_stem_run(&a->pack->stem, a->off[0], &args, b->r0, b->r1);
-        break;
-    default:
-        wn_q8_spmm_run(&a->pack->spmm[g], a->off[g], &args, b->r0, b->r1);
-        break;
-    }
+        args.mask += from;
+    run_kernel(a, g, &args, b);
 }
 
 /* The same with an activation: piece by piece, which are quantized when they are computed. */
@@ -227,6 +266,7 @@ static void run_conv(const struct wn_step *step, struct wn_exec *exec, unsigned 
     for (unsigned i = 0; i < n; i++)
         for (size_t g = 0; g < a->groups; g++) {
             const struct wn_block *b = &block[i];
+            const struct wn_block cols = columns_of(a, b);
             const size_t r0 = g * a->group_rows + b->r0, r1 = g * a->group_rows + b->r1;
             if (a->act.act != WN_ACT_NONE)
                 run_activated(a, exec, g, b);
@@ -234,7 +274,7 @@ static void run_conv(const struct wn_step *step, struct wn_exec *exec, unsigned 
                 run_group(a, exec, g, b, NULL);
             if (a->pad)
                 wn_planes_fill_beside(&a->y, wn_at(exec, a->y.loc), a->pad_value, quads ? r0 / 4 : r0,
-                                      quads ? (r1 + 3) / 4 : r1, b->c0, b->c1);
+                                      quads ? (r1 + 3) / 4 : r1, cols.c0, cols.c1);
         }
 }
 
@@ -266,6 +306,24 @@ static int32_t *plane_koff(struct wn_lower *lo, const struct wn_source *src, siz
         for (size_t t = 0; t < taps; t++)
             koff[i * taps + t] = (int32_t)(i * src->channel_bytes) + src->tap_off[t];
     return koff;
+}
+
+/* The window of CONV, and what its taps add in the padding. */
+static enum winnow_status link_window(struct wn_lower *lo, struct conv_arg *a, const struct wn_window *win,
+                                      int32_t x_zp)
+{
+    struct wn_arena *arena = &lo->plan->arena;
+    a->tiling = wn_direct_tiling(win, a->group_rows);
+    a->outside = wn_arena_calloc(arena, a->groups, sizeof *a->outside);
+    bool ok = a->outside && wn_direct_window(lo, win, (a->channels + 3) / 4, &a->x, &a->y, &a->win);
+    for (size_t g = 0; g < a->groups && x_zp && ok; g++) {
+        const struct wn_q8_conv *mat = &a->pack->conv[g];
+        int32_t *outside = wn_arena_calloc(arena, mat->taps * mat->lanes, sizeof *outside);
+        if ((ok = outside))
+            wn_q8_conv_outside(mat, x_zp, outside);
+        a->outside[g] = outside;
+    }
+    return ok ? WINNOW_OK : wn_fail(lo->err, WINNOW_E_NOMEM, "plan");
 }
 
 static enum winnow_status link_offsets(struct wn_lower *lo, struct conv_arg *a, const struct wn_source *src)
@@ -395,7 +453,10 @@ enum winnow_status wn_lower_conv_q8(struct wn_lower *lo, const struct wn_node *n
     struct wn_source src;
     bool planes = c.kind == WN_Q8_SPMM || c.kind == WN_Q8_STEM;
     enum wn_form in_form = planes ? WN_FORM_PLANE8 : WN_FORM_QUAD, out_form = WN_FORM_F32;
-    WN_TRY(wn_planes_source(lo, node, &win, in_form, (uint8_t)f->x_zp, &src));
+    if (c.kind == WN_Q8_CONV)
+        WN_TRY(wn_direct_source(lo, node, in_form, &src));
+    else
+        WN_TRY(wn_planes_source(lo, node, &win, in_form, (uint8_t)f->x_zp, &src));
     if (!f->y_f32)
         out_form = wn_q8_out_form(lo, node->out[0]);
     if (node->n_in == 4)
@@ -405,7 +466,7 @@ enum winnow_status wn_lower_conv_q8(struct wn_lower *lo, const struct wn_node *n
     a->channel_bytes = src.channel_bytes;
     a->group_bytes = (in_form == WN_FORM_QUAD ? (a->channels + 3) / 4 : a->channels) * src.channel_bytes;
     a->tiling = wn_q8_tiling(c.kind, c.block, a->y.layout.plane.cols, a->group_rows);
-    WN_TRY(link_offsets(lo, a, &src));
+    WN_TRY(c.kind == WN_Q8_CONV ? link_window(lo, a, &win, f->x_zp) : link_offsets(lo, a, &src));
     WN_TRY(set_epilogue(lo, node, a, out_form));
     if (a->args.w_zp && c.kind != WN_Q8_STEM) /* the stem sums on its way */
         WN_TRY(add_colsum(lo, node, a));

@@ -5,8 +5,8 @@
 #include "engine/plan/cost.h"
 #include "engine/plan/planes.h"
 
-/** GEMV: linear layers only. */
-enum wn_q8_kind { WN_Q8_GEMM, WN_Q8_B4, WN_Q8_SPMM, WN_Q8_DW, WN_Q8_STEM, WN_Q8_GEMV };
+/** GEMV: linear layers only. CONV: convolutions only. */
+enum wn_q8_kind { WN_Q8_GEMM, WN_Q8_B4, WN_Q8_SPMM, WN_Q8_DW, WN_Q8_STEM, WN_Q8_GEMV, WN_Q8_CONV };
 
 /** What will run a QConv, QLinear or DLinear. */
 struct wn_q8_choice {
@@ -18,7 +18,7 @@ struct wn_q8_choice {
     const struct wn_choice *choice; /* NULL: there was none */
 };
 
-/** wn_lower_choose() of n candidates (GEMM, B4, SPMM, GEMV). */
+/** wn_lower_choose() of n candidates (GEMM, CONV, B4, SPMM, GEMV). */
 enum winnow_status wn_q8_settle(struct wn_lower *lo, const struct wn_tensor *w, double cols,
                                 const struct wn_candidate *c, size_t n, struct wn_q8_choice *choice);
 /** Deterministic: weights, shapes and instruction set decide. */

@@ -32,6 +32,8 @@ static enum winnow_status pack_group(struct wn_q8_pack *p, const int8_t *w, size
     case WN_Q8_GEMM:
         return wn_q8_gemm_pack(wn_q8_gemm_stream_of(isa), w, a->rows, a->channels, a->taps, 255, &p->arena, &p->gemm[g],
                                err);
+    case WN_Q8_CONV:
+        return wn_q8_conv_pack(&p->arena, w, a->rows, a->channels, a->taps, &p->conv[g], err);
     case WN_Q8_B4:
         return wn_q8_spmm_b4_pack(wn_q8_spmm_b4_stream_of(isa), w, a->rows, a->channels, a->taps, 255, &p->arena,
                                   &p->b4[g], err);
@@ -60,10 +62,11 @@ static enum winnow_status pack_make(const struct wn_tensor *w, const void *arg, 
     p->kind = a->kind;
     p->groups = a->kind == WN_Q8_DW ? 1 : a->groups;
     p->gemm = wn_arena_calloc(&p->arena, p->groups, sizeof *p->gemm);
+    p->conv = wn_arena_calloc(&p->arena, p->groups, sizeof *p->conv);
     p->b4 = wn_arena_calloc(&p->arena, p->groups, sizeof *p->b4);
     p->spmm = wn_arena_calloc(&p->arena, p->groups, sizeof *p->spmm);
     enum winnow_status status =
-        p->gemm && p->b4 && p->spmm ? WINNOW_OK : wn_fail(err, WINNOW_E_NOMEM, "packing weights");
+        p->gemm && p->conv && p->b4 && p->spmm ? WINNOW_OK : wn_fail(err, WINNOW_E_NOMEM, "packing weights");
     if (status == WINNOW_OK && a->kind == WN_Q8_DW)
         status = pack_depthwise(p, w->data, a, err);
     for (size_t g = 0; g < p->groups && status == WINNOW_OK && a->kind != WN_Q8_DW; g++)
@@ -92,6 +95,8 @@ static void groups_image(struct wn_codec *im, const struct wn_codec_blocks *bloc
         struct wn_q8_spmm_b4 *b4 = &p->b4[g];
         struct wn_q8_spmm *s = &p->spmm[g];
         gemm_image(im, blocks, &p->gemm[g]);
+        wn_codec_into(im, blocks, (const void **)&p->conv[g].panels);
+        wn_codec_into(im, blocks, (const void **)&p->conv[g].sums);
         wn_codec_into(im, blocks, (const void **)&b4->w);
         wn_codec_into(im, blocks, (const void **)&b4->idx);
         wn_codec_into(im, blocks, (const void **)&b4->group);
@@ -123,9 +128,10 @@ static void pack_image(struct wn_codec *im, void *obj)
     wn_codec_into(im, &p->blocks, (const void **)&p->gemv.w);
     wn_codec_count(im, &p->groups, (size_t)1 << 20);
     wn_codec_copied(im, (const void **)&p->gemm, p->groups * sizeof *p->gemm);
+    wn_codec_copied(im, (const void **)&p->conv, p->groups * sizeof *p->conv);
     wn_codec_copied(im, (const void **)&p->b4, p->groups * sizeof *p->b4);
     wn_codec_copied(im, (const void **)&p->spmm, p->groups * sizeof *p->spmm);
-    im->bad |= !p->gemm || !p->b4 || !p->spmm;
+    im->bad |= !p->gemm || !p->conv || !p->b4 || !p->spmm;
     groups_image(im, &p->blocks, p);
     im->arena = outer;
 }
@@ -134,7 +140,9 @@ const struct wn_pack_class wn_q8_pack_class = { sizeof(struct wn_q8_pack), pack_
 
 /* ---- shared by content ---- */
 
-static const char *const kind_names[] = { "q8_gemm", "q8_spmm_b4", "q8_spmm", "q8_dw", "q8_stem", "q8_gemv" };
+static const char *const kind_names[] = {
+    "q8_gemm", "q8_spmm_b4", "q8_spmm", "q8_dw", "q8_stem", "q8_gemv", "q8_conv"
+};
 
 /* The kind and, where rows come in blocks, their size. */
 static const char *form_name(struct wn_lower *lo, enum wn_q8_kind kind, unsigned block)

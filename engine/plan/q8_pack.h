@@ -2,6 +2,7 @@
 #ifndef WN_Q8_PACK_H
 #define WN_Q8_PACK_H
 
+#include "engine/kernels/q8_conv/q8_conv.h"
 #include "engine/kernels/q8_dw/q8_dw.h"
 #include "engine/kernels/q8_gemm/q8_gemm.h"
 #include "engine/kernels/q8_gemv/q8_gemv.h"
@@ -28,6 +29,7 @@ struct wn_q8_pack {
     enum wn_q8_kind kind;
     size_t groups;
     struct wn_q8_gemm *gemm;
+    struct wn_q8_conv *conv;
     struct wn_q8_spmm_b4 *b4;
     struct wn_q8_spmm *spmm;
     struct wn_q8_dw dw;
@@ -41,14 +43,14 @@ extern const struct wn_pack_class wn_q8_pack_class;
 enum winnow_status wn_q8_pack_get(struct wn_lower *lo, const struct wn_tensor *w, const struct wn_q8_pack_arg *arg,
                                   const struct wn_q8_pack **ret_pack, size_t *ret_bytes);
 /** Offsets of group g in the plan's arena, linked from koff: one per quad (GEMM, B4), per channel and tap (SPMM, STEM),
- *  or per tap (DW). Not for GEMV. */
+ *  or per tap (DW). Not for GEMV and CONV. */
 enum winnow_status wn_q8_pack_link(struct wn_lower *lo, const struct wn_q8_pack *pack, size_t g, const int32_t *koff,
                                    const int32_t **ret_off);
 /** The matrix (groups * rows, channels, taps) that `pack` was made of (unpack.c); of the kinds that this is true for.
  */
 enum winnow_status wn_q8_unpack(const void *pack, void *ret_w, struct winnow_err *err);
 bool wn_q8_can_unpack(enum wn_q8_kind kind);
-/** How the kernels of a kind (SPMM: in blocks of so many rows) on planes or columns may be cut. */
+/** How the kernels of a kind (SPMM: in blocks of so many rows) on planes or columns may be cut. CONV: wn_direct_tiling(). */
 struct wn_tiling wn_q8_tiling(enum wn_q8_kind kind, unsigned block, size_t cols, size_t rows);
 /** "q8_gemm__avx2", "q8_spmm_4x1__avx512vnni" and the like, in the plan's arena; NULL: out of memory. */
 const char *wn_q8_kernel_name(struct wn_lower *lo, const struct wn_q8_pack *pack);

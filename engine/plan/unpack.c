@@ -81,7 +81,7 @@ enum winnow_status wn_f32_unpack(const void *pack, void *ret_w, struct winnow_er
 
 bool wn_q8_can_unpack(enum wn_q8_kind kind)
 {
-    return kind == WN_Q8_GEMM || kind == WN_Q8_B4 || kind == WN_Q8_SPMM;
+    return kind == WN_Q8_GEMM || kind == WN_Q8_CONV || kind == WN_Q8_B4 || kind == WN_Q8_SPMM;
 }
 
 /* How the identity lies: quads (channel / 4, tap, column, channel % 4) or planes (channel, tap, column) of bytes. */
@@ -149,9 +149,22 @@ static void link_group(const struct wn_q8_pack *p, size_t g, const int32_t *koff
         wn_q8_spmm_link(&p->spmm[g], koff, off);
 }
 
+/* A dense pack's weights are read one by one. */
+static void unpack_conv(const struct wn_q8_pack *p, int8_t *w)
+{
+    for (size_t g = 0; g < p->groups; g++)
+        for (size_t o = 0; o < p->arg.rows; o++)
+            for (size_t k = 0; k < p->arg.channels * p->arg.taps; k++)
+                *w++ = wn_q8_conv_at(&p->conv[g], o, k / p->arg.taps, k % p->arg.taps);
+}
+
 enum winnow_status wn_q8_unpack(const void *pack, void *ret_w, struct winnow_err *err)
 {
     const struct wn_q8_pack *p = pack;
+    if (p->kind == WN_Q8_CONV) {
+        unpack_conv(p, ret_w);
+        return WINNOW_OK;
+    }
     const size_t rows = p->arg.rows, K = p->arg.channels * p->arg.taps;
     const size_t quads = wn_q8_quads(p->arg.channels, p->arg.taps);
     WN_CLEANUP(wn_freep) uint8_t *x = room((4 * quads + K) * COLS);

@@ -66,7 +66,7 @@ def make(path, kind, shape, zeros, block):
     return l.kept
 
 
-def counts(w):
+def counts(w, shape):
     """Steps of every family: weights, those not zero, blocks that are not all zero."""
     o, i = w.shape[:2]
     flat = w.reshape(o, i, -1)
@@ -74,7 +74,9 @@ def counts(w):
     quads = some(4, 1).reshape(o, -1, 4, flat.shape[2]).any(2).sum()
     rows = lambda n: some(n, 0).reshape(-1, n, *flat.shape[1:]).any(1).sum()
     full = -(-i // 4) * 4 * o * flat.shape[2]
-    return {"f32_gemm": w.size, "f32_gemv": w.size, "q8_gemv": w.size, "q8_gemm": full, "f32_spmm": (w != 0).sum(),
+    side = shape[3] if len(shape) == 4 else 1  # taps of a 3x3 that lie in the picture
+    inside = ((3 * side - 2) / (3 * side)) ** 2 if flat.shape[2] == 9 else 1
+    return {"f32_conv": w.size * inside, "q8_conv": full * inside, "f32_gemm": w.size, "f32_gemv": w.size, "q8_gemv": w.size, "q8_gemm": full, "f32_spmm": (w != 0).sum(),
             "q8_spmm": (w != 0).sum(), "q8_spmm_b4": quads, "f32_spmm_2x1": rows(2), "q8_spmm_2x1": rows(2),
             "f32_spmm_4x1": rows(4), "q8_spmm_4x1": rows(4)}
 
@@ -115,7 +117,7 @@ def fit(rows, clock):
     for family, points in sorted(found.items()):
         steps, outputs, cols, cycles = np.array(points, float).T
         best, error = None, np.inf
-        for over in range(0, 33, 2) if "gem" not in family else [0]:
+        for over in range(0, 33, 2) if "spmm" in family else [0]:
             width = (cols + over * np.ceil(cols / 64)) / 64
             base = steps * width / cycles
             for per_row in np.linspace(0, 800, 161):  # none may be negative
@@ -146,9 +148,9 @@ def main():
                     cell = f"{kind} {name} {zeros} % {block or ''}".strip()
                     if not re.search(args.only, cell) or args.quick and zeros not in (0, 80, 95):
                         continue
-                    steps = counts(make(path, kind, shape, zeros, block))
+                    steps = counts(make(path, kind, shape, zeros, block), shape)
                     chosen, us, told = measure(path)
-                    dense = min((t for f, t in us.items() if f.endswith("gemm") or f in GEMV), default=us[chosen])
+                    dense = min((t for f, t in us.items() if f.endswith(("gemm", "conv")) or f in GEMV), default=us[chosen])
                     best = min(us.values())
                     rows.append({"shape": shape, "steps": steps, "us": us, "isa": told["isa"]})
                     behind.append(us[chosen] / best)

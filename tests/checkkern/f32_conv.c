@@ -1,35 +1,28 @@
 /* f32_conv.c: checks and times the kernels of engine/kernels/f32_conv. The answer is computed here in double precision
  * from the dense weights, so that the scalar kernel and the packing are checked as well. */
 #include "engine/kernels/f32_conv/f32_conv.h"
-#include "tests/checkkern/checkkern.h"
+#include "tests/checkkern/ck_conv.h"
 #include "winnow/winnow.h"
 
 #include <math.h>
 #include <string.h>
 
 struct problem {
-    struct wn_f32_shape s;
+    struct wn_conv_shape s;
     size_t rows;
     float *w; /* (rows, channels, kh, kw) */
     struct wn_f32_conv mat;
-    struct wn_f32_window win;
+    struct wn_conv_window win;
     struct wn_f32_args args;
     float *want, *got, *size;
     size_t y_n;
 };
 
-/* Pitches and strides that leave gaps, which hold NaN in x. */
+/* Gaps hold NaN in x. */
 static bool make(struct ck *ck, struct problem *p, size_t gap)
 {
-    struct wn_f32_shape *s = &p->s;
-    s->oh = (s->h + 2 * s->pad_t - (s->kh - 1) * s->dil_h - 1) / s->stride_h + 1;
-    s->ow = (s->w + 2 * s->pad_l - (s->kw - 1) * s->dil_w - 1) / s->stride_w + 1;
-    s->x_pitch = (size_t)s->w + gap;
-    s->x_stride = (size_t)s->h * s->x_pitch + gap;
-    s->y_pitch = (size_t)s->ow + gap;
-    s->y_cols = wn_round_up((size_t)(s->oh - 1) * s->y_pitch + (size_t)s->ow, WN_COLS);
-    ck_shape(ck, "%zu<-%zu %dx%d/%dx%d dil %dx%d pad %d,%d %dx%d->%dx%d", p->rows, s->channels, s->kh, s->kw,
-             s->stride_h, s->stride_w, s->dil_h, s->dil_w, s->pad_t, s->pad_l, s->h, s->w, s->oh, s->ow);
+    struct wn_conv_shape *s = &p->s;
+    ck_conv_lay(ck, s, gap, p->rows);
     const size_t taps = (size_t)(s->kh * s->kw), w_n = p->rows * s->channels * taps;
     p->w = ck_buf(ck, w_n * sizeof *p->w);
     ck_fill_f32(ck, p->w, w_n);
@@ -52,7 +45,7 @@ static bool make(struct ck *ck, struct problem *p, size_t gap)
     ck_freeze(ck, bias);
     p->args.bias = bias;
     if (!p->size || wn_f32_conv_pack(ck_arena(ck), p->w, p->rows, s->channels, taps, &p->mat, NULL) != WINNOW_OK ||
-        !wn_f32_window_make(ck_arena(ck), s, &p->win)) {
+        !wn_conv_window_make(ck_arena(ck), s, &p->win)) {
         ck_fail(ck, "pack");
         return false;
     }
@@ -61,7 +54,7 @@ static bool make(struct ck *ck, struct problem *p, size_t gap)
 
 static void answer(struct problem *p, size_t o, int32_t oy, int32_t ox)
 {
-    const struct wn_f32_shape *s = &p->s;
+    const struct wn_conv_shape *s = &p->s;
     const struct wn_f32_args *a = &p->args;
     const size_t at = o * a->y_stride + (size_t)oy * s->y_pitch + (size_t)ox;
     double acc = (a->bias ? (double)a->bias[o] : 0) + (a->r ? (double)a->r[at] : 0), size = fabs(acc);
@@ -81,24 +74,6 @@ static void answer(struct problem *p, size_t o, int32_t oy, int32_t ox)
     acc = acc < (double)a->lo ? (double)a->lo : acc;
     p->want[at] = (float)(acc > (double)a->hi ? (double)a->hi : acc);
     p->size[at] = isnan(size) || isinf(size) ? 1.0f : (float)size;
-}
-
-static void draw(struct ck *ck, struct problem *p)
-{
-    static const int32_t kernels[] = { 1, 1, 3, 3, 5, 7 };
-    struct wn_f32_shape *s = &p->s;
-    p->rows = 1 + ck_rand(ck, 80);
-    s->kh = kernels[ck_rand(ck, 6)];
-    s->kw = ck_rand(ck, 4) ? s->kh : kernels[ck_rand(ck, 6)];
-    s->stride_h = 1 + (int32_t)ck_rand(ck, 3);
-    s->stride_w = 1 + (int32_t)ck_rand(ck, WN_F32_CONV_STRIDE);
-    s->dil_h = 1 + (int32_t)ck_rand(ck, 2);
-    s->dil_w = 1 + (int32_t)ck_rand(ck, 2);
-    s->pad_t = (int32_t)ck_rand(ck, (size_t)s->kh + 1);
-    s->pad_l = (int32_t)ck_rand(ck, (size_t)s->kw + 1);
-    s->channels = 1 + ck_rand(ck, ck_rand(ck, 8) ? 12 : 4000 / (size_t)(s->kh * s->kw));
-    s->h = WN_MAX((s->kh - 1) * s->dil_h + 1 - 2 * s->pad_t, 1) + (int32_t)ck_rand(ck, 8);
-    s->w = WN_MAX((s->kw - 1) * s->dil_w + 1 - 2 * s->pad_l, 1) + (int32_t)ck_rand(ck, ck_rand(ck, 2) ? 10 : 40);
 }
 
 static void options(struct ck *ck, struct problem *p)
@@ -125,7 +100,8 @@ static void check(struct ck *ck, const struct ck_kernel *k)
 {
     wn_f32_conv_fn *fn = (wn_f32_conv_fn *)k->fn;
     struct problem p = { .rows = 0 };
-    draw(ck, &p);
+    p.rows = 1 + ck_rand(ck, 80);
+    ck_conv_draw(ck, &p.s, 12);
     if (!make(ck, &p, ck_rand(ck, 4)))
         return;
     options(ck, &p);
@@ -139,7 +115,7 @@ static void check(struct ck *ck, const struct ck_kernel *k)
         }
     }
     const int32_t row = (int32_t)ck_rand(ck, (size_t)p.s.oh + 1); /* blocks, as threads do */
-    const size_t cut = ck_rand(ck, p.rows / WN_F32_CONV_ROWS + 1) * WN_F32_CONV_ROWS;
+    const size_t cut = ck_rand(ck, p.rows / WN_CONV_ROWS + 1) * WN_CONV_ROWS;
     CK_CALL(ck, fn(&p.mat, &p.win, &p.args, 0, row, 0, p.rows));
     CK_CALL(ck, fn(&p.mat, &p.win, &p.args, row, p.s.oh, 0, cut));
     CK_CALL(ck, fn(&p.mat, &p.win, &p.args, row, p.s.oh, cut, p.rows));
@@ -148,21 +124,10 @@ static void check(struct ck *ck, const struct ck_kernel *k)
 
 static void bench(struct ck *ck, const struct ck_kernel *k)
 {
-    static const struct {
-        size_t rows, channels;
-        int32_t k, side, stride;
-    } shapes[] = { { 64, 3, 7, 224, 2 },   { 64, 64, 3, 56, 1 },    { 256, 64, 1, 56, 1 },   { 64, 256, 1, 56, 1 },
-                   { 128, 128, 3, 56, 2 }, { 128, 128, 3, 28, 1 },  { 512, 128, 1, 28, 1 },  { 128, 512, 1, 28, 1 },
-                   { 256, 256, 3, 14, 1 }, { 1024, 256, 1, 14, 1 }, { 256, 1024, 1, 14, 1 }, { 512, 512, 3, 7, 1 },
-                   { 2048, 512, 1, 7, 1 }, { 512, 2048, 1, 7, 1 },  { 96, 16, 1, 112, 1 },   { 384, 64, 1, 14, 1 } };
     wn_f32_conv_fn *fn = (wn_f32_conv_fn *)k->fn;
-    for (size_t i = 0; i < WN_COUNT(shapes); i++) {
-        struct problem p = { .rows = shapes[i].rows, .s = { .channels = shapes[i].channels } };
-        p.s.kh = p.s.kw = shapes[i].k;
-        p.s.h = p.s.w = shapes[i].side;
-        p.s.stride_h = p.s.stride_w = shapes[i].stride;
-        p.s.dil_h = p.s.dil_w = 1;
-        p.s.pad_t = p.s.pad_l = shapes[i].k / 2;
+    for (size_t i = 0; i < WN_COUNT(ck_conv_layers); i++) {
+        const struct ck_conv_layer *l = &ck_conv_layers[i];
+        struct problem p = { .rows = l->rows, .s = ck_conv_shape_of(l, l->channels) };
         if (!make(ck, &p, 1))
             return;
         const double macs = (double)p.rows * (double)p.s.channels * p.s.kh * p.s.kw * p.s.oh * p.s.ow;

@@ -24,7 +24,7 @@ void wn_f32_conv_init(void)
         }
 }
 
-void wn_f32_conv_run(const struct wn_f32_conv *mat, const struct wn_f32_window *win, const struct wn_f32_args *args,
+void wn_f32_conv_run(const struct wn_f32_conv *mat, const struct wn_conv_window *win, const struct wn_f32_args *args,
                      int32_t oy0, int32_t oy1, size_t row0, size_t row1)
 {
     pthread_once(&chosen_once, wn_f32_conv_init);

@@ -8,7 +8,7 @@
  * USE   1. pack once per model, into the model's arena (immutable afterwards, shared by all threads):
  *            wn_f32_conv_pack(arena, w, rows, channels, taps, &mat, err)          w (O, I/g, kh, kw) of a group
  *       2. per concrete shape, into the plan's arena:
- *            wn_f32_window_make(arena, &shape, &win)
+ *            wn_conv_window_make(arena, &shape, &win)
  *       3. run, any number of threads at once, each on its own block:
  *            wn_f32_conv_run(&mat, &win, &args, oy0, oy1, row0, row1)
  *          args.x, y and r point at element (0, 0) of the group's first channel, whatever the block is; args.n is not
@@ -17,11 +17,7 @@
 #ifndef WN_F32_CONV_H
 #define WN_F32_CONV_H
 
-#include "base/arena.h"
-#include "engine/kernels/kernels.h"
-
-#define WN_F32_CONV_LANES 16u /* rows of a panel, on every instruction set */
-#define WN_F32_CONV_ROWS  32u /* rows that a step of the widest kernel takes */
+#include "engine/kernels/conv_window.h"
 
 /** A packed matrix: [ceil(rows / LANES)][taps][channels][LANES], zeros past the last row. */
 struct wn_f32_conv {
@@ -37,34 +33,13 @@ enum winnow_status wn_f32_conv_pack(struct wn_arena *arena, const float *w, size
 /** Weight of output o, input channel i, tap t. */
 static inline float wn_f32_conv_at(const struct wn_f32_conv *mat, size_t o, size_t i, size_t t)
 {
-    const size_t L = WN_F32_CONV_LANES;
+    const size_t L = WN_CONV_LANES;
     return mat->panels[((o / L * mat->taps + t) * mat->channels + i) * L + o % L];
 }
 
-/** A window over planes. Extents and distances in elements. */
-struct wn_f32_shape {
-    size_t channels;                                                /* of a group's input */
-    int32_t h, w, oh, ow;                                           /* input, output */
-    int32_t kh, kw, stride_h, stride_w, dil_h, dil_w, pad_t, pad_l; /* stride_w at most WN_F32_CONV_STRIDE */
-    size_t x_pitch, x_stride, y_pitch, y_cols;                      /* x_stride: from channel to channel */
-};
-#define WN_F32_CONV_STRIDE 2
-
-struct wn_f32_window {
-    struct wn_f32_shape shape;
-    const int32_t *koff; /* [taps][channels] bytes from the window's first tap in the group's first channel */
-    const int32_t *lo;   /* [kw] the outputs of a row whose tap kx is inside x: lo .. hi - 1 */
-    const int32_t *hi;
-    int32_t left, right; /* the outputs of a row all of whose taps are inside: left .. right - 1 */
-    bool edges_apart;    /* the others want tiles of one pixel: too many, or without pixels between them */
-};
-
-/** Window of `shape`; arrays in `arena`. False: no memory. */
-bool wn_f32_window_make(struct wn_arena *arena, const struct wn_f32_shape *shape, struct wn_f32_window *ret);
-
-/** Output rows oy0 .. oy1 - 1 of the picture, of channels row0 .. row1 - 1; row0 a multiple of WN_F32_CONV_ROWS. Where
+/** Output rows oy0 .. oy1 - 1 of the picture, of channels row0 .. row1 - 1; row0 a multiple of WN_CONV_ROWS. Where
  * mask is given, the block with the last output row writes zeros up to y_cols. */
-typedef void wn_f32_conv_fn(const struct wn_f32_conv *mat, const struct wn_f32_window *win,
+typedef void wn_f32_conv_fn(const struct wn_f32_conv *mat, const struct wn_conv_window *win,
                             const struct wn_f32_args *args, int32_t oy0, int32_t oy1, size_t row0, size_t row1);
 /** The fastest kernel this CPU has (WINNOW_CPU permitting). Any thread. */
 wn_f32_conv_fn wn_f32_conv_run;

@@ -3,10 +3,10 @@
 
 #include "engine/kernels/f32_scalar.h"
 
-static float pixel(const struct wn_f32_conv *mat, const struct wn_f32_window *win, const float *x, size_t o, int32_t oy,
+static float pixel(const struct wn_f32_conv *mat, const struct wn_conv_window *win, const float *x, size_t o, int32_t oy,
                    int32_t ox, float acc)
 {
-    const struct wn_f32_shape *s = &win->shape;
+    const struct wn_conv_shape *s = &win->shape;
     for (int32_t ky = 0; ky < s->kh; ky++)
         for (int32_t kx = 0; kx < s->kw; kx++) {
             const int32_t iy = oy * s->stride_h - s->pad_t + ky * s->dil_h,
@@ -20,10 +20,10 @@ static float pixel(const struct wn_f32_conv *mat, const struct wn_f32_window *wi
     return acc;
 }
 
-void wn_f32_conv_1x1__scalar(const struct wn_f32_conv *mat, const struct wn_f32_window *win,
+void wn_f32_conv_1x1__scalar(const struct wn_f32_conv *mat, const struct wn_conv_window *win,
                              const struct wn_f32_args *a, int32_t oy0, int32_t oy1, size_t row0, size_t row1)
 {
-    const struct wn_f32_shape *s = &win->shape;
+    const struct wn_conv_shape *s = &win->shape;
     for (size_t o = row0; o < row1; o++)
         for (int32_t oy = oy0; oy < oy1; oy++) {
             const size_t at = o * a->y_stride + (size_t)oy * s->y_pitch;

@@ -642,14 +642,18 @@ static double allowed(const struct maker *m)
     return m->mode == F32 ? 1e-5 : 0;
 }
 
-/* In some f32 nets one family wherever it can: small nets are hardly ever its choice. */
+/* In some nets one family wherever it can: small nets are hardly ever its choice. */
 static void force_some(struct maker *m, winnow_model *model, uint64_t seed)
 {
-    static const enum wn_family families[] = { WN_FAMILY_f32_conv, WN_FAMILY_f32_conv, WN_FAMILY_f32_spmm_4x1 };
+    static const enum wn_family families[2][3] = {
+        { WN_FAMILY_f32_conv, WN_FAMILY_f32_conv, WN_FAMILY_f32_spmm_4x1 },
+        { WN_FAMILY_q8_conv, WN_FAMILY_q8_conv, WN_FAMILY_q8_gemm },
+    };
     const uint64_t which = seed / MODES % 6;
-    if (m->mode == F32 && which < WN_COUNT(families)) {
-        note(m, " (%s wherever it can)", wn_family_name(families[which]));
-        wn_choosing_set(model->tuned, WN_CHOOSE_FORCED, families[which]);
+    if (which < WN_COUNT(families[0])) {
+        const enum wn_family family = families[m->mode != F32][which];
+        note(m, " (%s wherever it can)", wn_family_name(family));
+        wn_choosing_set(model->tuned, WN_CHOOSE_FORCED, family);
     }
 }
 
