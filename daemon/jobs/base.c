@@ -6,9 +6,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 #include "base/digest.h"
 #include "base/file.h"
 #include "base/tree.h"
+#include "winnow/winnow.h"
 
 #define MAX_FILES 64
 
@@ -33,6 +35,26 @@ static enum winnow_status copy_one(const char *from_dir, const char *to_dir, con
     return wn_tree_copy_file(real, to, 0, err);
 }
 
+static bool is_there(const char *dir, const char *name)
+{
+    WN_CLEANUP(wn_freep) char *path = wn_asprintf("%s/%s", dir, name);
+    return path && access(path, F_OK) == 0;
+}
+
+/* The files that the weights of a version's model or master lie in. */
+static enum winnow_status copy_weights(const char *from, const char *to, struct winnow_err *err)
+{
+    static const char *const names[] = { "model.onnx", "master.onnx" };
+    for (size_t i = 0; i < WN_COUNT(names); i++) {
+        WN_CLEANUP(wn_freep) char *path = wn_asprintf("%s/%s", from, names[i]);
+        if (!path)
+            return wn_fail(err, WINNOW_E_NOMEM, "copying '%s'", from);
+        if (is_there(from, names[i]))
+            WN_TRY(winnow_external_copy(path, to, 0, err));
+    }
+    return WINNOW_OK;
+}
+
 static enum winnow_status copy_version(const char *from, const char *to, struct winnow_err *err)
 {
     struct stat st;
@@ -42,6 +64,8 @@ static enum winnow_status copy_version(const char *from, const char *to, struct 
         return wn_fail_errno(err, errno, "folder '%s'", from);
     for (struct dirent *e; (e = readdir(d)) != NULL;) {
         if (!wanted(e->d_name) || fstatat(dirfd(d), e->d_name, &st, 0) < 0 || !S_ISREG(st.st_mode))
+            continue;
+        if (is_there(to, e->d_name)) /* with the weights */
             continue;
         if (++n > MAX_FILES)
             return wn_fail(err, WINNOW_E_TOO_LARGE, "folder '%s' holds more than %d files", from, MAX_FILES);
@@ -64,19 +88,21 @@ static enum winnow_status copy_shared(const char *version_dir, const char *to, s
     return parent ? WINNOW_OK : wn_fail(err, WINNOW_E_NOMEM, "copying '%s'", version_dir);
 }
 
-enum winnow_status wn_base_copy(const char *version_dir, const char *to, const char *digest, struct winnow_err *err)
+enum winnow_status wn_base_copy(const struct wn_gen *gen, const char *to, struct winnow_err *err)
 {
     struct wn_sha256 want, got;
+    const char *from = wn_gen_dir(gen);
     WN_CLEANUP(wn_freep) char *model = wn_asprintf("%s/model.onnx", to);
     if (!model)
-        return wn_fail(err, WINNOW_E_NOMEM, "copying '%s'", version_dir);
+        return wn_fail(err, WINNOW_E_NOMEM, "copying '%s'", from);
     WN_TRY(wn_tree_make(to, err));
-    WN_TRY(copy_version(version_dir, to, err));
-    WN_TRY(copy_shared(version_dir, to, err));
-    WN_TRY(wn_sha256_file(model, &got, NULL, err));
-    if (!wn_digest_parse(digest, &want) || !wn_digest_equal(&want, &got))
+    WN_TRY(copy_weights(from, to, err));
+    WN_TRY(copy_version(from, to, err));
+    WN_TRY(copy_shared(from, to, err));
+    WN_TRY(wn_gen_digest_of(gen, model, &got, err));
+    if (!wn_digest_parse(wn_gen_digest(gen), &want) || !wn_digest_equal(&want, &got))
         return wn_fail(err, WINNOW_E_CONFLICT,
-                       "'%s/model.onnx' is not the model that serves: it is changing, try again", version_dir);
+                       "'%s/model.onnx' is not the model that serves: it is changing, try again", from);
     return wn_dir_sync(to, err);
 }
 

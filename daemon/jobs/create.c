@@ -385,11 +385,7 @@ static enum winnow_status write_directory(struct create *c, struct winnow_err *e
     if (!base)
         return wn_fail(err, WINNOW_E_NOMEM, "job");
     WN_TRY(wn_tree_make(c->staging, err));
-    if (wn_gen_external(c->gen))
-        return wn_fail(
-            err, WINNOW_E_UNSUPPORTED,
-            "the model keeps weights in files beside model.onnx (external data): jobs start from a model in one file");
-    WN_TRY(wn_base_copy(wn_gen_dir(c->gen), base, wn_gen_digest(c->gen), err));
+    WN_TRY(wn_base_copy(c->gen, base, err));
     WN_TRY(write_recipe(c, err));
     WN_TRY(write_json(c, "request.json", request_json(c), err));
     WN_TRY(write_json(c, "job.json", job_json(c), err));

@@ -13,7 +13,7 @@
 
 /** The settings that jobs look at; copied out under a lock. */
 struct wn_jobs_settings {
-    uint64_t max_file, max_bytes, files_keep_us, hang_us, jobs_keep_us, gate_timeout_us;
+    uint64_t max_file, max_bytes, files_keep_us, memory, hang_us, jobs_keep_us, gate_timeout_us;
     int64_t max_files, max_queued, tries, threads, min_rows, max_anchor_rows;
     double margin, max_cpu_ratio;
     bool enabled, eval_rows_decide;
@@ -172,10 +172,10 @@ void wn_jobs_sweep(struct wn_jobs *jobs);
 WINNOW_MUST_USE enum winnow_status wn_file_remove(struct wn_jobs *jobs, const char *id, struct winnow_err *err);
 
 /* ---- folders of models (base.c) ---- */
-/** Copy a version's folder (and labels.txt, pipeline.yaml, vocab.txt beside it) to the new folder `to`, durably; the
- * copy of model.onnx must have `digest`.  @return E_CONFLICT: it changed meanwhile */
-WINNOW_MUST_USE enum winnow_status wn_base_copy(const char *version_dir, const char *to, const char *digest,
-                                                struct winnow_err *err);
+/** Copy the folder of a generation's version (with the files that weights lie in, and labels.txt, pipeline.yaml,
+ * vocab.txt beside it) to the new folder `to`, durably; the copy of the model must have the generation's digest.
+ *  @return E_CONFLICT: it changed meanwhile */
+WINNOW_MUST_USE enum winnow_status wn_base_copy(const struct wn_gen *gen, const char *to, struct winnow_err *err);
 /** Version under STATE/models/TARGET whose lineage.json names this job; 0: none. */
 int64_t wn_find_published(const struct wn_jobs *jobs, const char *target, const char *job);
 

@@ -25,7 +25,7 @@
 #include "daemon/jobs/gate.h"
 #include "daemon/jobs/proc.h"
 
-#define MAX_CANDIDATE ((uint64_t)4 << 30)
+#define MAX_CANDIDATE ((uint64_t)16 << 30) /* one file of it; as the worker may write */
 #define MAX_ROWS      ((uint64_t)4 << 30)
 #define MAX_FAILURES  5
 
@@ -116,8 +116,8 @@ static void start_step(struct wn_jobs *jobs, struct wn_ft *ft, struct step *st, 
 /* ---- gate: on the gate thread ---- */
 static enum winnow_status take_candidate(const struct step *st, const char *gate, struct winnow_err *err)
 {
-    const char *name[16] = { "model.onnx", "master.onnx" };
-    size_t n = 2;
+    const char *name[16] = { "model.onnx", "model.onnx.data", "master.onnx", "master.onnx.data" };
+    size_t n = 4;
     for (const char *const *more = wn_pipeline_files; *more && n < WN_COUNT(name); more++)
         name[n++] = *more;
     WN_CLEANUP(wn_freep) char *from = wn_ft_path(st->jobs, st->ft->row.id, "work/candidate");
@@ -221,7 +221,7 @@ static enum winnow_status find_base(struct step *st, const char *gate, char **re
     *ret = st->own_base ? wn_ft_path(st->jobs, st->ft->row.id, "base") : wn_asprintf("%s/base", gate);
     if (!*ret)
         return wn_fail(err, WINNOW_E_NOMEM, "gate");
-    return st->own_base ? WINNOW_OK : wn_base_copy(wn_gen_dir(st->live), *ret, wn_gen_digest(st->live), err);
+    return st->own_base ? WINNOW_OK : wn_base_copy(st->live, *ret, err);
 }
 
 static enum winnow_status judge(struct step *st, const char *gate, struct winnow_err *err)
@@ -371,7 +371,9 @@ static void run_publish(struct wn_task *task)
         st->status = wn_fail(&st->err, WINNOW_E_NOMEM, "publish");
     else if (!st->version)
         st->status = wn_serve_add_version(st->jobs->serve, row->target, folder, st->lineage, &st->version, &st->err);
-    if (st->status == WINNOW_OK && wn_sha256_file(model, &sha, NULL, &st->err) == WINNOW_OK)
+    WN_CLEANUP(wn_freep) char **beside = NULL;
+    if (st->status == WINNOW_OK && winnow_external_list(model, &beside, NULL, &st->err) == WINNOW_OK &&
+        wn_sha256_with(model, (const char *const *)beside, &sha, &st->err) == WINNOW_OK)
         st->report = json_string(wn_digest_text(&sha, digest));
     send_back(st);
 }

@@ -280,37 +280,33 @@ struct load {
     struct winnow_err err;
 };
 
-/* Where tensors lie in other files, the digest is that of model.onnx's digest and each file's name and digest. A file
- * that was touched since `since` (wall clock) may not be what was read. */
-static enum winnow_status add_external(struct wn_gen *gen, int64_t since_ns, struct winnow_err *err)
+/* A file that tensors were read from: counted, and not touched since `since_ns` (wall clock), for then it may not be
+ * what was read. */
+static enum winnow_status check_beside(struct wn_gen *gen, const char *name, int64_t since_ns, struct winnow_err *err)
 {
-    struct wn_hasher *h = wn_hasher_new();
-    bool ok = h && wn_hasher_add(h, &gen->sha, sizeof gen->sha);
-    enum winnow_status status = WINNOW_OK;
-    const char *name;
-    for (unsigned i = 0; status == WINNOW_OK && (name = winnow_model_external(gen->model, i)) != NULL; i++) {
-        WN_CLEANUP(wn_freep) char *path = wn_asprintf("%s/%s", gen->dir, name);
-        struct wn_sha256 sha;
-        bool there = false;
-        status = path ? wn_sha256_file(path, &sha, NULL, err) : wn_fail(err, WINNOW_E_NOMEM, "hashing '%s'", name);
-        struct wn_file_id id = path ? wn_file_id_of(path, &there) : (struct wn_file_id){ 0 };
-        if (status == WINNOW_OK && (!there || id.ctime_ns >= since_ns))
-            status = wn_fail(err, WINNOW_E_UNAVAILABLE, "'%s' changed while it was read", path);
-        ok =
-            ok && status == WINNOW_OK && wn_hasher_add(h, name, strlen(name) + 1) && wn_hasher_add(h, &sha, sizeof sha);
-        gen->external = true;
-    }
-    if (status == WINNOW_OK && (!ok || !wn_hasher_finish(h, &gen->sha)))
-        status = wn_fail(err, WINNOW_E_INTERNAL, "hashing '%s'", gen->dir);
-    wn_hasher_free(h);
-    return status;
+    bool there = false;
+    WN_CLEANUP(wn_freep) char *path = wn_asprintf("%s/%s", gen->dir, name);
+    if (!path)
+        return wn_fail(err, WINNOW_E_NOMEM, "hashing '%s'", name);
+    struct wn_file_id id = wn_file_id_of(path, &there);
+    if (!there || id.ctime_ns >= since_ns)
+        return wn_fail(err, WINNOW_E_UNAVAILABLE, "'%s' changed while it was read", path);
+    gen->file_bytes += id.size;
+    return WINNOW_OK;
 }
 
-/* The digest of a form that came without: `winnow --cache` made it. */
+/* The digest of the files `path` and those that its tensors were read from, which are the ones that were read. */
 static enum winnow_status digest_files(struct wn_gen *gen, const char *path, int64_t since_ns, struct winnow_err *err)
 {
-    WN_TRY(wn_sha256_file(path, &gen->sha, NULL, err));
-    return winnow_model_external(gen->model, 0) ? add_external(gen, since_ns, err) : WINNOW_OK;
+    bool there;
+    WN_TRY(wn_gen_digest_of(gen, path, &gen->sha, err));
+    const struct wn_file_id after = wn_file_id_of(path, &there);
+    if (!there || !wn_file_id_equal(&gen->id, &after))
+        return wn_fail(err, WINNOW_E_UNAVAILABLE, "'%s' changed while it was read", path);
+    const char *name;
+    for (unsigned i = 0; (name = winnow_model_external(gen->model, i)) != NULL; i++)
+        WN_TRY(check_beside(gen, name, since_ns, err));
+    return WINNOW_OK;
 }
 
 /* From STATE/cache, where the model was compiled before; where winnowd did it, its digest came along. */
@@ -320,6 +316,7 @@ static bool read_compiled(struct load *l, const char *path, int64_t since_ns)
     size_t n;
     bool there;
     struct winnow_err why;
+    gen->file_bytes = gen->id.size;
     const struct winnow_load_opts opts = { .max_memory_bytes = l->max_memory, .cache = l->serve->repo.cache };
     if (!l->max_cache || gen->id.size > l->max_file)
         return false;
@@ -336,11 +333,8 @@ static bool read_compiled(struct load *l, const char *path, int64_t since_ns)
     const struct wn_file_id after = wn_file_id_of(path, &there);
     if (status != WINNOW_OK || !there || !wn_file_id_equal(&gen->id, &after)) {
         gen->model = winnow_model_unref(gen->model);
-        gen->external = false;
         return false;
     }
-    gen->file_bytes = gen->id.size;
-    gen->external = winnow_model_external(gen->model, 0) != NULL;
     wn_digest_text(&gen->sha, gen->digest);
     return true;
 }
@@ -391,7 +385,7 @@ static enum winnow_status read_model(struct load *l, struct winnow_err *err)
                                      .consume = true };
     WN_TRY(winnow_model_load_memory(bytes, n, path, &opts, &gen->model, err));
     if (winnow_model_external(gen->model, 0))
-        WN_TRY(add_external(gen, since_ns, err));
+        WN_TRY(digest_files(gen, path, since_ns, err));
     wn_digest_text(&gen->sha, gen->digest);
     return WINNOW_OK;
 }

@@ -123,7 +123,6 @@ struct wn_gen {
     int64_t version;
     uint64_t number;
     struct wn_sha256 sha, aux; /* model.onnx, with external data; pipeline, labels, configuration */
-    bool external;             /* tensors were read from files beside model.onnx */
     char digest[WN_DIGEST_TEXT];
     char *dir;
     struct wn_file_id id; /* of model.onnx when it was read */
@@ -293,8 +292,8 @@ WINNOW_MUST_USE enum winnow_status wn_gen_load(struct wn_serve *serve, struct wn
 /** Keep the compiled form of a generation that came from its file, in STATE/cache of at most max_bytes (0: not), so
  * that the next load is quick. A failure is logged and means nothing. Of the loader's thread. */
 void wn_gen_keep(struct wn_gen *gen, size_t max_bytes);
-/** Folder of the pipeline.yaml of a version that lies in `dir`: its own, else that of `model` in the first root that has
- *  one; NULL: there is none. To be freed. */
+/** Folder of the pipeline.yaml of a version that lies in `dir`: its own, else that of `model` in the first root that
+ * has one; NULL: there is none. To be freed. */
 char *wn_pipeline_folder(const char *dir, const char *model, char *const *root, unsigned n_roots);
 /** wn_pipeline_open() for the inputs and outputs of a model. */
 WINNOW_MUST_USE enum winnow_status wn_pipeline_of_model(const char *folder, const winnow_model *model,

@@ -177,7 +177,7 @@ static bool unchanged(struct wn_serve *serve, struct wn_served *m, const struct 
     struct wn_sha256 sha, aux;
     bool ok = false, known;
     WN_CLEANUP(wn_freep) char *path = wn_asprintf("%s/model.onnx", w->dir);
-    if (!path || strcmp(gen->dir, w->dir) != 0 || gen->external)
+    if (!path || strcmp(gen->dir, w->dir) != 0 || winnow_model_external(gen->model, 0))
         return false;
     pthread_mutex_lock(&serve->cat);
     const struct wn_version *v = wn_repo_version(m, w->version);

@@ -161,9 +161,18 @@ uint64_t wn_gen_number(const struct wn_gen *gen)
 {
     return gen->number;
 }
-bool wn_gen_external(const struct wn_gen *gen)
+enum winnow_status wn_gen_digest_of(const struct wn_gen *gen, const char *path, struct wn_sha256 *ret,
+                                    struct winnow_err *err)
 {
-    return gen->external;
+    unsigned n = 0;
+    while (winnow_model_external(gen->model, n))
+        n++;
+    WN_CLEANUP(wn_freep) const char **names = calloc(n + 1, sizeof *names);
+    if (!names)
+        return wn_fail(err, WINNOW_E_NOMEM, "hashing '%s'", path);
+    for (unsigned i = 0; i < n; i++)
+        names[i] = winnow_model_external(gen->model, i);
+    return wn_sha256_with(path, names, ret, err);
 }
 
 const char *wn_gen_digest(const struct wn_gen *gen)

@@ -10,7 +10,7 @@
 #ifndef WN_SERVE_H
 #define WN_SERVE_H
 
-#include "base/base.h"
+#include "base/digest.h"
 #include "config/config.h"
 #include "pipeline/pipeline.h"
 #include "winnow/winnow.h"
@@ -53,8 +53,10 @@ int64_t wn_gen_version(const struct wn_gen *gen);
 uint64_t wn_gen_number(const struct wn_gen *gen);
 /** "sha256:…" of model.onnx; where weights lie in files beside it, of its digest and their names and digests. */
 const char *wn_gen_digest(const struct wn_gen *gen);
-/** True when some of its tensors lie in files beside model.onnx (ONNX's external data). */
-bool wn_gen_external(const struct wn_gen *gen);
+/** The digest of a copy of the generation's model: of the file `path` and, in its folder, those that the generation's
+ *  tensors were read from.  @return as wn_sha256_with() */
+WINNOW_MUST_USE enum winnow_status wn_gen_digest_of(const struct wn_gen *gen, const char *path, struct wn_sha256 *ret,
+                                                    struct winnow_err *err);
 winnow_model *wn_gen_model(const struct wn_gen *gen);
 /** NULL for a model without pipeline.yaml. */
 const struct wn_pipeline *wn_gen_pipeline(const struct wn_gen *gen);

@@ -1,6 +1,9 @@
 /* onnx_write.c: what is written says what the graph says, whatever passes did to names. */
 #include <criterion/criterion.h>
+#include <signal.h>
 #include <stdio.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
 #include <unistd.h>
 #include "tests/unit/engine/graph/build.h"
 
@@ -178,6 +181,7 @@ Test(onnx_write, the_same_graph_from_one_file_and_from_two)
     cr_assert_eq(wn_onnx_write(&g, &one, &n, &err), WINNOW_OK, "%s", err.msg);
     cr_assert_eq(wn_onnx_write(&back, &two, &m, &err), WINNOW_OK, "%s", err.msg);
     /* the reader names a nameless node: all else is the same */
+    wn_graph_done(&g);
     cr_assert_eq(wn_onnx_read(one, n, NULL, &arena, &g, &err), WINNOW_OK, "%s", err.msg);
     free(one);
     cr_assert_eq(wn_onnx_write(&g, &one, &n, &err), WINNOW_OK, "%s", err.msg);
@@ -187,6 +191,33 @@ Test(onnx_write, the_same_graph_from_one_file_and_from_two)
     unlink(data);
     unlink(path);
     rmdir(dir);
+}
+
+/* Where the disk ends shows which form was chosen, without gigabytes of it. */
+Test(onnx_write, what_is_too_large_for_one_file)
+{
+    char dir[] = "/tmp/wn-onnx-XXXXXX", path[64];
+    size_t n = (size_t)INT32_MAX + 1;
+    void *zeros = mmap(NULL, n, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    cr_assert_neq(zeros, MAP_FAILED);
+    cr_assert_not_null(mkdtemp(dir));
+    snprintf(path, sizeof path, "%s/m.onnx", dir);
+    struct wn_tensor t = { .dtype = WINNOW_U8, .rank = 1, .dim = { (int64_t)n }, .bytes = n, .data = zeros };
+    wn_vid x = input("x", 0, NULL), y = wn_graph_add_value(&g, "y", WINNOW_F32, 0, NULL);
+    wn_vid in[] = { x, wn_graph_add_const(&g, "w", WINNOW_U8, 0, NULL, NULL) };
+    g.values.at[in[1]].constant = &t;
+    cr_assert_not_null(wn_graph_add_node(&g, "com.example", "Op", NULL, in, 2, &y, 1));
+    cr_assert(wn_vec_push(&g.outputs, y));
+    void *bytes;
+    size_t got;
+    cr_expect_eq(wn_onnx_write(&g, &bytes, &got, &err), WINNOW_E_TOO_LARGE);
+    signal(SIGXFSZ, SIG_IGN);
+    const struct rlimit small = { 1 << 20, 1 << 20 };
+    cr_assert_eq(setrlimit(RLIMIT_FSIZE, &small), 0);
+    cr_expect_neq(wn_onnx_write_file(&g, path, false, &err), WINNOW_OK);
+    cr_expect(strstr(err.msg, "m.onnx.data'"), "%s", err.msg);
+    cr_expect_eq(rmdir(dir), 0, "nothing is left");
+    munmap(zeros, n);
 }
 
 Test(onnx_write, files)
