@@ -332,6 +332,19 @@ enum winnow_status wn_infer_slice(struct wn_infer *in, struct winnow_err *err)
     return WINNOW_OK;
 }
 
+bool wn_slice_of(const struct wn_node *node, const struct wn_type *x, const struct wn_tensor *const *param, int64_t *from,
+                 int64_t *step)
+{
+    struct slice s;
+    struct winnow_err err;
+    unsigned mask;
+    if (slice_init(&s, node, x, param, &mask, &err) != WINNOW_OK)
+        return false;
+    memcpy(from, s.from, (size_t)x->rank * sizeof *from);
+    memcpy(step, s.step, (size_t)x->rank * sizeof *step);
+    return true;
+}
+
 enum winnow_status wn_run_slice(struct wn_run *run, struct winnow_err *err)
 {
     const struct wn_tensor *x = run->in[0], *param[4];

@@ -91,4 +91,9 @@ enum winnow_status wn_run_alloc(struct wn_run *run, unsigned i, enum winnow_dtyp
 bool wn_resize_map(const struct wn_node *node, const struct wn_type *x, const struct wn_tensor *const *in, unsigned n_in,
                    int axis, int64_t n_out, int32_t *ret_map);
 
+/** Where a Slice of x, whose shape is known, begins and its steps, [rank] each. param [4]: starts, ends, axes, steps, NULL
+ *  where one is omitted or an attribute. False: they do not suit x. */
+bool wn_slice_of(const struct wn_node *node, const struct wn_type *x, const struct wn_tensor *const *param, int64_t *from,
+                 int64_t *step);
+
 #endif

@@ -6,6 +6,7 @@
 #include <string.h>
 #include "engine/plan/cols.h"
 #include "engine/plan/cols_q8.h"
+#include "engine/plan/home.h"
 #include "engine/plan/planes.h"
 #include "engine/plan/q8.h"
 
@@ -75,14 +76,16 @@ size_t wn_lower_bytes(const struct wn_lower *lo, wn_vid v)
 
 enum winnow_status wn_lower_plain(struct wn_lower *lo, wn_vid v, struct wn_loc *ret)
 {
-    const struct wn_place *place = &lo->plan->place[v];
-    bool made = false;
+    struct wn_place *place = &lo->plan->place[v];
+    bool made = place->view_of;
     for (int f = 0; f < WN_FORM_COUNT; f++)
         made = made || place->form[f].kind != WN_LOC_NONE;
     if (!made)
         return wn_fail(lo->err, WINNOW_E_INTERNAL, "value '%s' is used before it is made",
                        lo->plan->g.values.at[v].name);
-    if (place->form[WN_FORM_PLAIN].kind == WN_LOC_NONE)
+    if (place->form[WN_FORM_PLAIN].kind == WN_LOC_NONE && place->view_of)
+        WN_TRY(wn_lower_plain(lo, place->view_of - 1, &place->form[WN_FORM_PLAIN]));
+    else if (place->form[WN_FORM_PLAIN].kind == WN_LOC_NONE)
         WN_TRY(place->form[WN_FORM_COLS].kind != WN_LOC_NONE ? wn_cols_to_plain(lo, v)
                : wn_cols8_is(lo, v)                          ? wn_cols8_to_plain(lo, v)
                                                              : wn_planes_to_plain(lo, v));
@@ -95,6 +98,12 @@ enum winnow_status wn_lower_new_plain(struct wn_lower *lo, wn_vid v, struct wn_l
     struct wn_loc *loc = &lo->plan->place[v].form[WN_FORM_PLAIN];
     if (lo->output[v]) {
         *loc = *ret = (struct wn_loc){ .kind = WN_LOC_OUTPUT, .index = lo->output[v] - 1 };
+        return WINNOW_OK;
+    }
+    bool elsewhere;
+    WN_TRY(wn_home_find(lo, v, &elsewhere, ret));
+    if (elsewhere) {
+        *loc = *ret;
         return WINNOW_OK;
     }
     size_t bytes = wn_lower_bytes(lo, v), limit = lo->model->opts.max_memory_bytes;
@@ -119,6 +128,10 @@ bool wn_lower_is_view(const struct wn_node *node)
 enum winnow_status wn_lower_view(struct wn_lower *lo, const struct wn_node *node, bool *done)
 {
     *done = wn_lower_is_view(node);
+    if (*done && wn_home_view_waits(lo, node)) {
+        lo->plan->place[node->out[0]].view_of = node->in[0] + 1;
+        return WINNOW_OK;
+    }
     if (!*done || wn_cols_view(lo, node->in[0], node->out[0]) || wn_cols8_view(lo, node->in[0], node->out[0]))
         return WINNOW_OK;
     return wn_lower_plain(lo, node->in[0], &lo->plan->place[node->out[0]].form[WN_FORM_PLAIN]);
@@ -343,6 +356,7 @@ enum winnow_status wn_plan_lower(struct wn_plan *plan, struct winnow_model *mode
         wn_lower_dynamic_q8, wn_lower_cols_q8, wn_lower_eltwise_q8, wn_lower_linear_f32,   wn_lower_linear_q8,
         wn_lower_attn,       wn_lower_attn_q8, wn_lower_layer_norm, wn_lower_softmax,      wn_lower_split,
         wn_lower_token,      wn_lower_resize,  wn_lower_recurrent,  wn_lower_interleave,   wn_lower_by_channel,
+        wn_lower_transpose,  wn_lower_slice,   wn_lower_concat_plain,
     };
     struct wn_lower lo = { .plan = plan, .model = model, .err = err, .reference = model->opts.reference };
     plan->place = wn_arena_calloc(&plan->arena, plan->g.values.n + 1, sizeof *plan->place);

@@ -1,8 +1,8 @@
 /* lower_elt.c: f32 elementwise functions, in the form their inputs are in: planes, columns, or plain tensors. */
 #include <math.h>
 #include <string.h>
-#include "engine/kernels/eltwise/f32.h"
 #include "engine/plan/cols.h"
+#include "engine/plan/elt.h"
 #include "engine/plan/planes.h"
 
 static enum winnow_status finish(struct wn_lower *lo, const struct wn_node *node, const char *family,
@@ -20,6 +20,12 @@ static enum winnow_status finish(struct wn_lower *lo, const struct wn_node *node
 
 /* ---- which kernel a node is ---- */
 
+/* y in blocks, each of which holds n elements of an input again and again, every one of them `run` times in a row; the
+ * next block holds the next n. */
+struct period {
+    size_t n, run, block; /* n 0: it comes in another way */
+};
+
 struct elt_arg {
     bool binary;
     enum wn_elt_f32_unary unary_op;
@@ -30,8 +36,8 @@ struct elt_arg {
     bool pad;
     struct wn_cols cx, cb, cy; /* columns */
     struct wn_loc px, pb, py;  /* plain tensors */
-    size_t n, x_n, b_n;        /* elements of y, and after how many the inputs start again */
-    size_t x_run, b_run;       /* elements of y in a row that each of the inputs' is for */
+    size_t n;                  /* elements of y */
+    struct period x_in, b_in;  /* how the inputs come again in it */
     bool by_channel, turned;   /* planes: b is a number for each channel, in pb; and the first operand */
 };
 
@@ -98,6 +104,17 @@ static bool elt_op(const struct wn_lower *lo, const struct wn_node *node, struct
     } else {
         return elt_binary(node, a);
     }
+    return true;
+}
+
+bool wn_elt_unary_of(const struct wn_lower *lo, const struct wn_node *node, enum wn_elt_f32_unary *ret_op,
+                     struct wn_elt_f32 *ret_args)
+{
+    struct elt_arg a = { 0 };
+    if (*node->domain || !elt_op(lo, node, &a) || a.binary)
+        return false;
+    *ret_op = a.unary_op;
+    *ret_args = a.args;
     return true;
 }
 
@@ -219,35 +236,51 @@ static void run_cols(const struct wn_step *step, struct wn_exec *exec, unsigned 
     }
 }
 
-/* Where an input's elements for y[at] are, and how many of them lie there in a row. `repeated` [REPEAT]: copies of the
- * element that *ret_held says. */
-static const float *piece(const float *x, size_t n, size_t run, size_t at, float *repeated, size_t *ret_held,
-                          size_t *ret_len)
+/* Copies of an input's elements, by which few of them make a long run. */
+struct copies {
+    float at[REPEAT];
+    size_t held, n; /* of which element, or of which block's; how many */
+};
+
+#define SHORT ((size_t)16) /* too few elements in a row for a call */
+
+/* Where an input's elements for y[at] are, and how many of them lie there in a row. */
+static const float *piece(const float *x, const struct period *p, size_t at, struct copies *c, size_t *ret_len)
 {
-    if (run == 1) {
-        *ret_len = WN_MIN(*ret_len, n - at % n);
-        return x + at % n;
+    const size_t block = at / p->block, in = at % p->block;
+    *ret_len = WN_MIN(*ret_len, p->block - in);
+    x += block * p->n;
+    if (p->run == 1 && (p->n >= SHORT || p->n == p->block)) {
+        *ret_len = WN_MIN(*ret_len, p->n - in % p->n);
+        return x + in % p->n;
     }
-    const size_t i = at / run % n;
-    *ret_len = WN_MIN(WN_MIN(*ret_len, run - at % run), REPEAT);
-    for (size_t k = 0; k < WN_MIN(run, REPEAT) && *ret_held != i; k++)
-        repeated[k] = x[i];
-    *ret_held = i;
-    return repeated;
+    const size_t i = p->run == 1 ? 0 : in / p->run % p->n, held = block * p->n + i;
+    if (c->held != held) {
+        c->held = held;
+        c->n = p->run == 1 ? REPEAT / p->n * p->n : WN_MIN(p->run, REPEAT);
+        for (size_t k = 0; k < c->n; k++)
+            c->at[k] = p->run == 1 ? x[k % p->n] : x[i];
+    }
+    const size_t skip = p->run == 1 ? in % p->n : 0,
+                 left = p->run == 1 ? c->n - skip : WN_MIN(p->run - in % p->run, c->n);
+    *ret_len = WN_MIN(*ret_len, left);
+    return c->at + skip;
 }
 
 static void run_plain(const struct wn_step *step, struct wn_exec *exec, unsigned part, unsigned n_parts)
 {
     const struct elt_arg *a = step->arg;
     const float *x = wn_at(exec, a->px), *b = a->binary ? wn_at(exec, a->pb) : NULL;
-    float *y = wn_at(exec, a->py), x_rep[REPEAT], b_rep[REPEAT];
-    size_t from, to, len, x_held = SIZE_MAX, b_held = SIZE_MAX;
+    float *y = wn_at(exec, a->py);
+    struct copies x_copies, b_copies;
+    size_t from, to, len;
+    x_copies.held = b_copies.held = SIZE_MAX;
     wn_share(a->n, 64, part, n_parts, &from, &to);
     for (; from < to; from += len) {
         struct wn_elt_f32 args = a->args;
         len = to - from;
-        args.x = piece(x, a->x_n, a->x_run, from, x_rep, &x_held, &len);
-        args.b = a->binary ? piece(b, a->b_n, a->b_run, from, b_rep, &b_held, &len) : NULL;
+        args.x = piece(x, &a->x_in, from, &x_copies, &len);
+        args.b = a->binary ? piece(b, &a->b_in, from, &b_copies, &len) : NULL;
         args.y = y + from;
         args.n = len;
         if (a->binary)
@@ -257,27 +290,36 @@ static void run_plain(const struct wn_step *step, struct wn_exec *exec, unsigned
     }
 }
 
-#define SHORT ((size_t)16) /* too few elements in a row for a call */
-
-/* v's elements come again and again along the leading axes of y, and each for as many elements of y as the trailing axes
- * have that v lacks (*ret_run): how many elements; 0: v is broadcast in another way. */
-static size_t period(const struct wn_lower *lo, wn_vid v, wn_vid y, size_t *ret_run)
+/* How v's elements come again in y: along the leading axes that v lacks, and the trailing ones; or along axes in
+ * between. */
+static struct period period(const struct wn_lower *lo, wn_vid v, wn_vid y)
 {
     const struct wn_type *t = wn_lower_type(lo, v), *o = wn_lower_type(lo, y);
-    const size_t n = wn_lower_bytes(lo, v) / sizeof(float);
+    const size_t all = wn_lower_bytes(lo, y) / sizeof(float);
     const int64_t *dim = o->dim + o->rank - t->rank;
-    int first = 0, end = t->rank;
-    *ret_run = 1;
+    struct period p = { .n = 1, .run = 1, .block = all };
+    int end = t->rank, first;
     for (; end > 0 && t->dim[end - 1] == 1; end--)
-        *ret_run *= (size_t)dim[end - 1];
-    while (first < end && t->dim[first] == 1)
-        first++;
-    for (int i = 0; first == end && i < o->rank - t->rank; i++) /* one element */
-        *ret_run *= (size_t)o->dim[i];
-    for (; first < end; first++)
-        if (t->dim[first] != dim[first])
-            return 0;
-    return n > 1 && *ret_run > 1 && *ret_run < SHORT ? 0 : n;
+        p.run *= (size_t)dim[end - 1];
+    for (first = end; first > 0 && t->dim[first - 1] == dim[first - 1]; first--)
+        p.n *= (size_t)dim[first - 1];
+    size_t inner = p.n * p.run;
+    for (; first > 0 && t->dim[first - 1] == 1; first--) /* what lies inside comes again here */
+        inner *= (size_t)dim[first - 1];
+    if (first > 0) { /* and there is more of v: the next block's */
+        p.block = inner;
+        for (; first > 0; first--)
+            if (t->dim[first - 1] != dim[first - 1])
+                return (struct period){ 0 };
+        for (int i = 0; i < o->rank - t->rank; i++)
+            if (o->dim[i] != 1)
+                return (struct period){ 0 };
+    }
+    if (end == 0) /* one element */
+        p.run = all;
+    if (p.n > 1 && p.run > 1 && p.run < SHORT)
+        p.n = 0;
+    return p;
 }
 
 static bool is_plane(const struct wn_lower *lo, wn_vid v)
@@ -334,11 +376,11 @@ enum winnow_status wn_lower_eltwise_flat(struct wn_lower *lo, const struct wn_no
         k = p->form[WN_FORM_COLS].kind != WN_LOC_NONE ? p->cols_k : k;
     }
     probe.n = wn_lower_bytes(lo, node->out[0]) / sizeof(float);
-    probe.x_n = period(lo, node->in[0], node->out[0], &probe.x_run);
-    probe.b_n = probe.binary ? period(lo, node->in[1], node->out[0], &probe.b_run) : 1;
+    probe.x_in = period(lo, node->in[0], node->out[0]);
+    probe.b_in = probe.binary ? period(lo, node->in[1], node->out[0]) : probe.x_in;
     bool cols = k && one_shape(lo, node),
          picture = wn_lower_type(lo, node->out[0])->rank == 4 && wn_spatial_of(lo, node, &geom) == WN_SPATIAL_SAME;
-    if (!cols && (picture || !probe.x_n || !probe.b_n))
+    if (!cols && (picture || !probe.x_in.n || !probe.b_in.n))
         return WINNOW_OK;
     struct elt_arg *a = wn_arena_memdup(&lo->plan->arena, &probe, sizeof probe);
     if (!a)

@@ -51,6 +51,7 @@ struct wn_place {
     size_t cols_k;                     /* features of the COLS forms */
     uint32_t shape_class;              /* geometry class (geometry.c) */
     bool pad_wanted;                   /* some consumer reads its padding */
+    wn_vid view_of;                    /* 1 + the value in planes that this is a view of, until somebody wants it plain; or 0 */
 };
 
 /** What a worker runs a plan with. One per thread when rows are dealt out, else one for all. */
