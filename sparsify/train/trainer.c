@@ -168,6 +168,18 @@ enum winnow_status wn_trainer_cost(struct wn_trainer *tr, struct wn_train_cost *
 
 /* ---- the graph with the present weights ---- */
 
+void wn_trainer_end_steps(struct wn_trainer *tr)
+{
+    WN_CHECK_MAGIC(tr, WN_TRAINER_MAGIC);
+    for (size_t i = 0; i < tr->param.n; i++) {
+        const struct wn_param *p = &tr->param.at[i]->pub;
+        float *const sums[] = { p->g, p->v, p->v2 };
+        for (size_t k = 0; k < WN_COUNT(sums); k++)
+            if (sums[k])
+                wn_give_back(sums[k], p->n * sizeof(float));
+    }
+}
+
 enum winnow_status wn_trainer_export_graph(const struct wn_trainer *tr, struct wn_arena *arena,
                                            struct wn_graph *ret_graph, struct winnow_err *err)
 {

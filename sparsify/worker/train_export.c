@@ -398,6 +398,7 @@ static enum winnow_status check_pipeline(struct wn_train_run *r)
 enum winnow_status wn_train_export(struct wn_train_run *r)
 {
     WN_TRY(go_on(r));
+    wn_trainer_end_steps(r->tr);
     WN_TRY(wn_trainer_evaluate(r->tr, &r->val, &r->score, NULL, r->err));
     WN_TRY(write_model(r));
     WN_TRY(compare(r, "model.onnx", &r->agreement));
