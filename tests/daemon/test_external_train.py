@@ -9,7 +9,7 @@ import sys
 import tempfile
 import traceback
 
-from common import CLI, KINDS, MAKE_CNN, SIDE, check, end, make_base, make_zip, pictures
+from common import CLI, KINDS, MAKE_CNN, SIDE, WORKER, check, end, make_base, make_zip, pictures
 from onnx_bytes import initializers
 
 ROOT = pathlib.Path(tempfile.mkdtemp(prefix="winnow-external-train-"))
@@ -77,6 +77,30 @@ def test_one_file():
     check("--force takes the earlier result's files away", p.returncode == 0 and files("kept") == WHOLE, (p, files("kept")))
 
 
+def test_resume():
+    """A checkpoint is bound to what the weights' file holds."""
+    p = sparsify(ROOT / "split", "again", "recipe.yaml", "--keep")
+    job = ROOT / "again/job"
+    progress, data = job / "work/progress.jsonl", job / "base/model.onnx.data"
+
+    def run():
+        (job / "work/result.json").unlink()
+        progress.write_text("")
+        return subprocess.run([WORKER, "run", job, "--quiet"], capture_output=True, text=True)
+
+    before = initializers(job / "work/candidate/model.onnx")
+    q = run()
+    check("the same job goes on from its last checkpoint, to the same weights", p.returncode == 0 and q.returncode == 0 and
+          "resumed after step" in progress.read_text() and initializers(job / "work/candidate/model.onnx") == before, (p, q))
+    raw = bytearray(data.read_bytes())
+    raw[4096 + 2] ^= 1
+    data.write_bytes(raw)
+    q = run()
+    check("one bit of the weights' file: it starts anew", q.returncode == 0 and "made from another model" in
+          progress.read_text() and "resumed after step" not in progress.read_text() and
+          initializers(job / "work/candidate/model.onnx") != before, (q, progress.read_text()[-600:]))
+
+
 def test_teacher():
     """Base and teacher both have a model.onnx.data."""
     p = sparsify(ROOT / "split", "taught", "teach.yaml", "--teacher", ROOT / "split-1/master.onnx")
@@ -119,6 +143,7 @@ def main():
     try:
         test_rounds()
         test_one_file()
+        test_resume()
         test_teacher()
         test_refused()
     except Exception:
