@@ -21,9 +21,9 @@
 
 #define WINDOW      (64u << 10)
 #define DEPTH       256u /* as onnx_scan.c's cap */
+#define TENSOR_DATA 13   /* TensorProto.external_data */
 #define ENTRY_KEY   1
 #define ENTRY_VALUE 2
-#define TENSOR_DATA 13 /* TensorProto.external_data */
 #define MAX_BYTES   ((uint64_t)16 << 30)
 
 /* ---- the file, through a window ---- */
@@ -69,6 +69,7 @@ static bool next_varint(struct window *w, uint64_t *ret)
 
 struct frame {
     const ProtobufCMessageDescriptor *desc;
+    uint32_t field; /* of the message around it */
     uint64_t end;
 };
 
@@ -94,7 +95,7 @@ static enum winnow_status broken(const struct walk *k, struct winnow_err *err)
 
 static bool is_entry(const struct walk *k)
 {
-    return k->depth > 1 && k->frame[k->depth - 1].desc == &onnx__string_string_entry_proto__descriptor &&
+    return k->depth > 1 && k->frame[k->depth - 1].field == TENSOR_DATA &&
            k->frame[k->depth - 2].desc == &onnx__tensor_proto__descriptor;
 }
 
@@ -158,12 +159,12 @@ static enum winnow_status leave(struct walk *k, struct winnow_err *err)
     return WINNOW_OK;
 }
 
-static enum winnow_status enter(struct walk *k, const ProtobufCMessageDescriptor *desc, uint64_t n,
-                                struct winnow_err *err)
+static enum winnow_status enter(struct walk *k, const ProtobufCFieldDescriptor *fd, uint64_t n, struct winnow_err *err)
 {
+    const ProtobufCMessageDescriptor *desc = fd->descriptor;
     if (k->depth == DEPTH)
         return wn_fail(err, WINNOW_E_TOO_LARGE, "messages nested deeper than %u", DEPTH);
-    k->frame[k->depth++] = (struct frame){ desc, k->w.at + n };
+    k->frame[k->depth++] = (struct frame){ desc, fd->id, k->w.at + n };
     if (desc == &onnx__tensor_proto__descriptor)
         k->location[0] = '\0';
     k->is_location = false;
@@ -181,7 +182,7 @@ static enum winnow_status take(struct walk *k, uint32_t field, uint64_t n, struc
         return read_entry(k, field, n, err);
     const ProtobufCFieldDescriptor *fd = protobuf_c_message_descriptor_get_field(f->desc, field);
     if (fd && fd->type == PROTOBUF_C_TYPE_MESSAGE)
-        return enter(k, fd->descriptor, n, err);
+        return enter(k, fd, n, err);
     k->w.at += n;
     return WINNOW_OK;
 }
@@ -232,7 +233,7 @@ enum winnow_status wn_external_names(int fd, struct wn_names *names, struct winn
     k->w.fd = fd;
     k->names = names;
     k->depth = 1;
-    k->frame[0] = (struct frame){ &onnx__model_proto__descriptor, (uint64_t)st.st_size };
+    k->frame[0] = (struct frame){ &onnx__model_proto__descriptor, 0, (uint64_t)st.st_size };
     while (k->depth)
         if (k->w.at == k->frame[k->depth - 1].end)
             WN_TRY(leave(k, err));
@@ -248,8 +249,8 @@ static void external_done(struct wn_external *x)
     wn_external_done(x);
 }
 
-/* The names in the file `path`, and the bytes of all those files; *x is to open them below *ret_folder, which the caller
- * frees. */
+/* The names in the file `path`, and the bytes of all those files; *x is to open them below *ret_folder, which the
+ * caller frees. */
 static enum winnow_status names_of(const char *path, struct wn_names *names, struct wn_external *x, char **ret_folder,
                                    uint64_t *ret_bytes, struct winnow_err *err)
 {
@@ -338,8 +339,8 @@ enum winnow_status winnow_external_copy(const char *path, const char *to, uint64
     WN_CLEANUP(wn_names_done) struct wn_names names = { 0 };
     WN_TRY(names_of(path, &names, &x, &folder, &bytes, err));
     if (bytes > max)
-        return wn_fail(err, WINNOW_E_TOO_LARGE, "'%.*s': its data files have %llu bytes, the limit is %llu", WN_CLIP(path),
-                       (unsigned long long)bytes, (unsigned long long)max);
+        return wn_fail(err, WINNOW_E_TOO_LARGE, "'%.*s': its data files have %llu bytes, the limit is %llu",
+                       WN_CLIP(path), (unsigned long long)bytes, (unsigned long long)max);
     for (size_t i = 0; i < names.list.n; i++) {
         enum winnow_status status = wn_external_open(&x, names.list.at[i], err);
         if (status == WINNOW_OK)

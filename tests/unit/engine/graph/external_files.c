@@ -160,7 +160,7 @@ Test(external_files, a_model_in_one_file_has_none)
 
 Test(external_files, entries_as_the_reader_takes_them)
 {
-    struct pb t = { 0 }, e = { 0 }, graph = { 0 };
+    struct pb t = { 0 }, e = { 0 }, meta = { 0 }, graph = { 0 };
     static char longer[5000];
     memset(longer, 'x', sizeof longer - 1);
     put("c.bin", "cc", 2);
@@ -172,6 +172,9 @@ Test(external_files, entries_as_the_reader_takes_them)
     entry(&t, "location", NULL); /* says nothing */
     entry(&t, "checksum", longer);
     entry(&t, "locations", "elsewhere");
+    pb_str(&meta, 1, "location");
+    pb_str(&meta, 2, "metadata");
+    pb_msg(&t, 16, meta); /* metadata_props */
     pb_msg(&graph, GRAPH_INIT, t);
     t = (struct pb){ 0 };
     entry(&t, "location", "nowhere");
