@@ -317,6 +317,15 @@ bool wn_node_is(const struct wn_node *node, const char *op_type)
     return wn_node_is_in(node, "", op_type);
 }
 
+bool wn_node_is_view(const struct wn_node *node)
+{
+    static const char *const views[] = { "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Dropout" };
+    for (size_t i = 0; i < WN_COUNT(views); i++)
+        if (wn_node_is(node, views[i]))
+            return node->n_out == 1 || node->out[1] == WN_NONE;
+    return false;
+}
+
 bool wn_node_is_in(const struct wn_node *node, const char *domain, const char *op_type)
 {
     return node && !node->dead && strcmp(node->op_type, op_type) == 0 && strcmp(node->domain, domain) == 0;

@@ -152,6 +152,8 @@ const int64_t *wn_node_ints(const struct wn_node *node, const char *name, size_t
 bool wn_node_str_is(const struct wn_node *node, const char *name, const char *def, const char *want);
 /** True for a live node of the default domain (or of `domain`) with this op_type. */
 bool wn_node_is(const struct wn_node *node, const char *op_type);
+/** Reshape and the like, with one output in use: the same elements in another shape. */
+bool wn_node_is_view(const struct wn_node *node);
 bool wn_node_is_in(const struct wn_node *node, const char *domain, const char *op_type);
 
 /** Producer of value `v`, or NULL. */

@@ -31,6 +31,13 @@ WINNOW_MUST_USE enum winnow_status wn_pass_shapes(struct wn_graph *g, struct win
  *  batch as a dynamic axis 0. `why` is set to an arena string when false. */
 bool wn_rows_independent(struct wn_graph *g, const char **why);
 
+/** Rows that one plan may take of a graph whose rows are independent, where each is a vector that only linear layers and
+ *  elementwise operators see, so that weights are read once for all of them: at most WN_ROW_BLOCK, fewer with a layer in
+ *  f32 (f32_gemv's columns); else 1. After the passes. */
+#define WN_ROW_BLOCK     64
+#define WN_ROW_BLOCK_F32 16
+int64_t wn_row_block(const struct wn_graph *g);
+
 /** Rows of the smallest table (Gather) that the integers of `input` are looked up in, where its shape is known; 0: none
  *  is known. The graph is sorted; inferred, where tables are computed (dequantized, say). */
 int64_t wn_table_rows(const struct wn_graph *g, wn_vid input);

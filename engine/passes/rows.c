@@ -2,6 +2,7 @@
  * requests are not merged). Every value carries the batch on one axis, not at all, or in a way the rules cannot follow;
  * each operator's rule (ops.h) says which axis it hands on; computed shapes are followed (follow.h). */
 #include "engine/passes/follow.h"
+#include "engine/passes/fused.h"
 
 static const char *say(struct wn_graph *g, const char *fmt, const char *a, const char *b)
 {
@@ -87,4 +88,58 @@ bool wn_rows_independent(struct wn_graph *g, const char **why)
             mixed_at = i;
     }
     return check_outputs(g, f.axis, &mixed_at, why);
+}
+
+static bool is_any(const struct wn_node *node, const char *domain, const char *const *types, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (wn_node_is_in(node, domain, types[i]))
+            return true;
+    return false;
+}
+
+/* Kernels compute each row of this by the same instructions, wherever in a batch it lies. */
+static bool is_rowwise(const struct wn_graph *g, const struct wn_node *node)
+{
+    static const char *const elementwise[] = { "Relu",     "LeakyRelu", "Elu",       "Sigmoid",       "HardSigmoid",
+                                               "Tanh",     "Clip",      "Gelu",      "Swish",         "HardSwish",
+                                               "Softplus", "Add",       "Sub",       "Mul",           "Div",
+                                               "QuantizeLinear",        "DequantizeLinear" };
+    static const char *const elementwise_q8[] = { "QAdd", "Quantize", "Dequantize", "Requantize" };
+    static const char *const of_vectors[] = { "Softmax", "Concat" };
+    static const char *const layers[] = { "Linear", "QLinear" };
+    if (wn_node_is_view(node) || is_any(node, "", elementwise, WN_COUNT(elementwise)) ||
+        is_any(node, "wn", elementwise_q8, WN_COUNT(elementwise_q8)))
+        return true;
+    return g->values.at[node->out[0]].type.rank == 2 && (is_any(node, "", of_vectors, WN_COUNT(of_vectors)) ||
+                                                         is_any(node, "wn", layers, WN_COUNT(layers)));
+}
+
+/* The features of every input are known: no row has a length of its own (winnow_run_ragged()). */
+static bool inputs_are_fixed(const struct wn_graph *g)
+{
+    for (size_t i = 0; i < g->inputs.n; i++) {
+        const struct wn_type *t = &g->values.at[g->inputs.at[i]].type;
+        for (int d = 1; d < t->rank; d++)
+            if (t->dim[d] < 0)
+                return false;
+    }
+    return true;
+}
+
+int64_t wn_row_block(const struct wn_graph *g)
+{
+    bool f32 = false, q8 = false;
+    for (size_t i = 0; i < g->nodes.n; i++) {
+        const struct wn_node *node = &g->nodes.at[i];
+        if (node->dead)
+            continue;
+        if (!is_rowwise(g, node))
+            return 1;
+        f32 = f32 || wn_fused_is(node, "Linear");
+        q8 = q8 || wn_fused_is(node, "QLinear");
+    }
+    if (!inputs_are_fixed(g))
+        return 1;
+    return f32 ? WN_ROW_BLOCK_F32 : q8 ? WN_ROW_BLOCK : 1;
 }

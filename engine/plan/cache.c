@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include "engine/passes/passes.h"
 #include "engine/graph/graph.h"
 #include "engine/plan/cache.h"
 #include "engine/plan/choice.h"
@@ -53,6 +54,8 @@ static void ios_image(struct wn_codec *im, struct winnow_io **ios, unsigned *n)
 static void model_image(struct wn_codec *im, struct winnow_model *m)
 {
     wn_codec_bool(im, &m->rows_independent);
+    WN_CODEC(im, m->row_block);
+    im->bad |= m->row_block < 1 || m->row_block > WN_ROW_BLOCK;
     wn_codec_text(im, &m->why_not);
     WN_CODEC(im, m->room);
     ios_image(im, &m->inputs, &m->n_inputs);

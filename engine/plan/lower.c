@@ -116,18 +116,9 @@ enum winnow_status wn_lower_new_plain(struct wn_lower *lo, wn_vid v, struct wn_l
 
 /* ---- views ---- */
 
-bool wn_lower_is_view(const struct wn_node *node)
-{
-    static const char *const views[] = { "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Dropout" };
-    for (size_t i = 0; i < WN_COUNT(views); i++)
-        if (wn_node_is(node, views[i]))
-            return node->n_out == 1 || node->out[1] == WN_NONE;
-    return false;
-}
-
 enum winnow_status wn_lower_view(struct wn_lower *lo, const struct wn_node *node, bool *done)
 {
-    *done = wn_lower_is_view(node);
+    *done = wn_node_is_view(node);
     if (*done && wn_home_view_waits(lo, node)) {
         lo->plan->place[node->out[0]].view_of = node->in[0] + 1;
         return WINNOW_OK;

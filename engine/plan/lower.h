@@ -44,9 +44,7 @@ enum winnow_status wn_lower_new_plain(struct wn_lower *lo, wn_vid v, struct wn_l
 
 /** Lower one node if a kernel family fits; *done says whether it did. Tried in the order of the table in lower.c. */
 typedef enum winnow_status wn_lower_fn(struct wn_lower *lo, const struct wn_node *node, bool *done);
-wn_lower_fn wn_lower_view; /* what wn_lower_is_view() says: no work, another shape */
-/** Reshape and the like, with one output in use. */
-bool wn_lower_is_view(const struct wn_node *node);
+wn_lower_fn wn_lower_view; /* what wn_node_is_view() says: no work, another shape */
 wn_lower_fn wn_lower_conv_f32, wn_lower_conv_q8, wn_lower_linear_f32, wn_lower_linear_q8, wn_lower_pool,
     wn_lower_pool_q8, wn_lower_dynamic_q8, wn_lower_cols_q8, wn_lower_eltwise_flat, wn_lower_eltwise,
     wn_lower_eltwise_q8, wn_lower_concat, wn_lower_norm_sum, wn_lower_layer_norm, wn_lower_softmax, wn_lower_split,

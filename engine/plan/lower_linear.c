@@ -10,6 +10,8 @@
 
 /* Output features that are multiplied before their activation is computed: they stay in L1 in between. */
 #define ACT_ROWS ((size_t)4 * WN_F32_PACK_ROWS)
+/* Rows of a block that are faster as columns than one by one. */
+#define COLUMNS_FROM WN_COLS
 
 struct linear_arg {
     struct wn_f32_gemv_args gemv; /* without x, y, r */
@@ -20,7 +22,30 @@ struct linear_arg {
     const float *bias;
     size_t rows;
     struct wn_activation act;
+    bool alone; /* each row's sums are those that it has without the others */
 };
+
+/* Outputs whose weights stay in L1 while row after row is multiplied with them. */
+static size_t outputs_in_l1(size_t k)
+{
+    const size_t fit = ((size_t)20 << 10) / (sizeof(float) * k) / WN_F32_GEMV_MR * WN_F32_GEMV_MR;
+    return WN_MAX(fit, (size_t)WN_F32_GEMV_MR);
+}
+
+static void run_alone(const struct linear_arg *a, const struct wn_f32_gemv_args *args, size_t r0, size_t r1)
+{
+    const size_t step = outputs_in_l1(args->x_stride);
+    for (size_t from = r0; from < r1; from += step)
+        for (size_t m = 0; m < args->m; m++) {
+            struct wn_f32_gemv_args row = *args;
+            row.m = 1;
+            row.x += m * args->x_stride;
+            row.y += m * args->y_stride;
+            if (row.r)
+                row.r += m * args->y_stride;
+            wn_f32_gemv_run(&a->pack->gemm[0], &row, from, WN_MIN(from + step, r1));
+        }
+}
 
 static void run_rows(const struct wn_step *step, struct wn_exec *exec, unsigned part, unsigned n_parts)
 {
@@ -33,9 +58,20 @@ static void run_rows(const struct wn_step *step, struct wn_exec *exec, unsigned 
     args.r = a->r.kind == WN_LOC_NONE ? NULL : wn_at(exec, a->r);
     if (r0 == r1)
         return;
-    wn_f32_gemv_run(&a->pack->gemm[0], &args, r0, r1);
+    if (a->alone)
+        run_alone(a, &args, r0, r1);
+    else
+        wn_f32_gemv_run(&a->pack->gemm[0], &args, r0, r1);
     for (size_t m = 0; m < args.m && a->act.act != WN_ACT_NONE; m++)
         wn_activate(&a->act, NULL, args.y + m * args.y_stride + r0, r1 - r0);
+}
+
+static void product(const struct linear_arg *a, const struct wn_f32_args *args, size_t r0, size_t r1)
+{
+    if (a->alone)
+        wn_f32_gemv_cols_run(&a->pack->gemm[0], a->off, args, r0, r1);
+    else
+        wn_f32_pack_run(a->pack, 0, a->off, args, r0, r1);
 }
 
 static void run_cols(const struct wn_step *step, struct wn_exec *exec, unsigned part, unsigned n_parts)
@@ -53,12 +89,12 @@ static void run_cols(const struct wn_step *step, struct wn_exec *exec, unsigned 
                                 .hi = a->act.act == WN_ACT_NONE ? a->act.hi : INFINITY };
     if (a->act.act == WN_ACT_NONE) {
         if (r0 < r1)
-            wn_f32_pack_run(a->pack, 0, a->off, &args, r0, r1);
+            product(a, &args, r0, r1);
         return;
     }
     for (size_t from = r0; from < r1; from += ACT_ROWS) {
         const size_t to = WN_MIN(from + ACT_ROWS, r1);
-        wn_f32_pack_run(a->pack, 0, a->off, &args, from, to);
+        product(a, &args, from, to);
         for (size_t o = from; o < to; o++)
             wn_activate(&a->act, NULL, args.y + o * args.y_stride, args.n);
     }
@@ -82,7 +118,11 @@ static enum winnow_status lower_cols(struct wn_lower *lo, const struct wn_node *
                                      enum wn_family family, struct linear_arg *a, size_t *ret_bytes)
 {
     const size_t k = (size_t)w->dim[1];
-    const struct wn_f32_pack_arg pa = { .family = family, .groups = 1, .rows = a->rows, .k = k, .taps = 1 };
+    const struct wn_f32_pack_arg pa = { .family = family == WN_FAMILY_f32_gemv ? WN_FAMILY_f32_gemm : family,
+                                        .groups = 1,
+                                        .rows = a->rows,
+                                        .k = k,
+                                        .taps = 1 };
     WN_TRY(wn_f32_pack_get(lo, w, &pa, &a->pack, ret_bytes));
     WN_TRY(wn_cols_get(lo, node->in[0], k, &a->cx));
     if (node->n_in == 4)
@@ -147,10 +187,12 @@ enum winnow_status wn_lower_linear_f32(struct wn_lower *lo, const struct wn_node
         a->bias = g->values.at[node->in[2]].constant->data;
     const struct wn_sparsity s = wn_facts_sparsity(lo->model->facts, w, a->rows, k, 1);
     size_t bytes = w->bytes;
-    const struct wn_choice *choice = choose(lo, w, &s, a->rows, m);
+    const bool block = lo->model->row_block > 1; /* whatever m is, the kernel is that of one row */
+    const struct wn_choice *choice = choose(lo, w, &s, a->rows, block ? 1 : m);
     if (!choice)
         return wn_fail(lo->err, WINNOW_E_NOMEM, "node '%s'", node->name);
-    if (choice->family == WN_FAMILY_f32_gemv)
+    a->alone = block && choice->family == WN_FAMILY_f32_gemv;
+    if (choice->family == WN_FAMILY_f32_gemv && !(block && m >= COLUMNS_FROM && wn_f32_gemv_has_cols()))
         WN_TRY(lower_rows(lo, node, w, m, a, &bytes));
     else
         WN_TRY(lower_cols(lo, node, w, choice->family, a, &bytes));

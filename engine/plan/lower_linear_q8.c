@@ -67,7 +67,7 @@ static const struct wn_node *first_reader(const struct wn_lower *lo, wn_vid *v)
         if (lo->user_at[*v] == lo->user_at[*v + 1] || lo->output[*v])
             return NULL;
         const struct wn_node *user = &lo->plan->g.nodes.at[lo->user[lo->user_at[*v]]];
-        if (!wn_lower_is_view(user) || user->in[0] != *v)
+        if (!wn_node_is_view(user) || user->in[0] != *v)
             return user;
         *v = user->out[0];
     }

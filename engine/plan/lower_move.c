@@ -111,7 +111,7 @@ static int plain_concat_axis(const struct wn_lower *lo, const struct wn_node *no
         return axis;
     for (unsigned i = 0; i < node->n_in; i++) {
         const struct wn_node *maker = maker_of(lo, node->in[i]);
-        if (maker && !wn_lower_is_view(maker) && !wn_node_is(maker, "Transpose") && !wn_node_is(maker, "Slice"))
+        if (maker && !wn_node_is_view(maker) && !wn_node_is(maker, "Transpose") && !wn_node_is(maker, "Slice"))
             return -1;
     }
     return axis;
@@ -211,7 +211,7 @@ static wn_vid holder_of(const struct wn_lower *lo, wn_vid v, size_t *ret_at)
 {
     const struct wn_node *user = only_reader(lo, v);
     *ret_at = 0;
-    if (user && wn_lower_is_view(user) && user->in[0] == v)
+    if (user && wn_node_is_view(user) && user->in[0] == v)
         return user->out[0];
     if ((user = remade_by(lo, v)) || (user = joined_by(lo, v, ret_at)))
         return user->out[0];

@@ -111,6 +111,7 @@ static enum winnow_status build(struct winnow_model *m, const void *bytes, size_
     m->rows_independent = wn_rows_independent(&m->g, &m->why_not);
     if (!m->opts.reference)
         WN_TRY(wn_passes_run(&m->g, err));
+    m->row_block = m->rows_independent && !m->opts.reference ? wn_row_block(&m->g) : 1;
     wn_graph_index(&m->g);
     for (size_t v = 0; v < m->g.values.n; v++)
         wn_graph_give_back(&m->g, (wn_vid)v);

@@ -31,6 +31,7 @@ struct winnow_model {
     unsigned char tag[WINNOW_TAG_BYTES]; /* that came with it */
     size_t n_tag;
     bool rows_independent;
+    int64_t row_block; /* the most rows that a plan takes: 1, or WN_ROW_BLOCK (passes.h) */
     const char *why_not;
     struct wn_facts *facts; /* these three from when the passes are through */
     struct wn_packs *packs;

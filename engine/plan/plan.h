@@ -91,7 +91,8 @@ struct wn_plan {
     struct wn_place *place;               /* [g.values.n] */
     size_t act_bytes;                     /* all buffers */
     struct wn_type *in_type, *out_type;   /* [inputs], [outputs], concrete but for late outputs */
-    size_t *in_row_bytes, *out_row_bytes; /* of one plan run; 0 for late outputs */
+    int64_t rows;                         /* that a run takes; 1 for models without independent rows */
+    size_t *in_row_bytes, *out_row_bytes; /* of each of them; 0 for late outputs */
     struct wn_late *late;                 /* nodes whose shapes depend on data (late.h), or NULL */
     atomic_uint refs;
 };
@@ -118,7 +119,8 @@ struct winnow_model; /* winnow_model of winnow.h */
 /** Bytes that a plan takes, without activations and packed weights. */
 size_t wn_plan_bytes(const struct wn_plan *plan);
 
-/** Make the plan of `model` for these concrete input types (one row when the model's rows are independent).
+/** Make the plan of `model` for these concrete input types (1 ... row_block rows when the model's rows are
+ *  independent).
  *  @return E_MALFORMED / E_UNSUPPORTED naming the node, E_TOO_LARGE, E_NOMEM */
 enum winnow_status wn_plan_new(struct winnow_model *model, const struct wn_type *inputs, struct wn_plan **ret_plan,
                                struct winnow_err *err);

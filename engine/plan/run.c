@@ -3,6 +3,8 @@
  * DESIGN  A model with independent rows is planned for one row, whatever the batch: the rows of a batch run one after
  *         the other (or dealt out over the threads), so activations stay in cache (running layer by
  *         layer over a batch of 16 halves the speed of early layers) and an answer cannot depend on its neighbours.
+ *         Where rows are vectors (wn_row_block()) weights are what fills caches: there plans take blocks of rows, powers
+ *         of two, so that few plans serve every batch. Every row is computed as it would be alone, to the bit.
  *         Other models are planned for the shapes as they come. Plans belong to the model (plans.h); a scratch holds
  *         the one it used last, and activations as large as the largest plan it has met. */
 #include <stdlib.h>
@@ -38,6 +40,7 @@ enum winnow_status wn_plan_new(struct winnow_model *model, const struct wn_type 
     if (status == WINNOW_OK)
         status = wn_plan_memory(plan, model->opts.max_memory_bytes, err);
     unsigned n_in = (unsigned)plan->g.inputs.n, n_out = (unsigned)plan->g.outputs.n;
+    plan->rows = model->rows_independent ? inputs[0].dim[0] : 1;
     if (status == WINNOW_OK) {
         plan->in_row_bytes = wn_arena_calloc(&plan->arena, n_in + 1u, sizeof(size_t));
         plan->out_row_bytes = wn_arena_calloc(&plan->arena, n_out + 1u, sizeof(size_t));
@@ -54,12 +57,14 @@ enum winnow_status wn_plan_new(struct winnow_model *model, const struct wn_type 
         const struct wn_type *t = &plan->g.values.at[plan->g.inputs.at[i]].type;
         plan->in_type[i] = *t;
         wn_shape_bytes(t->dim, (unsigned)t->rank, winnow_dtype_size(t->dtype), &plan->in_row_bytes[i]);
+        plan->in_row_bytes[i] /= (size_t)plan->rows;
     }
     for (unsigned i = 0; i < n_out; i++) {
         const struct wn_type *t = &plan->g.values.at[plan->g.outputs.at[i]].type;
         plan->out_type[i] = *t;
         if (!wn_late_makes(plan, i))
             wn_shape_bytes(t->dim, (unsigned)t->rank, winnow_dtype_size(t->dtype), &plan->out_row_bytes[i]);
+        plan->out_row_bytes[i] /= (size_t)plan->rows;
     }
     *ret_plan = plan;
     return WINNOW_OK;
@@ -277,9 +282,19 @@ enum winnow_status wn_scratch_check(const winnow_scratch *s, const struct winnow
     return WINNOW_OK;
 }
 
-static bool planned_for(const winnow_scratch *s, const struct winnow_tensor *inputs)
+/* How many of `rows` rows the next plan takes. They are dealt out where each thread gets one. */
+static int64_t block_of(const winnow_scratch *s, int64_t rows)
 {
-    if (!s->plan)
+    const int64_t threads = winnow_pool_threads(s->pool), most = rows >= threads ? rows / threads : rows;
+    int64_t block = 1;
+    while (2 * block <= WN_MIN(most, s->model->row_block))
+        block *= 2;
+    return block;
+}
+
+static bool planned_for(const winnow_scratch *s, const struct winnow_tensor *inputs, int64_t block)
+{
+    if (!s->plan || s->plan->rows != block)
         return false;
     unsigned first = s->model->rows_independent ? 1 : 0;
     for (unsigned i = 0; i < s->model->n_inputs; i++)
@@ -328,7 +343,8 @@ enum winnow_status wn_scratch_fit(winnow_scratch *s, const struct wn_plan *plan,
 }
 
 /* From here on runs are of these shapes. */
-static enum winnow_status take_plan(winnow_scratch *s, const struct winnow_tensor *inputs, struct winnow_err *err)
+static enum winnow_status take_plan(winnow_scratch *s, const struct winnow_tensor *inputs, int64_t block,
+                                    struct winnow_err *err)
 {
     wn_plan_unref(s->plan);
     s->plan = NULL;
@@ -336,7 +352,7 @@ static enum winnow_status take_plan(winnow_scratch *s, const struct winnow_tenso
         s->in_type[i] = (struct wn_type){ .dtype = inputs[i].dtype, .rank = (int)inputs[i].rank };
         memcpy(s->in_type[i].dim, inputs[i].shape, sizeof s->in_type[i].dim);
         if (s->model->rows_independent)
-            s->in_type[i].dim[0] = 1;
+            s->in_type[i].dim[0] = block;
     }
     WN_TRY(wn_plans_get(s->model->plans, s->model, s->in_type, &s->plan, err));
     make_room(s, s->plan);
@@ -348,8 +364,9 @@ static enum winnow_status take_plan(winnow_scratch *s, const struct winnow_tenso
 enum winnow_status wn_scratch_ready(winnow_scratch *s, const struct winnow_tensor *inputs, int64_t rows,
                                     struct winnow_err *err)
 {
-    if (!planned_for(s, inputs))
-        WN_TRY(take_plan(s, inputs, err));
+    const int64_t block = block_of(s, rows);
+    if (!planned_for(s, inputs, block))
+        WN_TRY(take_plan(s, inputs, block, err));
     unsigned want = rows >= winnow_pool_threads(s->pool) ? winnow_pool_threads(s->pool) : 1;
     WN_TRY(make_execs(s, want, err));
     for (unsigned i = 0; i < s->model->n_outputs; i++) {
@@ -443,22 +460,23 @@ static void aim(const winnow_scratch *s, struct wn_exec *exec, const struct winn
         exec->out[i] = (char *)outputs[i].data + s->plan->out_row_bytes[i] * (size_t)row;
 }
 
+/* `runs` runs of the plan, on the rows from `row` on. */
 struct row_run {
     winnow_scratch *s;
     const struct winnow_tensor *inputs;
     const struct winnow_tensor *outputs;
-    int64_t rows;
+    int64_t row, runs;
 };
 
-/* Rows dealt out in contiguous shares; each thread has its own activations. */
+/* Runs dealt out in contiguous shares; each thread has its own activations. */
 static void run_rows(void *arg, unsigned part, unsigned n_parts)
 {
     struct row_run *r = arg;
     struct wn_exec *exec = &r->s->exec[part];
-    int64_t from = r->rows * part / n_parts, to = r->rows * (part + 1) / n_parts;
+    int64_t from = r->runs * part / n_parts, to = r->runs * (part + 1) / n_parts;
     exec->status = WINNOW_OK;
-    for (int64_t row = from; row < to; row++) {
-        aim(r->s, exec, r->inputs, r->outputs, row);
+    for (int64_t run = from; run < to; run++) {
+        aim(r->s, exec, r->inputs, r->outputs, r->row + run * exec->plan->rows);
         wn_exec_run(exec, NULL, part == 0 ? r->s->ns : NULL);
         if (exec->status != WINNOW_OK)
             return;
@@ -479,6 +497,26 @@ enum winnow_status wn_scratch_outcome(winnow_scratch *s, unsigned n, struct winn
     return status;
 }
 
+/* Part of the rows from `row` on: all that runs of s->plan take. Where there are fewer runs than threads, all threads
+ * work on each. */
+static enum winnow_status run_some(winnow_scratch *s, const struct winnow_tensor *inputs,
+                                   const struct winnow_tensor *outputs, int64_t row, int64_t runs,
+                                   struct winnow_err *err)
+{
+    const unsigned threads = winnow_pool_threads(s->pool);
+    struct row_run r = { s, inputs, outputs, row, runs };
+    if (threads > 1 && runs >= threads) {
+        wn_pool_run(s->pool, run_rows, &r);
+        return wn_scratch_outcome(s, threads, err);
+    }
+    struct wn_exec *exec = &s->exec[0];
+    for (int64_t i = 0; i < runs && exec->status == WINNOW_OK; i++) {
+        aim(s, exec, inputs, outputs, row + i * s->plan->rows);
+        wn_exec_run(exec, s->pool, s->ns);
+    }
+    return wn_scratch_outcome(s, 1, err);
+}
+
 void wn_scratch_begin(winnow_scratch *s)
 {
     if (!s->limited)
@@ -497,18 +535,13 @@ enum winnow_status winnow_run(const winnow_model *model, winnow_scratch *scratch
     WN_TRY(wn_scratch_ready(scratch, inputs, rows, err));
     WN_TRY(wn_scratch_outputs(scratch, rows, outputs, n_outputs, err));
     wn_scratch_begin(scratch);
-    struct row_run r = { scratch, inputs, outputs, rows };
-    unsigned threads = winnow_pool_threads(scratch->pool), used = 1;
-    if (threads > 1 && rows >= threads) {
-        wn_pool_run(scratch->pool, run_rows, &r);
-        used = threads;
-    } else {
-        for (int64_t row = 0; row < rows && scratch->exec[0].status == WINNOW_OK; row++) {
-            aim(scratch, &scratch->exec[0], inputs, outputs, row);
-            wn_exec_run(&scratch->exec[0], scratch->pool, scratch->ns);
-        }
+    for (int64_t row = 0; row < rows;) {
+        const int64_t runs = (rows - row) / scratch->plan->rows;
+        WN_TRY(run_some(scratch, inputs, outputs, row, runs, err));
+        row += runs * scratch->plan->rows;
+        if (row < rows)
+            WN_TRY(wn_scratch_ready(scratch, inputs, rows - row, err));
     }
-    WN_TRY(wn_scratch_outcome(scratch, used, err));
     return set_late_outputs(scratch, outputs, err);
 }
 

@@ -37,7 +37,8 @@ MINILM = {"layers": 6, "width": 384, "heads": 12, "hidden": 1536}
 # name: maker, its arguments, tokens, in the short list
 NETS = {"ResNet-50": (nets.resnet50, {}, 0, True), "MobileNetV2": (nets.mobilenet, {}, 0, True),
         "BERT-base s128": (nets.bert, {}, 128, True), "MiniLM-L6 s128": (nets.bert, MINILM, 128, True),
-        "BERT-base s384": (nets.bert, {}, 384, False), "YOLOv5s": (nets.yolov5s, {}, 0, False)}
+        "BERT-base s384": (nets.bert, {}, 384, False), "YOLOv5s": (nets.yolov5s, {}, 0, False),
+        "MLP": (nets.mlp, {}, 0, False)}
 SPARSE = {"dense": {}, "80 %": {"sparsity": 0.8}, "90 %": {"sparsity": 0.9}, "95 %": {"sparsity": 0.95},
           "95 % 1x4": {"sparsity": 0.95, "block": "1x4"}, "95 % 4x1": {"sparsity": 0.95, "block": "4x1"},
           "95 % 2x1": {"sparsity": 0.95, "block": "2x1"}}

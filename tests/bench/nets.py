@@ -335,6 +335,18 @@ def mobilenet(path, int8=False, sparsity=0.0, block=None, seed=1, integer=False)
     head(path, l, l.quantize(l.net.op("GlobalAveragePool", [x]), 6 / 255, 0), 1280, 6 / 255)
 
 
+def mlp(path, int8=False, sparsity=0.0, block=None, seed=1, integer=False, widths=(784, 1024, 1024, 10)):
+    """Linear layers over vectors, as for tables. The last one stays dense."""
+    l = Layers(seed, int8, sparsity, block, integer)
+    x = l.quantize("input", 6 / 255, 128)
+    for inner, outer in zip(widths, widths[1:]):
+        last = outer == widths[-1]
+        x = l.layer("Gemm", x, *l.random((outer, inner), 1.0, dense=last), transB=1)
+        if not last:
+            x = l.quantize(l.net.op("Relu", [x]), 4 / 255, 0)
+    l.net.save(path, "input", ["N", widths[0]], x, ["N", widths[-1]])
+
+
 class Yolo(Layers):
     """The blocks of YOLOv5, width 0.5 and depth 0.33."""
 

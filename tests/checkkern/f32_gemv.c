@@ -74,6 +74,73 @@ static void check(struct ck *ck, const struct ck_kernel *k)
     }
 }
 
+#define KERNEL(isa, MR, NK) [WN_ISA_##isa] = wn_f32_gemv_##MR##x##NK##__##isa,
+#define COLS(isa, MR, NR)
+static wn_f32_gemv_fn *const of_one[WN_ISA_COUNT] = {
+#include "engine/kernels/f32_gemv/f32_gemv.def"
+};
+
+/* Columns hold the very bits that the same instruction set's kernel gives each of them as a row alone. */
+static void check_cols(struct ck *ck, const struct ck_kernel *k)
+{
+    wn_f32_gemv_cols_fn *fn = (wn_f32_gemv_cols_fn *)k->fn;
+    const size_t rows = 1 + ck_rand(ck, 40), cut = ck_rand(ck, rows + 1) / WN_F32_GEMV_MR * WN_F32_GEMV_MR;
+    const size_t depth = ck_rand(ck, ck_rand(ck, 8) ? 200 : 3000), n = WN_COLS * (1 + ck_rand(ck, 3));
+    struct wn_f32_gemm mat = { 0 };
+    struct wn_f32_gemv_args a = { .m = 1, .x_stride = depth, .y_stride = rows };
+    make(ck, &mat, &a, rows, depth);
+    struct wn_f32_args c = { .x = filled(ck, (depth + 1) * n), .n = n, .y_stride = n + ck_rand(ck, 3) };
+    c.y = filled(ck, rows * c.y_stride);
+    float *want = ck_buf(ck, rows * sizeof *want), *x = ck_buf(ck, (depth + 1) * sizeof *x);
+    float *r = filled(ck, rows * c.y_stride);
+    int32_t *koff = ck_buf(ck, (depth + 1) * sizeof *koff);
+    if (ck_rand(ck, 2))
+        a.bias = NULL;
+    if (ck_rand(ck, 2))
+        a.lo = -0.5f;
+    if (ck_rand(ck, 2))
+        a.hi = 0.5f;
+    c.bias = a.bias;
+    c.r = ck_rand(ck, 2) ? r : NULL;
+    c.lo = a.lo;
+    c.hi = a.hi;
+    for (size_t i = 0; i < depth; i++)
+        koff[i] = (int32_t)(i * n * sizeof(float));
+    CK_CALL(ck, fn(&mat, koff, &c, 0, cut));
+    CK_CALL(ck, fn(&mat, koff, &c, cut, rows));
+    for (size_t col = 0; col < n; col++) {
+        for (size_t i = 0; i < depth; i++)
+            x[i] = c.x[i * n + col];
+        for (size_t o = 0; o < rows; o++)
+            want[o] = r[o * c.y_stride + col];
+        a.x = x;
+        a.y = want;
+        a.r = c.r ? want : NULL;
+        of_one[k->isa](&mat, &a, 0, rows);
+        for (size_t o = 0; o < rows; o++)
+            ck_same(ck, want + o, c.y + o * c.y_stride + col, sizeof *want);
+    }
+}
+
+static void bench_cols(struct ck *ck, const struct ck_kernel *k)
+{
+    static const size_t shapes[][2] = { { 1024, 1024 }, { 256, 64 } };
+    wn_f32_gemv_cols_fn *fn = (wn_f32_gemv_cols_fn *)k->fn;
+    for (size_t i = 0; i < WN_COUNT(shapes); i++) {
+        const size_t rows = shapes[i][0], depth = shapes[i][1], n = WN_COLS;
+        struct wn_f32_gemm mat = { 0 };
+        struct wn_f32_gemv_args a = { .m = n, .x_stride = depth, .y_stride = rows };
+        make(ck, &mat, &a, rows, depth);
+        const struct wn_f32_args c = {
+            .x = a.x, .n = n, .y = a.y, .y_stride = n, .bias = a.bias, .lo = -INFINITY, .hi = INFINITY
+        };
+        int32_t *koff = ck_buf(ck, depth * sizeof *koff);
+        for (size_t j = 0; j < depth; j++)
+            koff[j] = (int32_t)(j * n * sizeof(float));
+        CK_BENCH(ck, (double)rows * (double)depth * (double)n, fn(&mat, koff, &c, 0, rows));
+    }
+}
+
 static void bench(struct ck *ck, const struct ck_kernel *k)
 {
     static const size_t shapes[][3] = { { 1000, 2048, 1 }, { 128, 128, 1 }, { 1000, 512, 4 }, { 768, 768, 8 } };
@@ -90,8 +157,8 @@ static void bench(struct ck *ck, const struct ck_kernel *k)
 
 static const struct ck_kernel kernels[] = {
 #define KERNEL(isa, MR, NK) CK_KERNEL(wn_f32_gemv_##MR##x##NK##__##isa, isa, check, bench)
+#define COLS(isa, MR, NR) CK_KERNEL(wn_f32_gemv_cols_##MR##x##NR##__##isa, isa, check_cols, bench_cols)
 #include "engine/kernels/f32_gemv/f32_gemv.def"
-#undef KERNEL
     CK_KERNEL(wn_f32_gemv_run, scalar, check, NULL) /* as dispatched */
 };
 CK_FAMILY(kernels)

@@ -413,7 +413,7 @@ def test_kills(good, data, base):
     check("checkpoints that are cut short are passed over", candidate(job) == want and
           any("not used" in e.get("text", "") for e in events(job)), result(job))
 
-    job, p, child = held("hung", data, base, 30, "--hang", "2")
+    job, p, child = held("hung", data, base, 30, "--hang", "6")
     p.wait(60)
     check("a hang is found, and the job goes on", candidate(job) == want and
           any("no progress" in e.get("text", "") for e in events(job)), result(job))

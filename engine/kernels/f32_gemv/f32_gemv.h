@@ -33,13 +33,18 @@ struct wn_f32_gemv_args {
  *  passes when k is large: nobody may read it before the call returns. */
 typedef void wn_f32_gemv_fn(const struct wn_f32_gemm *mat, const struct wn_f32_gemv_args *args, size_t row0,
                             size_t row1);
-/** The fastest kernel this CPU has (WINNOW_CPU permitting). Any thread. */
+/** Many rows as columns (koff, args as f32_gemm has them), each with the bits that wn_f32_gemv_run() gives it alone. */
+typedef wn_f32_gemm_fn wn_f32_gemv_cols_fn;
+/** The fastest kernels this CPU has (WINNOW_CPU permitting). Any thread. */
 wn_f32_gemv_fn wn_f32_gemv_run;
+wn_f32_gemv_cols_fn wn_f32_gemv_cols_run;
+/** False where this CPU's instruction set has no kernel for columns: wn_f32_gemv_cols_run() is not to be called. */
+bool wn_f32_gemv_has_cols(void);
 /** Choose again, after wn_cpu_force(). Not while others run. */
 void wn_f32_gemv_init(void);
 
 #define KERNEL(isa, MR, NK) wn_f32_gemv_fn wn_f32_gemv_##MR##x##NK##__##isa;
+#define COLS(isa, MR, NR)   wn_f32_gemv_cols_fn wn_f32_gemv_cols_##MR##x##NR##__##isa;
 #include "engine/kernels/f32_gemv/f32_gemv.def"
-#undef KERNEL
 
 #endif
