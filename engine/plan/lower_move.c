@@ -13,6 +13,8 @@
 #include "engine/plan/planes.h"
 #include "engine/plan/strided.h"
 
+#define HOLDERS 64u /* in each other, that are followed: a long chain of views is not walked anew by each */
+
 /* ---- steps ---- */
 
 struct box {
@@ -94,12 +96,8 @@ static int concat_axis(const struct wn_lower *lo, const struct wn_node *node)
 
 static const struct wn_node *maker_of(const struct wn_lower *lo, wn_vid v)
 {
-    const struct wn_graph *g = &lo->plan->g;
-    for (size_t i = 0; i < g->nodes.n; i++)
-        for (unsigned k = 0; k < g->nodes.at[i].n_out; k++)
-            if (g->nodes.at[i].out[k] == v)
-                return &g->nodes.at[i];
-    return NULL;
+    const wn_nid producer = lo->plan->g.values.at[v].producer;
+    return producer == WN_NONE ? NULL : &lo->plan->g.nodes.at[producer];
 }
 
 /* The same of one whose result is sure to be plain: no picture, or one of inputs that come as plain tensors. */
@@ -155,6 +153,12 @@ static wn_vid put_back(const struct wn_lower *lo, const struct wn_node *concat, 
     return slice->in[0];
 }
 
+/* More readers than a Concat takes do not all go into it; and what many read is not asked about by each of them. */
+static bool read_by_many(const struct wn_lower *lo, wn_vid v)
+{
+    return lo->user_at[v + 1] - lo->user_at[v] > WN_OP_MAX_IN;
+}
+
 /* The value in whose place a Concat is made: the first whose parts it puts back; whoever else reads it is a Slice that
  * comes before. WN_NONE: there is none. */
 static wn_vid remade_of(const struct wn_lower *lo, const struct wn_node *concat)
@@ -163,7 +167,7 @@ static wn_vid remade_of(const struct wn_lower *lo, const struct wn_node *concat)
     wn_vid x = WN_NONE;
     for (unsigned i = 0; axis >= 0 && i < concat->n_in && x == WN_NONE; i++)
         x = put_back(lo, concat, i, axis);
-    if (x == WN_NONE || lo->output[x] || lo->plan->g.values.at[x].constant)
+    if (x == WN_NONE || lo->output[x] || lo->plan->g.values.at[x].constant || read_by_many(lo, x))
         return WN_NONE;
     for (uint32_t k = lo->user_at[x]; k < lo->user_at[x + 1]; k++) {
         const struct wn_node *user = &lo->plan->g.nodes.at[lo->user[k]];
@@ -176,7 +180,7 @@ static wn_vid remade_of(const struct wn_lower *lo, const struct wn_node *concat)
 /* The Concat that is made in x's place; NULL: none. */
 static const struct wn_node *remade_by(const struct wn_lower *lo, wn_vid x)
 {
-    for (uint32_t k = lo->user_at[x]; k < lo->user_at[x + 1]; k++) {
+    for (uint32_t k = lo->user_at[x]; k < lo->user_at[x + 1] && !read_by_many(lo, x); k++) {
         const struct wn_node *slice = &lo->plan->g.nodes.at[lo->user[k]];
         const struct wn_node *concat = wn_node_is(slice, "Slice") ? only_reader(lo, slice->out[0]) : NULL;
         if (concat && remade_of(lo, concat) == x)
@@ -225,8 +229,15 @@ enum winnow_status wn_home_find(struct wn_lower *lo, wn_vid v, bool *ret_found, 
     *ret_found = false;
     if (lo->reference || !is_movable(lo, v))
         return WINNOW_OK;
-    for (wn_vid next; (next = holder_of(lo, home, &more)) != WN_NONE; home = next)
+    for (unsigned n = 0; n < HOLDERS; n++) {
+        const wn_vid next = holder_of(lo, home, &more);
+        if (next == WN_NONE)
+            break;
+        home = next;
         at += more;
+        if (lo->plan->place[home].form[WN_FORM_PLAIN].kind != WN_LOC_NONE)
+            break;
+    }
     if (home == v)
         return WINNOW_OK;
     *ret = lo->plan->place[home].form[WN_FORM_PLAIN];
