@@ -17,6 +17,10 @@ struct wn_conv_shape {
     int32_t h, w, oh, ow;                                           /* input, output */
     int32_t kh, kw, stride_h, stride_w, dil_h, dil_w, pad_t, pad_l; /* stride_w at most WN_CONV_STRIDE */
     size_t x_pitch, x_stride, y_pitch, y_cols;                      /* x_stride: from channel to channel */
+    const int32_t
+        *y_at; /* NULL: y is planes. Else (q8_conv, f32 out, no residual, no mask): row o of a pixel lies y_at[o] floats
+                * from row 0 of pixel (0, 0); y_px floats from pixel to pixel, y_pitch from line to line */
+    size_t y_px;
 };
 
 struct wn_conv_window {

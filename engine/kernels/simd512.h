@@ -218,6 +218,12 @@ V512_INLINE void v512f_store_part(void *p, v512f x, unsigned n)
 {
     _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1), x);
 }
+/** Lanes from .. to - 1 <= 15, the first of them at p; nothing around them is touched. */
+V512_INLINE void v512f_store_lanes(float *p, v512f x, unsigned from, unsigned to)
+{
+    float *lane_0 = (float *)((uintptr_t)p - from * sizeof *p);
+    _mm512_mask_storeu_ps(lane_0, (__mmask16)((1u << to) - (1u << from)), x);
+}
 /** The first n <= 16 dwords of x, the others of y. */
 V512_INLINE v512f v512f_merge_first(v512f x, v512f y, unsigned n)
 {
@@ -377,6 +383,11 @@ V512_INLINE void v512f_store_part(void *p, v512f x, unsigned n)
 {
     union v512_bits b = { .f = x };
     memcpy(p, &b, n * sizeof(float));
+}
+V512_INLINE void v512f_store_lanes(float *p, v512f x, unsigned from, unsigned to)
+{
+    union v512_bits b = { .f = x };
+    memcpy(p, b.f32 + from, (to - from) * sizeof(float));
 }
 V512_INLINE v512f v512f_merge_first(v512f x, v512f y, unsigned n)
 {

@@ -1,12 +1,11 @@
 /* lower_move.c: Transpose, Slice and Concat of plain tensors with elements of 4 bytes, and where their results lie.
  *
  * DESIGN  What moves only is moved as little as may be:
- *         - a Transpose of planes (behind a view, as detectors' heads have it) reads the planes, and computes the
- * function that alone reads its result while that lies in L1;
- *         - the input of a Concat along the outermost axes that alone reads it is written where it will lie
- * (wn_home_find());
- *         - a Concat that puts a part of x back where a Slice took it from is made in x's place: of the box coordinates
- * that a detector decodes, 4 of 85 numbers are written, not 85 three times. */
+ *         A Transpose of planes (behind a view, as detectors' heads have it) reads the planes, and computes the function that
+ *         alone reads its result while that lies in L1; a layer that can writes what the Transpose would (wn_home_beside()).
+ *         The input of a Concat along the outermost axes that alone reads it is written where it will lie (wn_home_find()).
+ *         A Concat that puts a part of x back where a Slice took it from is made in x's place: of the box coordinates that a
+ *         detector decodes, 4 of 85 numbers are written, not 85 three times. */
 #include <string.h>
 #include "engine/plan/elt.h"
 #include "engine/plan/home.h"
@@ -393,15 +392,15 @@ static enum winnow_status source(struct wn_lower *lo, wn_vid v, struct box *b, i
     return WINNOW_OK;
 }
 
-/* The function that alone reads y becomes part of this step; *ret_y is its result. */
-static void take_function(struct wn_lower *lo, wn_vid *y, struct wn_strided *s)
+/* The function that alone reads y becomes part of this step; *y is its result then. */
+static bool take_function(struct wn_lower *lo, wn_vid *y, enum wn_elt_f32_unary *op, struct wn_elt_f32 *args)
 {
     struct wn_node *next = wn_lower_type(lo, *y)->dtype == WINNOW_F32 ? only_reader(lo, *y) : NULL;
-    if (!next || next->n_in != 1 || next->n_out != 1 || *next->domain || !wn_elt_unary_of(lo, next, &s->op, &s->args))
-        return;
-    s->unary = true;
+    if (!next || next->n_in != 1 || next->n_out != 1 || *next->domain || !wn_elt_unary_of(lo, next, op, args))
+        return false;
     *y = next->out[0];
     next->dead = true; /* lowered */
+    return true;
 }
 
 enum winnow_status wn_lower_transpose(struct wn_lower *lo, const struct wn_node *node, bool *done)
@@ -426,9 +425,48 @@ enum winnow_status wn_lower_transpose(struct wn_lower *lo, const struct wn_node 
     contiguous(y, b->s.y);
     wn_strided_make(&b->s);
     wn_vid out = node->out[0];
-    take_function(lo, &out, &b->s);
+    b->s.unary = take_function(lo, &out, &b->s.op, &b->s.args);
     WN_TRY(wn_lower_new_plain(lo, out, &b->y));
     WN_TRY(add_step(lo, node, b->s.unary ? "transpose_eltwise" : "transpose", a));
     *done = true;
     return WINNOW_OK;
+}
+
+/* ---- a layer that writes what a Transpose would ---- */
+
+#define FEW ((int64_t)16) /* channels side by side that are hardly worth it */
+
+enum winnow_status wn_home_beside(struct wn_lower *lo, wn_vid y, bool *ret_found, struct wn_beside *ret)
+{
+    const struct wn_type *picture = wn_lower_type(lo, y), *t = picture;
+    struct wn_node *view = only_reader(lo, y), *turn = view;
+    int64_t d[4], stride[WINNOW_MAX_RANK], to[WINNOW_MAX_RANK];
+    *ret_found = false;
+    if (lo->reference || picture->dtype != WINNOW_F32 || !view)
+        return WINNOW_OK;
+    if (wn_lower_is_view(view) && view->in[0] == y) {
+        t = wn_lower_type(lo, view->out[0]);
+        turn = only_reader(lo, view->out[0]);
+    }
+    if (!turn || !wn_node_is(turn, "Transpose") || !is_movable(lo, turn->out[0]) || !suits_planes(picture, t))
+        return WINNOW_OK;
+    size_t n;
+    const int64_t *perm = wn_node_ints(turn, "perm", &n);
+    contiguous(wn_lower_type(lo, turn->out[0]), to);
+    for (int i = 0; i < t->rank; i++)
+        stride[perm ? perm[i] : t->rank - 1 - i] = to[i];
+    if (stride[t->rank - 3] != 1 || t->dim[t->rank - 3] < FEW || wn_lower_bytes(lo, y) / 4 > INT32_MAX)
+        return WINNOW_OK;
+    wn_nchw(picture, d);
+    *ret = (struct wn_beside){ .px = (size_t)stride[t->rank - 1], .line = (size_t)stride[t->rank - 2] };
+    if (!(ret->at = wn_arena_calloc(&lo->plan->arena, (size_t)d[1], sizeof *ret->at)))
+        return wn_fail(lo->err, WINNOW_E_NOMEM, "plan");
+    for (int64_t c = 0; c < d[1]; c++)
+        for (int64_t a = t->rank - 2, rest = c; a-- > 0; rest /= t->dim[a])
+            ret->at[c] += (int32_t)(rest % t->dim[a] * stride[a]);
+    wn_vid out = turn->out[0];
+    ret->unary = take_function(lo, &out, &ret->op, &ret->args);
+    view->dead = turn->dead = true; /* lowered */
+    *ret_found = true;
+    return wn_lower_new_plain(lo, out, &ret->loc);
 }

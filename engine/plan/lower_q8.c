@@ -4,6 +4,7 @@
 #include <string.h>
 #include "engine/plan/activate.h"
 #include "engine/plan/direct.h"
+#include "engine/plan/home.h"
 #include "engine/plan/q8_pack.h"
 
 /* ---- choice ---- */
@@ -156,6 +157,7 @@ struct conv_arg {
     struct wn_planes x, y, r;  /* r: a residual, laid out as y */
     struct wn_q8_args args;    /* without pointers into activations */
     struct wn_conv_window win; /* CONV */
+    struct wn_beside beside;   /* CONV: f32 channels beside each other; at NULL: planes */
     const int32_t **outside;   /* CONV: [groups], each NULL where x's zero point is 0 */
     struct wn_loc colsum;      /* [groups][cols] int32 */
     const int32_t **off;       /* [pack groups] */
@@ -257,6 +259,33 @@ static void run_activated(const struct conv_arg *a, struct wn_exec *exec, size_t
         }
 }
 
+/* The function of a row of pixels, whose channels lie beside each other in runs. */
+static void beside_function(const struct conv_arg *a, float *y)
+{
+    const struct wn_beside *to = &a->beside;
+    struct wn_elt_f32 args = to->args;
+    for (size_t o = 0, end; o < a->group_rows; o = end) {
+        for (end = o + 1; end < a->group_rows && to->at[end] == to->at[end - 1] + 1; end++)
+            ;
+        const size_t ow = (size_t)a->win.shape.ow, n = to->px == end - o ? ow : 1; /* pixels without gaps */
+        args.n = n * (end - o);
+        for (size_t x = 0; x < ow; x += n) {
+            args.x = args.y = y + to->at[o] + x * to->px;
+            wn_elt_f32_unary_run(to->op, &args);
+        }
+    }
+}
+
+/* A line of pixels, then the function of it, while it is in the cache. */
+static void run_beside(const struct conv_arg *a, struct wn_exec *exec, const struct wn_block *b)
+{
+    for (size_t oy = b->c0; oy < b->c1; oy++) {
+        run_group(a, exec, 0, &(struct wn_block){ oy, oy + 1, b->r0, b->r1 }, NULL);
+        if (a->beside.unary)
+            beside_function(a, (float *)wn_at(exec, a->beside.loc) + oy * a->beside.line);
+    }
+}
+
 static void run_conv(const struct wn_step *step, struct wn_exec *exec, unsigned part, unsigned n_parts)
 {
     const struct conv_arg *a = step->arg;
@@ -268,7 +297,9 @@ static void run_conv(const struct wn_step *step, struct wn_exec *exec, unsigned 
             const struct wn_block *b = &block[i];
             const struct wn_block cols = columns_of(a, b);
             const size_t r0 = g * a->group_rows + b->r0, r1 = g * a->group_rows + b->r1;
-            if (a->act.act != WN_ACT_NONE)
+            if (a->beside.at)
+                run_beside(a, exec, b);
+            else if (a->act.act != WN_ACT_NONE)
                 run_activated(a, exec, g, b);
             else
                 run_group(a, exec, g, b, NULL);
@@ -314,8 +345,17 @@ static enum winnow_status link_window(struct wn_lower *lo, struct conv_arg *a, c
 {
     struct wn_arena *arena = &lo->plan->arena;
     a->tiling = wn_direct_tiling(win, a->group_rows);
+    if (a->beside.at) { /* whole lines, for the function */
+        a->tiling.tile = 1;
+        a->tiling.unit = a->group_rows;
+    }
     a->outside = wn_arena_calloc(arena, a->groups, sizeof *a->outside);
     bool ok = a->outside && wn_direct_window(lo, win, (a->channels + 3) / 4, &a->x, &a->y, &a->win);
+    if (a->beside.at) {
+        a->win.shape.y_at = a->beside.at;
+        a->win.shape.y_px = a->beside.px;
+        a->win.shape.y_pitch = a->beside.line;
+    }
     for (size_t g = 0; g < a->groups && x_zp && ok; g++) {
         const struct wn_q8_conv *mat = &a->pack->conv[g];
         int32_t *outside = wn_arena_calloc(arena, mat->taps * mat->lanes, sizeof *outside);
@@ -461,13 +501,23 @@ enum winnow_status wn_lower_conv_q8(struct wn_lower *lo, const struct wn_node *n
         out_form = wn_q8_out_form(lo, node->out[0]);
     if (node->n_in == 4)
         WN_TRY(wn_planes_get(lo, node->in[3], out_form, &a->r));
-    WN_TRY(wn_planes_new(lo, node->out[0], out_form, &a->y));
+    bool beside = false;
+    if (c.kind == WN_Q8_CONV && f->y_f32 && f->act == WN_ACT_NONE && node->n_in < 4 && a->groups == 1)
+        WN_TRY(wn_home_beside(lo, node->out[0], &beside, &a->beside));
+    if (beside)
+        a->y = (struct wn_planes){ .loc = a->beside.loc, .elem = sizeof(float) };
+    else
+        WN_TRY(wn_planes_new(lo, node->out[0], out_form, &a->y));
     a->x = src.planes;
     a->channel_bytes = src.channel_bytes;
     a->group_bytes = (in_form == WN_FORM_QUAD ? (a->channels + 3) / 4 : a->channels) * src.channel_bytes;
     a->tiling = wn_q8_tiling(c.kind, c.block, a->y.layout.plane.cols, a->group_rows);
     WN_TRY(c.kind == WN_Q8_CONV ? link_window(lo, a, &win, f->x_zp) : link_offsets(lo, a, &src));
     WN_TRY(set_epilogue(lo, node, a, out_form));
+    if (beside) {
+        a->pad = false;
+        a->args.mask = NULL;
+    }
     if (a->args.w_zp && c.kind != WN_Q8_STEM) /* the stem sums on its way */
         WN_TRY(add_colsum(lo, node, a));
     const char *kernel = wn_q8_kernel_name(lo, a->pack);

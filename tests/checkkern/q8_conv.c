@@ -32,6 +32,22 @@ static bool pack(struct ck *ck, struct problem *p)
     return true;
 }
 
+/* Floats channel beside channel, in runs of some. */
+static void beside(struct ck *ck, struct problem *p)
+{
+    const size_t run = 1 + ck_rand(ck, p->rows), gap = ck_rand(ck, 3), side = (size_t)(p->s.oh * p->s.ow);
+    int32_t *at = wn_arena_calloc(ck_arena(ck), p->rows, sizeof *at);
+    p->s.y_px = run + gap;
+    p->s.y_pitch = (size_t)p->s.ow * p->s.y_px;
+    for (size_t o = 0; o < p->rows; o++)
+        at[o] = (int32_t)(o / run * side * p->s.y_px + o % run);
+    p->s.y_at = at;
+    p->out = (struct ckq_out){ WN_OUT_F32, 0, (p->rows + run - 1) / run * side * p->s.y_px * sizeof(float) };
+    p->args.out = WN_OUT_F32;
+    p->args.r = NULL;
+    p->args.mask = NULL;
+}
+
 /* Sums are as large as their weights allow; gaps of x hold anything. */
 static bool draw(struct ck *ck, struct problem *p)
 {
@@ -52,6 +68,8 @@ static bool draw(struct ck *ck, struct problem *p)
     p->args.x = x;
     p->args.w_zp = NULL;
     p->args.colsum = NULL;
+    if (ck_rand(ck, 4) == 0)
+        beside(ck, p);
     return pack(ck, p);
 }
 
@@ -78,8 +96,13 @@ static void answer(const struct problem *p, const struct wn_q8_args *args)
         struct wn_q8_args a = wn_q8_args_cols(args, (size_t)oy * s->y_pitch, (size_t)s->ow);
         a.mask = NULL;
         for (size_t o = 0; o < p->rows; o++)
-            for (int32_t ox = 0; ox < s->ow; ox++)
-                wn_q8_put(&a, o, (size_t)ox, sum(p, o, oy, ox));
+            for (int32_t ox = 0; ox < s->ow; ox++) {
+                if (s->y_at) { /* the one element, as of a plane of its own */
+                    a.y = (float *)args->y + (size_t)oy * s->y_pitch + (size_t)ox * s->y_px + s->y_at[o];
+                    a.y_stride = 0;
+                }
+                wn_q8_put(&a, o, s->y_at ? 0 : (size_t)ox, sum(p, o, oy, ox));
+            }
         wn_q8_put_pad_rows(&a, p->rows);
         if (args->mask)
             wn_q8_conv_gap(s, args, oy, 0, p->rows);

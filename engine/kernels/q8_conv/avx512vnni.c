@@ -252,11 +252,33 @@ static void finish_floats(const int np, const int v, const bool wide, const stru
     }
 }
 
+/* Floats of vector v where the window says: runs of rows that lie together are stores of as many lanes. */
+static void finish_beside(const int np, const int v, const struct job *j, const struct place *at, vec acc[NP][NV])
+{
+    const struct wn_conv_shape *s = &j->win->shape;
+    const struct wn_q8_v512 *e = &j->a->e;
+    const size_t n = rows_of(j, v);
+    const int32_t *to = s->y_at + j->row + (size_t)v * L;
+    float *y = (float *)(void *)e->y + (size_t)at->oy * s->y_pitch + (size_t)at->ox * s->y_px;
+    const v512f mul = factors(j, v);
+    v512f f[NP];
+    for (int i = 0; i < np; i++)
+        f[i] = vf_clamp(v512f_mul(v512i_to_f32(acc[i][v]), mul), e->lo, e->hi);
+    for (size_t o = 0, end; o < n; o = end) {
+        for (end = o + 1; end < n && to[end] == to[end - 1] + 1; end++)
+            ;
+        for (int i = 0; i < np; i++)
+            v512f_store_lanes(y + (size_t)i * s->y_px + to[o], f[i], (unsigned)o, (unsigned)end);
+    }
+}
+
 static __attribute__((noinline)) void finish_other(const int np, const int nv, const bool wide, const struct job *j,
                                                    const struct place *at, vec acc[NP][NV])
 {
     for (int v = 0; v < nv; v++)
-        if (j->a->e.out == WN_OUT_PLANE)
+        if (j->win->shape.y_at)
+            finish_beside(np, v, j, at, acc);
+        else if (j->a->e.out == WN_OUT_PLANE)
             finish_planes(np, v, wide, j, at, acc);
         else
             finish_floats(np, v, wide, j, at, acc);

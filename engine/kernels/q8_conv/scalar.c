@@ -16,6 +16,16 @@ static uint32_t tap(const struct wn_q8_conv *mat, const struct wn_conv_shape *s,
     return sum;
 }
 
+/* Where the window says. */
+static void put_at(const struct wn_conv_shape *s, const struct wn_q8_args *a, size_t o, int32_t oy, int32_t ox,
+                   uint32_t acc)
+{
+    float f = (float)(int32_t)acc * a->mul[o];
+    f = f < a->lo ? a->lo : f;
+    f = f > a->hi ? a->hi : f;
+    ((float *)a->y)[(size_t)oy * s->y_pitch + (size_t)ox * s->y_px + (size_t)s->y_at[o]] = f;
+}
+
 void wn_q8_conv_1x1__scalar(const struct wn_q8_conv *mat, const struct wn_conv_window *win, const int32_t *outside,
                             const struct wn_q8_args *args, int32_t oy0, int32_t oy1, size_t row0, size_t row1)
 {
@@ -29,7 +39,10 @@ void wn_q8_conv_1x1__scalar(const struct wn_q8_conv *mat, const struct wn_conv_w
                 uint32_t acc = (uint32_t)a.bias[o];
                 for (int32_t k = 0; k < s->kh * s->kw; k++)
                     acc += tap(mat, s, a.x, outside, o, oy, ox, k / s->kw, k % s->kw);
-                wn_q8_put(&a, o, (size_t)ox, acc);
+                if (s->y_at)
+                    put_at(s, args, o, oy, ox, acc);
+                else
+                    wn_q8_put(&a, o, (size_t)ox, acc);
             }
         if (row1 == mat->rows)
             wn_q8_put_pad_rows(&a, row1);

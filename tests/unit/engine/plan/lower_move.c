@@ -1,5 +1,7 @@
 /* lower_move.c: random nets of what only moves, and of exact functions between: the plan answers what the reference
  * does, to the bit, with one to three threads. Behind convolutions (of whole numbers, so exact) moves read planes. */
+#include "engine/plan/choice.h"
+#include "engine/plan/model.h"
 #include "tests/unit/engine/plan/net.h"
 
 #define POOL 24
@@ -203,11 +205,47 @@ static struct winnow_tensor build(struct maker *m, uint64_t seed)
     return in;
 }
 
-static void check(uint64_t seed)
+/* A detector's head: an int8 convolution whose f32 channels are turned behind its pixels. */
+static struct winnow_tensor build_head(struct maker *m, uint64_t seed)
 {
-    struct maker m;
-    struct winnow_tensor in = build(&m, seed);
-    winnow_model *ref = net_load(&m.n, true), *model = net_load(&m.n, false);
+    net_init(&m->n, seed);
+    m->n_v = 0;
+    const int64_t parts = net_pick(&m->n, 1, 3), each = net_pick(&m->n, 12, 40), k = net_pick(&m->n, 0, 1) ? 3 : 1;
+    const int64_t dim[] = { 1, net_pick(&m->n, 1, 9), net_pick(&m->n, 1, 9), net_pick(&m->n, 1, 17) };
+    const int64_t w_dim[] = { parts * each, dim[1], k, k }, pads[] = { k / 2, k / 2, k / 2, k / 2 };
+    struct winnow_tensor in = net_tensor(WINNOW_U8, 4, dim, NULL);
+    in.data = malloc(in.bytes);
+    for (size_t i = 0; i < in.bytes; i++)
+        ((uint8_t *)in.data)[i] = (uint8_t)net_pick(&m->n, 0, 255);
+    wn_vid x = net_input(&m->n, "x", WINNOW_U8, 4, dim), w = net_const(&m->n, WINNOW_I8, 4, w_dim, NULL);
+    for (int64_t i = 0; i < w_dim[0] * w_dim[1] * k * k; i++)
+        ((int8_t *)net_data(&m->n, w))[i] = (int8_t)net_pick(&m->n, -127, 127);
+    x = net_op(&m->n, "DequantizeLinear",
+               NET_IN(x, net_f32(&m->n, 0.02f), net_u8(&m->n, (int)net_pick(&m->n, 0, 255))));
+    w = net_op(&m->n, "DequantizeLinear", NET_IN(w, net_f32(&m->n, 0.01f), net_i8(&m->n, 0)));
+    wn_vid y = net_op(&m->n, "Conv", NET_IN(x, w));
+    net_ints(&m->n, "pads", pads, 4);
+    const int64_t split[] = { 1, parts, each, dim[2], dim[3] };
+    static const int64_t perms[][5] = { { 0, 1, 3, 4, 2 }, { 0, 3, 4, 1, 2 }, { 0, 1, 4, 3, 2 }, { 3, 0, 1, 4, 2 } };
+    static const int64_t whole[] = { 0, 2, 3, 1 };
+    const bool splits = net_pick(&m->n, 0, 3) > 0;
+    if (splits)
+        y = net_op(&m->n, "Reshape", NET_IN(y, net_i64s(&m->n, split, 5)));
+    y = net_op(&m->n, "Transpose", NET_IN(y));
+    net_ints(&m->n, "perm", splits ? perms[net_pick(&m->n, 0, 3)] : whole, splits ? 5 : 4);
+    y = net_pick(&m->n, 0, 2) ? function(m, y) : y;
+    net_output(&m->n, net_pick(&m->n, 0, 1) ? put_back(m, y) : y);
+    return in;
+}
+
+static void check_net(struct maker *made, struct winnow_tensor in, enum wn_family family, uint64_t seed)
+{
+    struct maker m = *made;
+    const bool head = family == WN_FAMILY_q8_conv; /* its reference is the layer on columns, and steps behind it */
+    winnow_model *ref = net_load(&m.n, !head), *model = net_load(&m.n, false);
+    wn_choosing_set(model->tuned, WN_CHOOSE_FORCED, family);
+    if (head)
+        wn_choosing_set(ref->tuned, WN_CHOOSE_FORCED, WN_FAMILY_q8_gemm);
     for (unsigned threads = 1; threads <= 3; threads++) {
         winnow_pool *pool = NULL;
         winnow_scratch *s, *rs;
@@ -216,8 +254,8 @@ static void check(uint64_t seed)
         cr_assert_eq(winnow_scratch_new(ref, NULL, &rs, &m.n.err), WINNOW_OK, "%s", m.n.err.msg);
         for (unsigned out = 0; out < m.n.g.outputs.n; out++) {
             struct net_answer got = net_run_on(model, s, &in, 1, out), want = net_run_on(ref, rs, &in, 1, out);
-            cr_expect(net_difference(&got.t, &want.t) == 0, "seed %lu, %u threads: output %u differs", seed, threads,
-                      out);
+            cr_expect(net_difference(&got.t, &want.t) == 0, "seed %lu, %u threads: output %u differs (%g)", seed, threads,
+                      out, net_difference(&got.t, &want.t));
             free(got.t.data);
             free(want.t.data);
         }
@@ -229,6 +267,14 @@ static void check(uint64_t seed)
     winnow_model_unref(ref);
     winnow_model_unref(model);
     net_done(&m.n);
+}
+
+static void check(uint64_t seed)
+{
+    struct maker m;
+    const bool head = seed % 3 == 2;
+    struct winnow_tensor in = head ? build_head(&m, seed) : build(&m, seed);
+    check_net(&m, in, head ? WN_FAMILY_q8_conv : WN_FAMILY_f32_gemm, seed);
 }
 
 Test(lower_move, random_nets_equal_their_reference, .timeout = 300)
