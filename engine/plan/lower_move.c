@@ -444,7 +444,7 @@ enum winnow_status wn_home_beside(struct wn_lower *lo, wn_vid y, bool *ret_found
     *ret_found = false;
     if (lo->reference || picture->dtype != WINNOW_F32 || !view)
         return WINNOW_OK;
-    if (wn_lower_is_view(view) && view->in[0] == y) {
+    if (wn_node_is_view(view) && view->in[0] == y) {
         t = wn_lower_type(lo, view->out[0]);
         turn = only_reader(lo, view->out[0]);
     }
