@@ -94,7 +94,9 @@ static bool look_in(struct load_check *c, struct gen *g, const char *dir)
         struct winnow_err err;
         WN_CLEANUP(wn_freep) char *folder = wn_asprintf("%s/%s", dir, e->d_name);
         WN_CLEANUP(wn_freep) char *file = wn_asprintf("%s/%s/model.onnx", dir, e->d_name);
-        if (e->d_name[0] != '.' && folder && file && wn_sha256_file(file, &sum, NULL, &err) == WINNOW_OK)
+        WN_CLEANUP(wn_freep) char **beside = NULL;
+        if (e->d_name[0] != '.' && folder && file && winnow_external_list(file, &beside, NULL, &err) == WINNOW_OK &&
+            wn_sha256_with(file, (const char *const *)beside, &sum, &err) == WINNOW_OK)
             found = strcmp(wn_digest_text(&sum, text), g->digest) == 0 && run_folder(c, g, folder);
     }
     if (d)
