@@ -102,6 +102,18 @@ bool wn_cpu_has(enum wn_isa isa)
     return isa < WN_ISA_COUNT && (has >> isa & 1);
 }
 
+#if defined(__aarch64__) || defined(WN_SIMDE)
+bool wn_cpu_has_vbmi(void)
+{
+    return false;
+}
+#else
+bool wn_cpu_has_vbmi(void)
+{
+    return __builtin_cpu_supports("avx512vbmi");
+}
+#endif
+
 enum wn_isa wn_cpu_isa(void)
 {
     pthread_once(&chosen_once, choose);

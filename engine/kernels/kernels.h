@@ -59,6 +59,8 @@ static inline bool wn_cpu_is_wide(void)
     return wn_cpu_isa() == WN_ISA_avx512vnni;
 #endif
 }
+/** Beside wn_cpu_isa() of avx512vnni: permutations of bytes (AVX512-VBMI), which Cascade Lake lacks. */
+bool wn_cpu_has_vbmi(void);
 /** Of kernels that lie by instruction set, where NULL stands for none: the fastest that this CPU has and wn_cpu_isa()
  *  allows. If that allows none, the slowest: weights may have been packed before wn_cpu_force() lowered it. */
 #define WN_BEST_KERNEL(kernels)                                                                                        \

@@ -348,7 +348,8 @@ static void put_q8(const struct wn_fused_q8 *f, const struct wn_tensor *r, void 
             v = v > f->s_lo ? v : f->s_lo;
             v = rintf(v) * f->s_mul + (float)(((const uint8_t *)r->data)[at] - f->r_zp) * f->r_mul;
         }
-        ((uint8_t *)y)[at] = requant(v, f->y_zp, f->q_lo, f->q_hi);
+        const uint8_t q = requant(v, f->y_zp, f->q_lo, f->q_hi);
+        ((uint8_t *)y)[at] = f->table ? f->table[q] : q;
     }
 }
 

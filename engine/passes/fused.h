@@ -82,7 +82,7 @@ struct wn_fused_qattn {
  *  omitted; out = Y, Y_h, Y_c as RNN, GRU and LSTM have them, gates in ONNX's order. */
 
 /** node->fused of "wn.QConv": in = X u8, W s8 const (O, I/g, kh, kw), B i32 const (O) or omitted, R or omitted;
- *  "wn.QLinear": in = X u8 (..., K), W s8 const (N, K), B, R likewise. */
+ *  "wn.QLinear": in = X u8 (..., K), W s8 const (N, K), B, R likewise; R is u8, of the output's shape. */
 struct wn_fused_q8 {
     struct wn_conv_geom geom; /* QLinear: unused */
     const float *mul;         /* [O] */
@@ -98,6 +98,7 @@ struct wn_fused_q8 {
     enum wn_act act;
     float alpha; /* LEAKY_RELU */
     float y_scale;
+    const uint8_t *table; /* [256] QLinear with u8 output: the byte that is written is table[y]; or NULL */
 };
 
 /** node->fused of "wn.DLinear", a linear layer whose activations were quantized at run time: in = X u8 (..., K), W s8

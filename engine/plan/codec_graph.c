@@ -85,6 +85,7 @@ static void pointers(struct wn_codec *im, const struct wn_graph *g, const struct
         const size_t n = outputs_of(im, g, node) * sizeof(float);
         wn_codec_blob(im, (const void **)&q->mul, n);
         wn_codec_blob(im, (const void **)&q->w_zp, n);
+        wn_codec_blob(im, (const void **)&q->table, q->table ? 256 : 0);
         return;
     }
     case DYN: {

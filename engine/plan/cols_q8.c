@@ -25,6 +25,13 @@ bool wn_cols8_is(const struct wn_lower *lo, wn_vid v)
     return has(lo, v, WN_FORM_COLS_QUAD) || has(lo, v, WN_FORM_COLS_U8);
 }
 
+enum wn_form wn_cols8_form(const struct wn_lower *lo, wn_vid v)
+{
+    return has(lo, v, WN_FORM_COLS_QUAD) ? WN_FORM_COLS_QUAD
+           : has(lo, v, WN_FORM_COLS_U8) ? WN_FORM_COLS_U8
+                                         : WN_FORM_COUNT;
+}
+
 enum winnow_status wn_cols8_new(struct wn_lower *lo, wn_vid v, size_t k, enum wn_form form, struct wn_cols8 *ret)
 {
     struct wn_place *place = &lo->plan->place[v];

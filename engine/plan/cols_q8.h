@@ -16,6 +16,8 @@ struct wn_cols8 {
 
 /** True when v is in one of the forms. */
 bool wn_cols8_is(const struct wn_lower *lo, wn_vid v);
+/** The form that v is in, the one of quads where it has both; COUNT: none. */
+enum wn_form wn_cols8_form(const struct wn_lower *lo, wn_vid v);
 /** Value v as columns of k features, which it has or which steps make from another form. */
 enum winnow_status wn_cols8_get(struct wn_lower *lo, wn_vid v, size_t k, enum wn_form form, struct wn_cols8 *ret);
 /** A new buffer of columns for v; v has it from now on. */

@@ -236,22 +236,13 @@ static enum winnow_status put_elt(struct wn_lower *lo, const struct wn_node *nod
     return add_step(lo, node, "eltwise_q8", run_elt, a, (struct wn_loc[]){ a->a.loc, a->b.loc, a->y.loc }, 3);
 }
 
-/* The columns form that the input is in; COUNT: none. */
-static enum wn_form form_in(const struct wn_lower *lo, wn_vid v)
-{
-    const struct wn_place *place = &lo->plan->place[v];
-    return place->form[WN_FORM_COLS_QUAD].kind != WN_LOC_NONE ? WN_FORM_COLS_QUAD
-           : place->form[WN_FORM_COLS_U8].kind != WN_LOC_NONE ? WN_FORM_COLS_U8
-                                                              : WN_FORM_COUNT;
-}
-
 enum winnow_status wn_lower_cols_q8(struct wn_lower *lo, const struct wn_node *node, bool *done)
 {
     bool quantize = wn_fused_is(node, "Quantize"), dequantize = wn_fused_is(node, "Dequantize");
     *done = false;
     if (lo->reference || !(quantize || dequantize || wn_fused_is(node, "QAdd") || wn_fused_is(node, "Requantize")))
         return WINNOW_OK;
-    enum wn_form form = form_in(lo, node->in[0]);
+    enum wn_form form = wn_cols8_form(lo, node->in[0]);
     size_t k = lo->plan->place[node->in[0]].cols_k;
     if (quantize) {
         k = wn_cols_last(lo, node->in[0]);

@@ -5,6 +5,7 @@
  * factor and an integer bias per row) each part computes for its own rows first. */
 #include <math.h>
 #include <string.h>
+#include "engine/kernels/eltwise_q8/eltwise_q8.h"
 #include "engine/plan/activate.h"
 #include "engine/plan/cols_q8.h"
 #include "engine/plan/q8_pack.h"
@@ -37,10 +38,11 @@ enum winnow_status wn_q8_choose_linear(struct wn_lower *lo, const struct wn_node
                                           WN_FAMILY_q8_spmm, WN_FAMILY_q8_spmm_2x1, WN_FAMILY_q8_spmm_4x1 };
     struct wn_candidate found[WN_COUNT(all)];
     const struct wn_tensor *w = lo->plan->g.values.at[node->in[1]].constant;
+    const struct wn_fused_q8 *f = wn_fused_is(node, "QLinear") ? node->fused : NULL;
     struct wn_q8_choice c = { .why = "" };
     *ret = c;
     if (!w || w->rank != 2 || w->dim[0] < 1 || w->dim[1] < 1 || w->dim[1] > WN_Q8_MAX_K ||
-        (wn_fused_is(node, "QLinear") && node->n_in == 4) || !wn_lower_bytes(lo, node->in[0]))
+        (f && f->y_f32 && node->n_in == 4) || !wn_lower_bytes(lo, node->in[0]))
         return WINNOW_OK;
     size_t N = (size_t)w->dim[0], K = (size_t)w->dim[1], m = wn_lower_bytes(lo, node->in[0]) / K;
     double cols = (double)wn_round_up(m, WN_COLS);
@@ -101,8 +103,8 @@ static void *before(void *p, size_t bytes)
 struct linear_arg {
     const struct wn_q8_pack *pack;
     struct wn_q8_args args; /* without pointers into activations */
-    struct wn_loc x, y;     /* GEMV: plain */
-    struct wn_cols8 cx, cy8;
+    struct wn_loc x, r, y;  /* GEMV: plain; r NONE: no residual */
+    struct wn_cols8 cx, cr, cy8;
     struct wn_cols cy;
     const int32_t *off, *koff;
     struct wn_loc colsum; /* [columns] int32 */
@@ -116,6 +118,7 @@ struct linear_arg {
     struct wn_activation act;    /* not NONE: args are those of a f32 output, which `quant` then makes bytes of */
     struct wn_move_q8 quant;     /* without x, y */
     struct wn_act_q8 bytes;      /* with an activation */
+    const uint8_t *table;        /* [256] what becomes of the bytes; or NULL */
 };
 
 /* Factors and integer biases of rows [r0, r1) for the scale and zero point of this run. */
@@ -137,6 +140,27 @@ static void bind_rows(const struct linear_arg *a, struct wn_exec *exec, size_t r
         bias[o] = (int32_t)(0 - zp * (uint32_t)a->w_sum[o]);
     args->mul = mul;
     args->bias = bias;
+}
+
+/* Bytes of rows [from, to), which a kernel has just written for these arguments, become those of the table. */
+static void look_up(const struct linear_arg *a, const struct wn_q8_args *args, size_t from, size_t to)
+{
+    const struct wn_elt_q8 elt = { .a = args->y,
+                                   .y = args->y,
+                                   .a_stride = args->y_stride,
+                                   .y_stride = args->y_stride,
+                                   .channels = a->rows,
+                                   .n = args->n,
+                                   .form = args->out,
+                                   .table = a->table };
+    wn_elt_q8_lookup_run(&elt, from, to);
+}
+
+/* The same of one token, whose rows lie side by side. */
+static void look_up_token(const struct linear_arg *a, uint8_t *y, size_t n)
+{
+    const struct wn_elt_q8 elt = { .a = y, .y = y, .channels = 1, .n = n, .form = WN_OUT_PLANE, .table = a->table };
+    wn_elt_q8_lookup_run(&elt, 0, 1);
 }
 
 /* One token's rows [r0, r1) with an activation. */
@@ -170,10 +194,14 @@ static void run_gemv(const struct wn_step *step, struct wn_exec *exec, unsigned 
         args.y = (char *)wn_at(exec, a->y) + i * a->y_bytes;
         int32_t sum = args.w_zp ? wn_q8_gemv_sum(args.x, a->k) : 0;
         args.colsum = &sum;
+        if (a->r.kind != WN_LOC_NONE)
+            args.r = (const char *)wn_at(exec, a->r) + i * a->y_bytes;
         if (a->act.act != WN_ACT_NONE)
             gemv_activated(a, args, r0, r1, args.y);
         else
             wn_q8_gemv_run(&a->pack->gemv, &args, r0, r1);
+        if (a->table)
+            look_up_token(a, (uint8_t *)args.y + r0, r1 - r0);
     }
 }
 
@@ -250,6 +278,8 @@ static void plain_tile(const struct linear_arg *a, struct wn_exec *exec, struct 
         args->r = args->y;
     }
     run_kernel(a, args, from, to);
+    if (a->table)
+        look_up(a, args, from, to);
 }
 
 static void run_cols(const struct wn_step *step, struct wn_exec *exec, unsigned part, unsigned n_parts)
@@ -260,6 +290,7 @@ static void run_cols(const struct wn_step *step, struct wn_exec *exec, unsigned 
     const unsigned n = wn_share_tiles(&a->tiling, part, n_parts, block);
     const size_t at_once = WN_MAX(BLOCK_BYTES / a->k / TILE_COLS * TILE_COLS, TILE_COLS);
     all.y = all.out == WN_OUT_F32 ? (void *)wn_cols_at(exec, &a->cy, 0) : wn_at(exec, a->cy8.loc);
+    all.r = a->cr.k ? wn_at(exec, a->cr.loc) : NULL;
     all.colsum = all.w_zp ? wn_at(exec, a->colsum) : NULL;
     for (unsigned i = 0; i < n; i++) {
         bind_rows(a, exec, block[i].r0, block[i].r1, &all);
@@ -286,6 +317,7 @@ static enum winnow_status set_static(struct wn_lower *lo, const struct wn_node *
     a->act = (struct wn_activation){ f->act, f->alpha, -INFINITY, INFINITY };
     if (f->act != WN_ACT_NONE)
         wn_activate_bytes_init(&a->act, f->y_scale, &a->bytes);
+    a->table = f->table;
     a->quant = (struct wn_move_q8){
         .channels = a->rows, .scale = f->y_scale, .zp = f->y_zp, .q_lo = f->q_lo, .q_hi = f->q_hi
     };
@@ -299,7 +331,12 @@ static enum winnow_status set_static(struct wn_lower *lo, const struct wn_node *
                                    .q_lo = f->q_lo,
                                    .q_hi = f->q_hi,
                                    .lo = f->lo,
-                                   .hi = f->hi };
+                                   .hi = f->hi,
+                                   .r_mul = f->r_mul,
+                                   .s_mul = f->s_mul,
+                                   .s_lo = f->s_lo,
+                                   .s_hi = f->s_hi,
+                                   .r_zp = f->r_zp };
     return a->args.bias ? WINNOW_OK : wn_fail(lo->err, WINNOW_E_NOMEM, "node '%s'", node->name);
 }
 
@@ -375,6 +412,8 @@ static enum winnow_status padded_input(struct wn_lower *lo, const struct wn_node
 static enum winnow_status lower_gemv(struct wn_lower *lo, const struct wn_node *node, struct linear_arg *a)
 {
     WN_TRY(padded_input(lo, node, a));
+    if (node->n_in == 4 && !a->dynamic)
+        WN_TRY(wn_lower_plain(lo, node->in[3], &a->r));
     return wn_lower_new_plain(lo, node->out[0], &a->y);
 }
 
@@ -438,8 +477,13 @@ static enum winnow_status lower_cols(struct wn_lower *lo, const struct wn_node *
         return WINNOW_OK;
     }
     WN_TRY(wn_q8_linear_form(lo, node->out[0], a->rows, &out));
+    if (node->n_in == 4 &&
+        wn_cols8_is(lo, node->in[3])) /* written as the residual lies, over it where that ends here */
+        out = wn_cols8_form(lo, node->in[3]);
     if (out == WN_FORM_PLAIN)
         out = WN_FORM_COLS_QUAD;
+    if (node->n_in == 4)
+        WN_TRY(wn_cols8_get(lo, node->in[3], a->rows, out, &a->cr));
     WN_TRY(wn_cols8_new(lo, node->out[0], a->rows, out, &a->cy8));
     a->quant.form = out == WN_FORM_COLS_QUAD ? WN_OUT_QUAD : WN_OUT_PLANE;
     a->quant.y_stride = a->cy8.stride;
@@ -490,10 +534,12 @@ enum winnow_status wn_lower_linear_q8(struct wn_lower *lo, const struct wn_node 
     step->sparsity = c.sparsity.share;
     step->why = c.why;
     step->choice = c.choice;
-    const struct wn_loc used[] = { a->x,      a->y,       a->cx.loc, a->cy.loc, a->cy8.loc,
-                                   a->colsum, a->x_scale, a->x_zp,   a->mul,    a->ibias };
+    const struct wn_loc used[] = { a->x,       a->r,      a->y,       a->cx.loc, a->cr.loc, a->cy.loc,
+                                   a->cy8.loc, a->colsum, a->x_scale, a->x_zp,   a->mul,    a->ibias };
     for (size_t i = 0; i < WN_COUNT(used); i++)
         wn_lower_touch(lo, used[i]);
+    wn_lower_over(lo, a->y, a->r, a->x);
+    wn_lower_over(lo, a->cy8.loc, a->cr.loc, a->cx.loc);
     *done = true;
     return WINNOW_OK;
 }

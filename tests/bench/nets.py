@@ -86,11 +86,14 @@ class Net:
 class Bert:
     """The encoder of a BERT with its embeddings, in the words of PyTorch's exporter (opset 17, decomposed GELU).
     int8: what stands before every layer, and with `products` before both products of attention, is quantized per tensor
-    (u8) in a Q/DQ pair; weights are s8 per output channel; biases, residuals and normalizations stay f32."""
+    (u8) in a Q/DQ pair; weights are s8 per output channel; biases, residuals and normalizations stay f32.
+    whole: pairs stand around GELU, residual sums and normalizations too, as quantizers write them that take all kinds of
+    operators: between two layers every tensor is bytes."""
 
-    def __init__(self, width, heads, hidden, seed, sparsity, block, int8=False, products=False, integer=False):
+    def __init__(self, width, heads, hidden, seed, sparsity, block, int8=False, products=False, integer=False, whole=False):
         self.net, self.width, self.heads, self.hidden = Net(seed), width, heads, hidden
         self.sparsity, self.block, self.int8, self.products, self.integer = sparsity, block, int8, products, integer
+        self.whole = whole
         self.pairs, self.quantized = {}, {}
 
     def f32(self, x):
@@ -176,16 +179,20 @@ class Bert:
         e = self.net.op("Add", [self.net.op("Erf", [self.net.op("Div", [x, self.f32(2 ** 0.5)])]), self.f32(1)])
         return self.net.op("Mul", [self.net.op("Mul", [x, e]), self.f32(0.5)])
 
+    def add_norm(self, y, x):
+        y, x = (self.quantize(v, -6, 6, self.whole) for v in (y, x))
+        return self.norm(self.quantize(self.net.op("Add", [y, x]), -9, 9, self.whole))
+
     def layer(self, x, mask):
-        x = self.norm(self.net.op("Add", [self.attention(x, mask), x]))
-        y = self.linear(self.gelu(self.linear(x, self.width, self.hidden)), self.hidden, self.width, -0.2, 5)
-        return self.norm(self.net.op("Add", [y, x]))
+        x = self.add_norm(self.attention(x, mask), x)
+        y = self.gelu(self.quantize(self.linear(x, self.width, self.hidden), -5, 5, self.whole))
+        return self.add_norm(self.linear(y, self.hidden, self.width, -0.2, 5), x)
 
 
 def bert(path, layers=12, width=768, heads=12, hidden=3072, vocabulary=1000, labels=64, sparsity=0.0, block=None, seed=1,
-         int8=False, products=False, integer=False):
+         int8=False, products=False, integer=False, whole=False):
     """Inputs input_ids and attention_mask (N, S); output (N, labels). Embeddings and classifier stay dense and f32."""
-    b = Bert(width, heads, hidden, seed, sparsity, block, int8, products, integer)
+    b = Bert(width, heads, hidden, seed, sparsity, block, int8, products, integer, whole)
     net, one = b.net, b.f32(1)
     mask = net.op("Unsqueeze", ["attention_mask", net.const(np.array([1, 2], np.int64))])
     mask = net.op("Mul", [net.op("Sub", [one, net.op("Cast", [mask], to=FLOAT)]), b.f32(-10000)])
@@ -193,7 +200,7 @@ def bert(path, layers=12, width=768, heads=12, hidden=3072, vocabulary=1000, lab
     x = b.norm(net.op("Gather", [table, "input_ids"]))
     for _ in range(layers):
         x = b.layer(x, mask)
-    x = net.op("Gather", [x, net.const(np.int64(0))], axis=1)
+    x = net.op("Gather", [b.quantize(x, -6, 6, whole), net.const(np.int64(0))], axis=1)
     b.sparsity, b.int8 = 0, False
     net.save(path, ["input_ids", "attention_mask"], ["N", "S"], b.linear(x, width, labels), ["N", labels], INT64)
 

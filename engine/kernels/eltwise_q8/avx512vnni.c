@@ -3,7 +3,9 @@
  * ADD     A byte widened with 0x4b00 above it is the float 2^23 + byte, so that one subtraction gives (float)(a -
  * a_zp), exactly. What is kept of a run of columns is the same for all channels: it is made once for BLOCK bytes, and
  *         the channels pass inside.
- * LOOKUP  as avx2.c. */
+ * LOOKUP  with AVX512-VBMI two permutations answer the halves of the table, and the byte's top bit chooses; else as
+ * avx2.c.
+ */
 #include "engine/kernels/eltwise_q8/eltwise_q8.h"
 
 #include "engine/kernels/q8_bytes.h"
@@ -106,7 +108,7 @@ void wn_elt_q8_add_64__avx512vnni(const struct wn_elt_q8 *args, size_t c0, size_
 
 /* ---- lookup ---- */
 struct table {
-    v512i part[16];
+    v512i part[16]; /* each sixteenth in all lanes; or, for VBMI, four quarters */
 };
 
 static struct table load_table(const uint8_t *t)
@@ -129,12 +131,13 @@ WN_Q8_INLINE v512i lookup(const struct table *t, v512i v)
     return y;
 }
 
-void wn_elt_q8_lookup_64__avx512vnni(const struct wn_elt_q8 *args, size_t c0, size_t c1)
+typedef v512i lookup_fn(const struct table *t, v512i v);
+
+WN_Q8_INLINE void look_up(const struct wn_elt_q8 *args, size_t c0, size_t c1, const struct table *t, lookup_fn *of)
 {
     size_t lanes = wn_q8_lanes(args->form), bytes = args->n * lanes;
     const struct wn_q8_args q = { .y_zp = args->y_zp };
     const struct wn_q8_v512 e = wn_q8_v512_begin(&q);
-    const struct table t = load_table(args->table);
     struct keep keep;
     for (size_t from = 0; from < bytes; from += BLOCK) {
         size_t n = WN_MIN(bytes - from, (size_t)BLOCK);
@@ -144,12 +147,46 @@ void wn_elt_q8_lookup_64__avx512vnni(const struct wn_elt_q8 *args, size_t c0, si
             uint8_t *y = args->y + c / lanes * args->y_stride + from;
             size_t rows = rows_of(args, c), i = 0;
             for (; i + STEP <= n; i += STEP)
-                v512i_store(y + i, padded(&e, &keep, i, rows, lookup(&t, v512i_load(a + i))));
+                v512i_store(y + i, padded(&e, &keep, i, rows, of(t, v512i_load(a + i))));
             if (i < n) {
                 unsigned left = (unsigned)(n - i);
-                v512i v = lookup(&t, v512i_load_part(a + i, left));
+                v512i v = of(t, v512i_load_part(a + i, left));
                 v512i_store_part(y + i, padded(&e, &keep, i, rows, v), left);
             }
         }
     }
+}
+
+#ifndef WN_SIMDE
+#define WN_VBMI __attribute__((target("avx512vbmi")))
+
+WN_VBMI WN_Q8_INLINE v512i lookup_vbmi(const struct table *t, v512i v)
+{
+    const v512i low = _mm512_permutex2var_epi8(t->part[0], v, t->part[1]);
+    const v512i high = _mm512_permutex2var_epi8(t->part[2], v, t->part[3]);
+    return _mm512_mask_blend_epi8(_mm512_movepi8_mask(v), low, high);
+}
+
+WN_VBMI static void look_up_vbmi(const struct wn_elt_q8 *args, size_t c0, size_t c1)
+{
+    struct table t;
+    for (unsigned i = 0; i < 4; i++)
+        t.part[i] = v512i_load(args->table + 64 * i);
+    look_up(args, c0, c1, &t, lookup_vbmi);
+}
+#else
+static void look_up_vbmi(const struct wn_elt_q8 *args, size_t c0, size_t c1)
+{
+    wn_elt_q8_lookup_1__scalar(args, c0, c1);
+}
+#endif
+
+void wn_elt_q8_lookup_64__avx512vnni(const struct wn_elt_q8 *args, size_t c0, size_t c1)
+{
+    if (wn_cpu_has_vbmi()) {
+        look_up_vbmi(args, c0, c1);
+        return;
+    }
+    const struct table t = load_table(args->table);
+    look_up(args, c0, c1, &t, lookup);
 }
