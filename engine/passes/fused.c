@@ -623,6 +623,7 @@ static const struct wn_op table[] = {
     { "wn", "QAdd", 1, 2, 2, 1, 1, infer_u8, run_qadd, NULL },
     { "wn", "QGlobalAveragePool", 1, 1, 1, 1, 1, infer_qgap, run_qgap, NULL },
     { "wn", "QAveragePool", 1, 1, 1, 1, 1, infer_qavg, run_qavg, NULL },
+    { "wn", "QLayerNorm", 1, 3, 3, 1, 1, wn_infer_qlayer_norm, wn_run_qlayer_norm, NULL },
     { "wn", "Quantize", 1, 1, 1, 1, 1, infer_u8, run_quantize, NULL },
     { "wn", "Dequantize", 1, 1, 1, 1, 1, infer_f32, run_dequantize, NULL },
     { "wn", "Requantize", 1, 1, 1, 1, 1, infer_u8, run_requantize, NULL },

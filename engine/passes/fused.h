@@ -48,9 +48,9 @@ enum wn_act {
 struct wn_fused_f32 {
     struct wn_conv_geom geom; /* Linear: unused */
     enum wn_act act;
-    float alpha; /* LEAKY_RELU */
-    float lo, hi;             /* -INFINITY / INFINITY when there is no activation */
-    const char *note;         /* why a quantized layer stayed f32, for `winnow analyze`; or NULL */
+    float alpha;      /* LEAKY_RELU */
+    float lo, hi;     /* -INFINITY / INFINITY when there is no activation */
+    const char *note; /* why a quantized layer stayed f32, for `winnow analyze`; or NULL */
 };
 
 /** node->fused of "wn.Attention": in = Q (B, Sq, h, d), K (B, Sk, h, d), V (B, Sk, h, dv) f32, M f32 or omitted, which
@@ -76,10 +76,10 @@ struct wn_fused_qattn {
     bool y_f32, replace;
 };
 
-/** node->fused of "wn.Recurrent": struct wn_recurrent (ops/recurrent.h). in = G f32, what the layers' products with X are,
- *  and their biases: (steps, batch, dirs * gates * units), or (batch, steps, …) where batch_first; R (dirs, gates * units,
- *  units) f32 const, its biases (dirs, gates * units) f32 const or omitted, sequence_lens, initial_h, initial_c or
- *  omitted; out = Y, Y_h, Y_c as RNN, GRU and LSTM have them, gates in ONNX's order. */
+/** node->fused of "wn.Recurrent": struct wn_recurrent (ops/recurrent.h). in = G f32, what the layers' products with X
+ * are, and their biases: (steps, batch, dirs * gates * units), or (batch, steps, …) where batch_first; R (dirs, gates *
+ * units, units) f32 const, its biases (dirs, gates * units) f32 const or omitted, sequence_lens, initial_h, initial_c
+ * or omitted; out = Y, Y_h, Y_c as RNN, GRU and LSTM have them, gates in ONNX's order. */
 
 /** node->fused of "wn.QConv": in = X u8, W s8 const (O, I/g, kh, kw), B i32 const (O) or omitted, R or omitted;
  *  "wn.QLinear": in = X u8 (..., K), W s8 const (N, K), B, R likewise; R is u8, of the output's shape. */
@@ -111,8 +111,8 @@ struct wn_fused_dyn {
     float lo, hi;
 };
 
-/** node->fused of "wn.Interleave": in = sh * sw pictures f32 (N, C, H, W) or (N, C, W), by rows; y[i * sh + a][k * sw + b] =
- *  in[a * sw + b][i + skip_h[a]][k + skip_w[b]], of sh * (H of in[0]) + add_h rows and sw * W + add_w columns. */
+/** node->fused of "wn.Interleave": in = sh * sw pictures f32 (N, C, H, W) or (N, C, W), by rows; y[i * sh + a][k * sw +
+ * b] = in[a * sw + b][i + skip_h[a]][k + skip_w[b]], of sh * (H of in[0]) + add_h rows and sw * W + add_w columns. */
 #define WN_INTERLEAVE_MAX 16 /* sh * sw */
 struct wn_fused_interleave {
     int32_t sh, sw;
@@ -138,6 +138,15 @@ struct wn_fused_qelt {
     int32_t a_zp, b_zp, y_zp, q_lo, q_hi;
     bool count_include_pad; /* QAveragePool */
     const uint8_t *table;   /* [256] Requantize */
+};
+
+/** node->fused of "wn.QLayerNorm", over the last axis: in = X u8 (..., k), gamma f32 const (k), beta f32 const (k),
+ * both over y's scale; with the exact integers S = sum of x and Q = sum of x^2 over a token's features, and each step
+ * rounded to f32:  mean = S / k;  inv = k / sqrt(k Q - S^2 + eps) in double, 0 where the root is not above 0; y u8 =
+ * clamp(rne((x - mean) * inv * gamma + beta) + y_zp, 0, 255) */
+struct wn_fused_qnorm {
+    double eps; /* the operator's times (k / x_scale)^2 */
+    int32_t y_zp;
 };
 
 /** Append a node of domain "wn" with its operator entry set; `fused` must live in g's arena. NULL: out of memory. */

@@ -9,5 +9,7 @@ enum winnow_status wn_infer_attention(struct wn_infer *in, struct winnow_err *er
 enum winnow_status wn_run_attention(struct wn_run *run, struct winnow_err *err);
 enum winnow_status wn_infer_qattention(struct wn_infer *in, struct winnow_err *err);
 enum winnow_status wn_run_qattention(struct wn_run *run, struct winnow_err *err);
+enum winnow_status wn_infer_qlayer_norm(struct wn_infer *in, struct winnow_err *err);
+enum winnow_status wn_run_qlayer_norm(struct wn_run *run, struct winnow_err *err);
 
 #endif

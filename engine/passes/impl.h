@@ -54,6 +54,7 @@ enum winnow_status wn_pass_quant_eltwise(struct wn_graph *g, struct winnow_err *
 enum winnow_status wn_pass_quant_residual(struct wn_graph *g, struct winnow_err *err);
 /** Fold what no quantized layer took, dequantized weights too. */
 enum winnow_status wn_pass_fold_weights(struct wn_graph *g, struct winnow_err *err);
+enum winnow_status wn_pass_quant_norm(struct wn_graph *g, struct winnow_err *err);
 enum winnow_status wn_pass_recurrent(struct wn_graph *g, struct winnow_err *err);
 enum winnow_status wn_pass_fuse_layers(struct wn_graph *g, struct winnow_err *err);
 

@@ -111,7 +111,8 @@ enum winnow_status wn_passes_run(struct wn_graph *g, struct winnow_err *err)
         wn_pass_swish,         wn_pass_global_pool,   wn_pass_fold_batchnorm, wn_pass_conv_transpose,
         wn_pass_quant_integer, wn_pass_quant_dynamic, wn_pass_quant_forms,    wn_pass_quant_move,
         wn_pass_quant_layers,  wn_pass_quant_eltwise, wn_pass_quant_move,     wn_pass_quant_residual,
-        wn_pass_fold_weights,  wn_pass_recurrent,     wn_pass_fuse_layers,    wn_pass_attention,
+        wn_pass_fold_weights,  wn_pass_quant_norm,    wn_pass_recurrent,      wn_pass_fuse_layers,
+        wn_pass_attention,
     };
     for (size_t i = 0; i < WN_COUNT(passes); i++) {
         wn_graph_index(g);

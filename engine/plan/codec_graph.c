@@ -34,7 +34,7 @@ struct walk {
 
 /* ---- parameters of fused operators ---- */
 
-enum params { NONE, F32, Q8, DYN, GEOM, LACE, ELT, ATTN, QATTN, RECURRENT };
+enum params { NONE, F32, Q8, DYN, GEOM, LACE, ELT, ATTN, QATTN, RECURRENT, NORM };
 
 static const struct {
     const char *type;
@@ -54,6 +54,7 @@ static const struct {
     { "Quantize", ELT, sizeof(struct wn_fused_qelt) },
     { "Dequantize", ELT, sizeof(struct wn_fused_qelt) },
     { "Requantize", ELT, sizeof(struct wn_fused_qelt) },
+    { "QLayerNorm", NORM, sizeof(struct wn_fused_qnorm) },
     { "Attention", ATTN, sizeof(struct wn_fused_attn) },
     { "QAttention", QATTN, sizeof(struct wn_fused_qattn) },
     { "Recurrent", RECURRENT, sizeof(struct wn_recurrent) },
@@ -114,6 +115,7 @@ static void fused_image(struct wn_codec *im, const struct wn_graph *g, struct wn
         struct wn_fused_attn attn;
         struct wn_fused_qattn qattn;
         struct wn_recurrent recurrent;
+        struct wn_fused_qnorm norm;
     } u;
     bool there = node->fused != NULL;
     wn_codec_bool(im, &there);

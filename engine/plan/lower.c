@@ -342,12 +342,12 @@ static enum winnow_status index_graph(struct wn_lower *lo)
 enum winnow_status wn_plan_lower(struct wn_plan *plan, struct winnow_model *model, struct winnow_err *err)
 {
     static wn_lower_fn *const table[] = {
-        wn_lower_late,       wn_lower_view,    wn_lower_conv_f32,   wn_lower_conv_q8,      wn_lower_pool,
-        wn_lower_pool_q8,    wn_lower_concat,  wn_lower_norm_sum,   wn_lower_eltwise_flat, wn_lower_eltwise,
-        wn_lower_dynamic_q8, wn_lower_cols_q8, wn_lower_eltwise_q8, wn_lower_linear_f32,   wn_lower_linear_q8,
-        wn_lower_attn,       wn_lower_attn_q8, wn_lower_layer_norm, wn_lower_softmax,      wn_lower_split,
-        wn_lower_token,      wn_lower_resize,  wn_lower_recurrent,  wn_lower_interleave,   wn_lower_by_channel,
-        wn_lower_transpose,  wn_lower_slice,   wn_lower_concat_plain,
+        wn_lower_late,       wn_lower_view,    wn_lower_conv_f32,     wn_lower_conv_q8,      wn_lower_pool,
+        wn_lower_pool_q8,    wn_lower_concat,  wn_lower_norm_sum,     wn_lower_eltwise_flat, wn_lower_eltwise,
+        wn_lower_dynamic_q8, wn_lower_cols_q8, wn_lower_eltwise_q8,   wn_lower_linear_f32,   wn_lower_linear_q8,
+        wn_lower_attn,       wn_lower_attn_q8, wn_lower_layer_norm,   wn_lower_softmax,      wn_lower_split,
+        wn_lower_token,      wn_lower_resize,  wn_lower_recurrent,    wn_lower_interleave,   wn_lower_by_channel,
+        wn_lower_transpose,  wn_lower_slice,   wn_lower_concat_plain, wn_lower_norm_q8,
     };
     struct wn_lower lo = { .plan = plan, .model = model, .err = err, .reference = model->opts.reference };
     plan->place = wn_arena_calloc(&plan->arena, plan->g.values.n + 1, sizeof *plan->place);

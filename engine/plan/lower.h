@@ -49,7 +49,7 @@ wn_lower_fn wn_lower_conv_f32, wn_lower_conv_q8, wn_lower_linear_f32, wn_lower_l
     wn_lower_pool_q8, wn_lower_dynamic_q8, wn_lower_cols_q8, wn_lower_eltwise_flat, wn_lower_eltwise,
     wn_lower_eltwise_q8, wn_lower_concat, wn_lower_norm_sum, wn_lower_layer_norm, wn_lower_softmax, wn_lower_split,
     wn_lower_token, wn_lower_attn, wn_lower_attn_q8, wn_lower_resize, wn_lower_recurrent, wn_lower_interleave,
-    wn_lower_by_channel, wn_lower_transpose, wn_lower_slice, wn_lower_concat_plain;
+    wn_lower_by_channel, wn_lower_transpose, wn_lower_slice, wn_lower_concat_plain, wn_lower_norm_q8;
 
 /** wn_choose() for a layer with weights w, and the plan's arena. */
 static inline const struct wn_choice *wn_lower_choose(struct wn_lower *lo, const struct wn_tensor *w, double cols,

@@ -130,7 +130,9 @@ def cases(everything):
                 if form in ("95 % 1x4", "95 % 2x1") and kind == "f32":
                     continue
                 q = {"int8": True} if kind == "int8" else {}
-                forms = [("", q)] + ([(" attention", {**q, "products": True})] if text and q else [])
+                forms = [("", q)]
+                if text and q:
+                    forms += [(" attention", {**q, "products": True}), (" whole", {**q, "products": True, "whole": True})]
                 for extra, how in forms:
                     variant = f"{kind}{extra} {form}"
                     yield Case(name, kind, form + extra, "winnow", None, length), (variant, {**how, **sparse})
@@ -206,7 +208,7 @@ def ratios(rows, key):
     mine, out = rows[key], {}
     peers = {"ort f32": base(rows, net, "ort", "f32", batch, threads), "ort int8": base(rows, net, "ort", "int8", batch, threads),
              "openvino": base(rows, net, "openvino", kind, batch, threads),
-             "deepsparse": rows.get((net, kind, form.replace(" attention", "").replace(" integer", ""), "deepsparse", batch, threads))}
+             "deepsparse": rows.get((net, kind, re.sub(" (attention|whole|integer)", "", form), "deepsparse", batch, threads))}
     for peer, theirs in peers.items():
         if theirs and "error" not in theirs and "error" not in mine:
             out[peer] = theirs["median_ms"] / mine["median_ms"], theirs["best_ms"] / mine["best_ms"]
