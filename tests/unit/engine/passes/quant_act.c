@@ -10,12 +10,6 @@ static wn_vid op2(const char *op, wn_vid a, wn_vid b)
     return net_op(&n, op, NET_IN(a, b));
 }
 
-static wn_vid pair(wn_vid x, float scale, int zp)
-{
-    wn_vid s = net_f32(&n, scale), z = net_u8(&n, zp), q = net_op(&n, "QuantizeLinear", NET_IN(x, s, z));
-    return net_op(&n, "DequantizeLinear", NET_IN(q, s, z));
-}
-
 /* Weights (K, N), a share of them 0, scale 1/128. */
 static wn_vid weights(int64_t K, int64_t N, int density)
 {
@@ -77,9 +71,9 @@ Test(quant_act, activations_join_the_layer, .timeout = 120)
         net_init(&n, i + 1);
         n.opset = 17;
         n.g.opsets.at[0].version = 17;
-        wn_vid x = pair(net_input(&n, "x", WINNOW_F32, 2, NET_DIMS(-1, K)), 1 / 32.0f, 128);
+        wn_vid x = net_pair(&n, net_input(&n, "x", WINNOW_F32, 2, NET_DIMS(-1, K)), 1 / 32.0f, 128);
         wn_vid y = op2("Add", op2("MatMul", x, weights(K, N, density)), net_normals(&n, 1, NET_DIMS(N), 0.5f));
-        net_output(&n, pair(activated(y, kind), 1 / 32.0f, 9));
+        net_output(&n, net_pair(&n, activated(y, kind), 1 / 32.0f, 9));
         float *data = malloc((size_t)(length * K) * sizeof *data);
         for (int64_t k = 0; k < length * K; k++)
             data[k] = net_normal(&n);

@@ -319,6 +319,58 @@ static inline double net_difference(const struct winnow_tensor *got, const struc
 /** Use `isa` from now on, also in the families that choose once. */
 void net_force(enum wn_isa isa);
 
+/** x through a Q/DQ pair of u8. */
+static inline wn_vid net_pair(struct net *n, wn_vid x, float scale, int zp)
+{
+    wn_vid s = net_f32(n, scale), z = net_u8(n, zp), q = net_op(n, "QuantizeLinear", NET_IN(x, s, z));
+    return net_op(n, "DequantizeLinear", NET_IN(q, s, z));
+}
+
+/** Quantized f32 answers that a rounding may have put on another step: at most two steps apart, one value in one_in. */
+static inline void net_near_steps(const struct net_answer *got, const struct net_answer *want, float step,
+                                  size_t one_in, const char *what)
+{
+    const size_t count = want->t.bytes / sizeof(float);
+    size_t other = 0;
+    for (size_t i = 0; i < count; i++) {
+        const float d = fabsf(((const float *)got->t.data)[i] - ((const float *)want->t.data)[i]);
+        other += d > 0;
+        cr_assert_leq(d, 2.001f * step, "%s: value %zu differs by %g", what, i, d);
+    }
+    cr_expect_leq(other, 1 + count / one_in, "%s: %zu of %zu differ from the reference", what, other, count);
+}
+
+/** What was built answers the same bits on every instruction set here and with 1 to 3 threads, and what the file's own
+ *  operators answer but for such steps. */
+static inline void net_check_exact(struct net *n, const struct winnow_tensor *x, float step, size_t one_in,
+                                   const char *what)
+{
+    winnow_model *ref = net_load(n, true);
+    struct net_answer literal = net_run(ref, 1, x, 1), want = { 0 };
+    for (unsigned isa = 0; isa < WN_ISA_COUNT; isa++) {
+        if (!wn_cpu_has((enum wn_isa)isa))
+            continue;
+        net_force((enum wn_isa)isa);
+        winnow_model *model = net_load(n, false);
+        for (unsigned threads = 1; threads < 4; threads++) {
+            struct net_answer got = net_run(model, threads, x, 1);
+            if (!want.t.data) {
+                net_near_steps(&got, &literal, step, one_in, what);
+                want = got;
+                continue;
+            }
+            cr_expect(!memcmp(got.t.data, want.t.data, want.t.bytes), "%s on %s, %u threads: other bytes", what,
+                      wn_isa_name((enum wn_isa)isa), threads);
+            free(got.t.data);
+        }
+        winnow_model_unref(model);
+    }
+    net_force(WN_ISA_scalar);
+    free(literal.t.data);
+    free(want.t.data);
+    winnow_model_unref(ref);
+}
+
 /* ---- seeds ---- */
 
 /** Check 60 random nets of `mode`, which is seed % modes; WINNOW_TEST_NETS=n as many, WINNOW_TEST_SEED=s those of this

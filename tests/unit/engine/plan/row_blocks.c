@@ -11,12 +11,6 @@ static wn_vid op2(const char *op, wn_vid a, wn_vid b)
     return net_op(&n, op, NET_IN(a, b));
 }
 
-static wn_vid pair(wn_vid x, float scale, int zp)
-{
-    wn_vid s = net_f32(&n, scale), z = net_u8(&n, zp), q = net_op(&n, "QuantizeLinear", NET_IN(x, s, z));
-    return net_op(&n, "DequantizeLinear", NET_IN(q, s, z));
-}
-
 static wn_vid int8_weights(int64_t K, int64_t N)
 {
     wn_vid w = net_const(&n, WINNOW_I8, 2, NET_DIMS(K, N), NULL);
@@ -29,8 +23,8 @@ static wn_vid int8_weights(int64_t K, int64_t N)
 static wn_vid layer(wn_vid x, int64_t K, int64_t N, bool int8)
 {
     if (int8) {
-        wn_vid y = op2("MatMul", pair(x, 1 / 16.0f, 120), int8_weights(K, N));
-        return pair(op2("Add", y, net_normals(&n, 1, NET_DIMS(N), 1)), 1 / 4.0f, 128);
+        wn_vid y = op2("MatMul", net_pair(&n, x, 1 / 16.0f, 120), int8_weights(K, N));
+        return net_pair(&n, op2("Add", y, net_normals(&n, 1, NET_DIMS(N), 1)), 1 / 4.0f, 128);
     }
     wn_vid w = net_normals(&n, 2, NET_DIMS(K, N), 0.2f);
     return net_pick(&n, 0, 1) ? net_op(&n, "Gemm", NET_IN(x, w, net_normals(&n, 1, NET_DIMS(N), 1)))
