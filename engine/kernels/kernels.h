@@ -37,6 +37,12 @@
 #else
 #define WN_UNROLL _Pragma("GCC unroll 16")
 #endif
+/** Before a loop of many turns: four at once. */
+#ifdef __clang__
+#define WN_UNROLL_4
+#else
+#define WN_UNROLL_4 _Pragma("GCC unroll 4")
+#endif
 
 /** Instruction sets with kernels on this architecture, slowest first. CPUs have all before their best one, except
  *  avx2vnni, which CPUs with avx512vnni may lack. A family's .def lists those it has. */
