@@ -234,25 +234,6 @@ WN_INLINE vf vf_load_even(const float *p)
     const __m256 even = _mm256_shuffle_ps(_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8), 0x88);
     return _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(even), 0xd8));
 }
-/** t[i][j] becomes t[j][i]. */
-WN_INLINE void vf_transpose(vf t[VL])
-{
-    vf u[VL];
-    WN_UNROLL
-    for (int h = 0; h < 8; h += 4) { /* 4 x 4 within halves: u[h + k], half l: element 4 l + k of rows h .. h + 3 */
-        const vf a = _mm256_unpacklo_ps(t[h], t[h + 1]), b = _mm256_unpackhi_ps(t[h], t[h + 1]);
-        const vf c = _mm256_unpacklo_ps(t[h + 2], t[h + 3]), d = _mm256_unpackhi_ps(t[h + 2], t[h + 3]);
-        u[h] = _mm256_shuffle_ps(a, c, 0x44);
-        u[h + 1] = _mm256_shuffle_ps(a, c, 0xee);
-        u[h + 2] = _mm256_shuffle_ps(b, d, 0x44);
-        u[h + 3] = _mm256_shuffle_ps(b, d, 0xee);
-    }
-    WN_UNROLL
-    for (int k = 0; k < 4; k++) {
-        t[k] = _mm256_permute2f128_ps(u[k], u[k + 4], 0x20);
-        t[k + 4] = _mm256_permute2f128_ps(u[k], u[k + 4], 0x31);
-    }
-}
 WN_INLINE vf vf_max_nan(vf acc, vf x)
 {
     return _mm256_or_ps(_mm256_max_ps(acc, x), _mm256_cmp_ps(acc, acc, _CMP_UNORD_Q));

@@ -16,13 +16,12 @@ static double inside(int64_t n_out, int64_t n_in, int64_t taps, int64_t stride, 
     return in / ((double)n_out * (double)taps);
 }
 
-/* 1x1 at a stride reads twice the cache lines for the products that they serve, which narrow kernels wait for. Tiles of
- * fewer than 4 pixels take as long as 4. */
+/* Tiles of fewer than 4 pixels take as long as 4. */
 double wn_direct_cost(enum wn_family family, size_t pixels, const struct wn_window *win, const struct wn_sparsity *s,
                       double rows)
 {
     const struct wn_conv_geom *g = &win->geom;
-    if (g->stride_w > WN_CONV_STRIDE || (g->stride_w > 1 && win->n_taps == 1 && !wn_cpu_is_wide()))
+    if (g->stride_w > WN_CONV_STRIDE)
         return INFINITY;
     const int64_t most = (int64_t)pixels, n = (win->ow + most - 1) / most;
     return wn_cost_of_conv(family, s, rows, (double)g->groups, (double)win->oh * (double)WN_MAX(win->ow, 4 * n),
