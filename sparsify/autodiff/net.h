@@ -159,7 +159,7 @@ struct wn_net_op {
     } u;
     /* Conv, Linear: weight, bias or NULL. BN: scale, shift, mean, var */
     struct wn_param *param[WN_OP_MAX_PARAMS];
-    bool quant;  /* Conv, Linear, Embed: weights are fake-quantized; MatMul: its inputs are */
+    bool quant;  /* Conv, Linear: weights and input are fake-quantized; Embed: the table is; others: the inputs are */
     unsigned id; /* position in the logical list; part of dropout's random key */
     /* plan */
     enum wn_side side;
@@ -278,6 +278,8 @@ struct wn_net_op *wn_net_add_op(struct wn_arena *arena, struct wn_net_list *list
 /** Value (logical index) that wants a fake-quantizer behind it ( graph input, inputs and
  * outputs after activation of weighted layers, sums, averages; not the last output). */
 bool wn_net_wants_observer(const struct wn_net *net, int val);
+/** Whether everything that reads logical value `val` reads it quantized (or reads what is behind a fake-quantizer). */
+bool wn_net_all_read_quantized(const struct wn_net *net, int val);
 /** Put a fake-quantizer behind logical value `val`, before the plan is made. */
 WINNOW_MUST_USE enum winnow_status wn_net_insert_fq(struct wn_net *net, int val, struct wn_observer *ob,
                                                     struct winnow_err *err);

@@ -33,7 +33,17 @@ void wn_quant_weights(const float *w, size_t rows, size_t per_row, int max, floa
 static bool reads_quantized(const struct wn_net *net, const struct wn_net_op *op)
 {
     bool weighted = op->rule == &wn_rule_conv || op->rule == &wn_rule_linear;
-    return net->pictures ? !weighted || op->quant : (weighted || op->rule == &wn_rule_bmm) && op->quant;
+    return net->pictures ? !weighted || op->quant : op->quant && op->rule != &wn_rule_embed;
+}
+
+bool wn_net_all_read_quantized(const struct wn_net *net, int val)
+{
+    const struct wn_net_list *l = &net->logical;
+    for (size_t i = 0; i < l->op.n; i++)
+        for (unsigned k = 0; k < l->op.at[i].n_in; k++)
+            if (l->op.at[i].in[k] == val && l->op.at[i].rule != &wn_rule_fq && !reads_quantized(net, &l->op.at[i]))
+                return false;
+    return true;
 }
 
 static bool passes_on(const struct wn_net_op *op)
@@ -42,7 +52,7 @@ static bool passes_on(const struct wn_net_op *op)
            (op->rule == &wn_rule_pool && op->u.pool.kind == WN_POOL_MAX);
 }
 
-/** Encoders: only what products with weights read is quantized; sums, layer norm, GELU, softmax stay f32. */
+/** Encoders: only what products with weights read is quantized, and what was asked for. */
 static bool feeds_layer(const struct wn_net *net, int val)
 {
     for (size_t i = 0; i < net->logical.op.n; i++)

@@ -8,7 +8,7 @@ struct quant {
     struct wn_mod_common common;
     double observers_off, freeze_bn, calibration, activation_bits, weight_bits;
     struct wn_names submodules, ignore, exclude, custom;
-    bool reduce_range, avx2_safe, tables, products;
+    bool reduce_range, avx2_safe, tables, products, gelu, sums, norms;
     const struct wn_yaml_node *scheme, *overrides;
 };
 
@@ -31,6 +31,23 @@ static void defaults(void *params)
     };
 }
 
+/* The flag that a type of custom_quantizable_module_types sets, or NULL. */
+static bool *of_type(struct quant *p, const char *type)
+{
+    const struct {
+        const char *name;
+        bool *flag;
+    } types[] = { { "QATMatMul", &p->products },
+                  { "GELU", &p->gelu },
+                  { "GELUActivation", &p->gelu }, /* its class in encoders that are published */
+                  { "Add", &p->sums },
+                  { "LayerNorm", &p->norms } };
+    for (size_t i = 0; i < WN_COUNT(types); i++)
+        if (strcmp(type, types[i].name) == 0)
+            return types[i].flag;
+    return NULL;
+}
+
 static enum winnow_status check(struct wn_mod_read *read, const struct wn_yaml_node *node, void *params)
 {
     struct quant *p = params;
@@ -43,11 +60,18 @@ static enum winnow_status check(struct wn_mod_read *read, const struct wn_yaml_n
         return wn_yaml_fail(read->doc, p->scheme, read->err, WINNOW_E_UNSUPPORTED,
                             "schemes are default, deepsparse or tensorrt");
     for (size_t i = 0; i < p->custom.n; i++) {
-        if (strcmp(p->custom.at[i], "QATMatMul") != 0)
+        bool *wanted = of_type(p, p->custom.at[i]);
+        if (!wanted)
             return wn_yaml_fail(read->doc, node, read->err, WINNOW_E_UNSUPPORTED,
-                                "custom_quantizable_module_types: QATMatMul (attention's products), not '%.40s'",
+                                "custom_quantizable_module_types: QATMatMul (attention's products), GELU, Add (sums with "
+                                "residuals), LayerNorm; not '%.40s'",
                                 p->custom.at[i]);
-        p->products = true;
+        *wanted = true;
+    }
+    for (size_t i = 0; i < p->exclude.n; i++) {
+        bool *excluded = of_type(p, p->exclude.at[i]);
+        if (excluded)
+            *excluded = false;
     }
     if (p->overrides && p->overrides->n)
         return wn_yaml_fail(read->doc, p->overrides, read->err, WINNOW_E_UNSUPPORTED,
@@ -68,7 +92,10 @@ static enum winnow_status enable(struct mod *m, struct wn_trainer *tr, struct wi
                                   .ignore = (const char *const *)m->ignore,
                                   .n_ignore = m->n_ignore,
                                   .tables = m->p.tables,
-                                  .products = m->p.products };
+                                  .products = m->p.products,
+                                  .gelu = m->p.gelu,
+                                  .sums = m->p.sums,
+                                  .norms = m->p.norms };
     WN_TRY(wn_trainer_quant_enable(tr, &opts, err));
     WN_TRY(wn_trainer_quant_calibrate(tr, (unsigned)m->p.calibration, err));
     m->state.enabled = 1;

@@ -15,7 +15,7 @@
 #include "sparsify/train/train_impl.h"
 
 #define MAGIC     "WNCK"
-#define VERSION   2u
+#define VERSION   3u
 #define MAX_BYTES ((size_t)16 << 30)
 
 enum { SEC_HEAD = 1, SEC_QUANT, SEC_PARAM, SEC_OBSERVER, SEC_MODIFIER, SEC_END };
@@ -146,6 +146,9 @@ static void put_head(struct out *o, const struct wn_trainer *tr, const struct wn
     put_u32(o, tr->quant_simulate);
     put_u32(o, tr->quant_opts.tables);
     put_u32(o, tr->quant_opts.products);
+    put_u32(o, tr->quant_opts.gelu);
+    put_u32(o, tr->quant_opts.sums);
+    put_u32(o, tr->quant_opts.norms);
     put_u32(o, tr->quant_opts.n_ignore);
     for (unsigned i = 0; i < tr->quant_opts.n_ignore; i++)
         put_str(o, tr->quant_opts.ignore[i]);
@@ -343,6 +346,9 @@ static enum winnow_status read_quant(struct reader *r, struct in *s, bool flags_
     bool observe = take_u32(s) != 0, simulate = take_u32(s) != 0;
     q.tables = take_u32(s) != 0;
     q.products = take_u32(s) != 0;
+    q.gelu = take_u32(s) != 0;
+    q.sums = take_u32(s) != 0;
+    q.norms = take_u32(s) != 0;
     q.n_ignore = take_u32(s);
     if (s->failed || q.n_ignore > 65536)
         return BROKEN(r, "quantization options");

@@ -239,6 +239,51 @@ static void carry_over(struct wn_trainer *tr, struct wn_tparam *const *old, size
     }
 }
 
+/* A layer's output and what it is added to. */
+static bool is_residual_sum(const struct wn_net *net, const struct wn_net_op *op)
+{
+    const struct wn_net_list *l = &net->logical;
+    for (unsigned k = 0; k < op->n_in && op->rule == &wn_rule_add; k++) {
+        const int maker = l->val.at[op->in[k]].maker;
+        if (maker >= 0 && l->op.at[maker].rule == &wn_rule_linear)
+            return true;
+    }
+    return false;
+}
+
+/* Norms of embeddings stay f32: what a table holds is spread wider than what layers make. */
+static bool is_norm_of_sum(const struct wn_net *net, const struct wn_net_op *op)
+{
+    const struct wn_net_list *l = &net->logical;
+    const int maker = op->rule == &wn_rule_norm ? l->val.at[op->in[0]].maker : -1;
+    return maker >= 0 && is_residual_sum(net, &l->op.at[maker]);
+}
+
+/* GELU, sums and norms were asked for: those stay f32 that share an input with one that reads f32, for the exported graph
+ * has one pair for all that read a value, or one for layers alone. */
+static void mark_between(const struct wn_trainer *tr, struct wn_net *net)
+{
+    const struct wn_quant_opts *q = &tr->quant_opts;
+    bool changed = true;
+    for (size_t i = 0; i < net->logical.op.n; i++) {
+        struct wn_net_op *op = &net->logical.op.at[i];
+        op->quant |= (op->rule == &wn_rule_gelu && q->gelu) || (q->norms && is_norm_of_sum(net, op)) ||
+                     (q->sums && is_residual_sum(net, op));
+    }
+    while (changed) {
+        changed = false;
+        for (size_t i = 0; i < net->logical.op.n; i++) {
+            struct wn_net_op *op = &net->logical.op.at[i];
+            const bool between = op->rule == &wn_rule_gelu || op->rule == &wn_rule_norm || op->rule == &wn_rule_add;
+            for (unsigned k = 0; k < op->n_in && between && op->quant; k++)
+                if (!wn_net_all_read_quantized(net, op->in[k])) {
+                    op->quant = false;
+                    changed = true;
+                }
+        }
+    }
+}
+
 static void mark_quantized(const struct wn_trainer *tr, struct wn_net *net)
 {
     for (size_t i = 0; i < net->logical.op.n; i++) {
@@ -249,6 +294,8 @@ static void mark_quantized(const struct wn_trainer *tr, struct wn_net *net)
         if (op->rule == &wn_rule_bmm)
             op->quant = tr->quant && tr->quant_opts.products;
     }
+    if (tr->quant && !net->pictures)
+        mark_between(tr, net);
 }
 
 /** Put fake-quantizers into the logical operators; observers seen before keep their ranges. */

@@ -78,10 +78,13 @@ unsigned wn_trainer_n_quant_points(const struct wn_trainer *tr)
 void wn_trainer_quant_point(const struct wn_trainer *tr, unsigned i, struct wn_quant_point *ret)
 {
     const struct wn_observer *ob = &tr->observer[i];
-    int zero;
-    *ret = (struct wn_quant_point){
-        .value = ob->value, .lo = fminf(ob->lo, 0), .hi = fmaxf(ob->hi, 0), .layers_only = !tr->net.pictures
-    };
+    int zero, val = 0;
+    while (tr->net.logical.val.at[val].vid != ob->vid)
+        val++; /* the fake-quantizer's own value has the same, behind it in the list */
+    *ret = (struct wn_quant_point){ .value = ob->value,
+                                    .lo = fminf(ob->lo, 0),
+                                    .hi = fmaxf(ob->hi, 0),
+                                    .layers_only = !tr->net.pictures && !wn_net_all_read_quantized(&tr->net, val) };
     wn_observer_scale(ob, &ret->scale, &zero);
     ret->zero = (uint8_t)zero;
 }

@@ -206,12 +206,16 @@ struct wn_quant_opts {
     unsigned n_ignore;
     bool tables;   /* encoders: tables of embeddings too, one scale each */
     bool products; /* encoders: both sides of products of two activations (attention) too */
+    /* encoders: what GELU, sums of a layer and its residual, and layer norms of such sums read too. With all of them and `products`
+     * activations stay bytes between layers in the engine. One of them that shares an input with an operator that
+     * reads f32 stays f32 itself */
+    bool gelu, sums, norms;
 };
 
 /** Fold batch norm into the weights, put fake-quantizers on the graph input, every Conv/Linear input and output after
  * its activation, residual sums and pooled features (not the last layer's output), and observers on. In encoders only
- * what products with weights read is quantized: sums, layer norm, GELU and softmax stay f32. Values and masks
- * are kept, momentum restarts at 0 for what was folded. Call before a step; scales come from
+ * what products with weights read is quantized: sums, layer norm, GELU and softmax stay f32 unless asked for. Values and
+ * masks are kept, momentum restarts at 0 for what was folded. Call before a step; scales come from
  * wn_trainer_quant_calibrate().
  *  @return E_UNSUPPORTED, E_NOMEM */
 WINNOW_MUST_USE enum winnow_status wn_trainer_quant_enable(struct wn_trainer *tr, const struct wn_quant_opts *opts,
@@ -232,7 +236,8 @@ struct wn_quant_point {
     float scale;
     uint8_t zero;
     float lo, hi;     /* observed, 0 included */
-    bool layers_only; /* read by quantized layers (and products, opts.products); other users read the f32 value */
+    bool layers_only; /* read by quantized layers (and products, opts.products); other users read the f32 value. Else
+                       * everything reads it */
 };
 unsigned wn_trainer_n_quant_points(const struct wn_trainer *tr);
 void wn_trainer_quant_point(const struct wn_trainer *tr, unsigned i, struct wn_quant_point *ret);

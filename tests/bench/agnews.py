@@ -2,7 +2,7 @@
 """AG News: a small BERT pruned, quantized and distilled from itself by `winnow sparsify`, and what it is worth then.
 
     build/venv/bin/python tests/bench/agnews.py [--shared DIR] [--work DIR] [--out FILE.json] [--only agnews]
-                                                 [--masks 1x4 4x1 ...]
+                                                 [--masks 1x4 4x1 ...] [--types QATMatMul GELU Add LayerNorm]
 
 DIR (default ../shared/data) holds models/bert_tiny_agnews_fp32.onnx, models/bert_uncased_vocab.txt, datasets/ag_news and
 datasets/banking77. Four jobs, one thread each, one after the other:
@@ -11,6 +11,7 @@ datasets/banking77. Four jobs, one thread each, one after the other:
   banking77    77 labels on the same body with a new last layer: from the dense base, and with the masks of the 80 % model
                held (sparse transfer), by the same schedule
   --masks      besides these, the AG News jobs at 90 % and 95 % for unstructured masks and each of these types
+  --types      besides these, the first two with these types of operators quantized too (custom_quantizable_module_types)
 
 Printed of each AG News job: accuracy of the base and of the result on all rows of val.csv by the engine that serves, their
 paired difference with its two-sided 95 % interval (Wald on the rows that only one of the two gets right), the share of
@@ -36,7 +37,7 @@ ENV = dict(os.environ, OMP_WAIT_POLICY="passive")
 ENCODER = "re:bert.encoder.*weight"
 
 
-def pruned(epochs, sparsity, mask="unstructured"):
+def pruned(epochs, sparsity, mask="unstructured", types=()):
     """A steep ramp in the first half, the last epoch INT8, the base as teacher."""
     until = epochs - 1
     return "\n".join((
@@ -49,7 +50,7 @@ def pruned(epochs, sparsity, mask="unstructured"):
         f"final_sparsity: {sparsity}, params: ['{ENCODER}'], global_sparsity: true, mask_type: {mask}}}",
         "  - !DistillationModifier {hardness: 0.8, temperature: 2.0}",
         f"  - !QuantizationModifier {{start_epoch: {until}, disable_quantization_observer_epoch: {until + 0.5}, "
-        "exclude_module_types: [LayerNorm, Tanh]}", ""))
+        f"exclude_module_types: [Tanh], custom_quantizable_module_types: [{', '.join(types)}]}}", ""))
 
 
 def transfer(hold):
@@ -135,6 +136,7 @@ def main():
     ap.add_argument("--out", type=pathlib.Path)
     ap.add_argument("--only", choices=["agnews", "banking77"])
     ap.add_argument("--masks", nargs="+", default=[], help="mask types besides unstructured")
+    ap.add_argument("--types", nargs="+", default=[], help="operators quantized besides linear layers")
     ap.add_argument("--ort-rows", default=100, type=int)
     a = ap.parse_args()
     data, work, report = a.shared / "datasets", a.work, {}
@@ -147,15 +149,17 @@ def main():
     news, bank = data / "ag_news", data / "banking77"
     with open(news / "val.csv", newline="") as f:
         texts = [f"{r['title']}. {r['description']}" for r in csv.DictReader(f)]
-    jobs = [(0.8, 4, ""), (0.9, 5, "")]
+    jobs = [(0.8, 4, "", ()), (0.9, 5, "", ())]
     if a.masks:
-        jobs += [(0.95, 5, "")] + [(s, e, mask) for s, e in ((0.9, 5), (0.95, 5)) for mask in a.masks]
-    for sparsity, epochs, mask in jobs:
-        name = f"agnews{sparsity * 100:.0f}{mask}"
+        jobs += [(0.95, 5, "", ())] + [(s, e, mask, ()) for s, e in ((0.9, 5), (0.95, 5)) for mask in a.masks]
+    if a.types:
+        jobs += [(0.8, 4, "", a.types), (0.9, 5, "", a.types)]
+    for sparsity, epochs, mask, types in jobs:
+        name = "-".join([f"agnews{sparsity * 100:.0f}{mask}", *types])
         if a.only == "banking77" and sparsity == 0.9:
             continue
         out = sparsify(work, name, base, news / "train.csv", news / "val.csv", texts,
-                       pruned(epochs, sparsity, mask or "unstructured"),
+                       pruned(epochs, sparsity, mask or "unstructured", types),
                        ["text=title,description"])
         r = paired(base, out, out / "job/data/eval/rows.npz", work)
         r["zeros_encoder"], r["zeros_all"], r["n_encoder"], r["n_all"] = zeros(out / "model.onnx")

@@ -217,7 +217,8 @@ static unsigned nodes_of(const void *bytes, size_t n, const char *type)
     return count;
 }
 
-static void quantized(bool products, bool tables, unsigned pairs)
+/* types: custom_quantizable_module_types; what: their name in messages; pairs: of QuantizeLinear in the exported graph */
+static void quantized(const char *types, const char *what, bool tables, unsigned pairs)
 {
     struct net n;
     struct winnow_err err;
@@ -234,8 +235,8 @@ static void quantized(bool products, bool tables, unsigned pairs)
              "  - !GMPruningModifier {start_epoch: 0, end_epoch: 2, update_frequency: 0.5, init_sparsity: 0.2,\n"
              "      final_sparsity: 0.5, params: [__ALL_PRUNABLE__]}\n"
              "  - !QuantizationModifier {start_epoch: 3, disable_quantization_observer_epoch: 5,\n"
-             "      quantize_embeddings: %d, exclude_module_types: [LayerNorm, Tanh]%s}\n",
-             tables, products ? ", custom_quantizable_module_types: [QATMatMul]" : "");
+             "      quantize_embeddings: %d, custom_quantizable_module_types: [%s]}\n",
+             tables, types);
     struct wn_recipe *r = recipe(text);
     must(wn_recipe_apply(r, tr, &err), &err);
     wn_recipe_free(r);
@@ -247,7 +248,6 @@ static void quantized(bool products, bool tables, unsigned pairs)
     size_t size, same;
     void *bytes = export_bytes(tr, &size);
     double loss = engine_loss(bytes, size, &s, best, &same);
-    const char *what = products ? "with attention's products" : tables ? "with embeddings" : "linear layers";
     snprintf(line, sizeof line, "QAT of an encoder, %s: loss in the engine", what);
     check(line, fabs(loss - score.loss), 2e-3);
     snprintf(line, sizeof line, "QAT of an encoder, %s: the same classes, %zu of 64", what, same);
@@ -365,9 +365,11 @@ static void stopped(uint64_t at)
 void test_teach(void)
 {
     distillation();
-    quantized(false, false, 5); /* query, key and value read one; out, up, down, classifier */
-    quantized(false, true, 5);
-    quantized(true, true, 9);
+    quantized("", "linear layers", false, 5); /* query, key and value read one; out, up, down, classifier */
+    quantized("", "with embeddings", true, 5);
+    quantized("QATMatMul", "with attention's products", true, 9);
+    quantized("GELU, Add, LayerNorm], exclude_module_types: [GELU, LayerNorm", "types of which two are excluded", true, 7);
+    quantized("QATMatMul, GELU, Add, LayerNorm", "all types", true, 14); /* GELU, two sums, what layers give to them */
     new_head();
     stopped(7);
     stopped(23);

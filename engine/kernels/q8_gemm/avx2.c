@@ -2,7 +2,8 @@
  *
  * A pair step multiplies 4 rows x 8 input bytes x 16 columns with 24 multiplies (vpmaddubsw, vpmaddwd): 42 MAC/cycle at
  * two a cycle. It needs all sixteen registers, which compilers do not manage: each row's part is one asm block that
- * broadcasts its second weight twice instead of keeping it. A single step does half of that in 16-bit words. */
+ * broadcasts its second weight twice instead of keeping it. A single step does half of that in 16-bit words.
+ * A copy of the tile as one run of memory, as f32_gemm has, was measured: 3 to 10 % slower. */
 #include "engine/kernels/q8_gemm/q8_gemm.h"
 
 #include "engine/kernels/q8_epilogue_avx2.h"

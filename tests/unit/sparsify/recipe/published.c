@@ -145,6 +145,12 @@ Test(published, quantized_products)
 Test(published, refused_by_line)
 {
     refused("modifiers:\n"
+            "  - !EpochRangeModifier {end_epoch: 3, start_epoch: 0.0}\n"
+            "  - !QuantizationModifier\n"
+            "      start_epoch: 1\n"
+            "      custom_quantizable_module_types: [QATMatMul, GELU, Add, LayerNorm, Softmax]\n",
+            "text.yaml:3:", "Softmax");
+    refused("modifiers:\n"
             "  - !EpochRangeModifier {end_epoch: 30, start_epoch: 0.0}\n"
             "  - !OBSPruningModifier\n"
             "      params: ['re:bert.encoder.layer.*.output.dense.weight']\n"
