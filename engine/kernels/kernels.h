@@ -93,6 +93,7 @@ struct wn_plane {
 struct wn_f32_args {
     const float *x;       /* column 0 of channel 0 */
     size_t n;             /* columns, a multiple of WN_COLS */
+    size_t live;          /* columns up to the last one that is not padding; 0: n */
     float *y;             /* column 0 of row 0 */
     size_t y_stride;      /* floats between rows of y (and of r) */
     const float *bias;    /* [rows] or NULL */

@@ -23,7 +23,7 @@ struct conv_arg {
     const int32_t **off; /* [groups] linked offsets, or koff for gemm and dw */
     const float *bias;
     const uint32_t *mask;
-    size_t groups;
+    size_t groups, live; /* columns of y up to its last pixel */
     struct wn_activation act;
     struct wn_tiling tiling; /* of the rows of a group */
     bool pad;
@@ -46,6 +46,7 @@ static void run_group(const struct conv_arg *a, struct wn_exec *exec, size_t g, 
     const struct wn_f32_args args = {
         .x = (const float *)x + from,
         .n = c1 - c0,
+        .live = a->live > c0 ? WN_MIN(a->live, c1) - c0 : 0,
         .y = (float *)(y + first * a->y.plane_bytes) + from,
         .y_stride = a->y.plane_bytes / 4,
         .bias = a->bias ? a->bias + first : NULL,
@@ -239,6 +240,8 @@ enum winnow_status wn_lower_conv_f32(struct wn_lower *lo, const struct wn_node *
     a->r_base = r.base;
     a->act = (struct wn_activation){ f->act, f->alpha, f->lo, f->hi };
     a->pad = wn_geometry_padded(lo, node->out[0]);
+    const struct wn_plane *plane = &a->y.layout.plane;
+    a->live = (size_t)(plane->h - 1) * (size_t)plane->pitch + (size_t)plane->w;
     WN_TRY(wn_geometry_mask(lo, node->out[0], &a->mask));
     if (node->n_in >= 3 && node->in[2] != WN_NONE)
         a->bias = lo->plan->g.values.at[node->in[2]].constant->data;

@@ -85,7 +85,7 @@ void ck_f32_make(struct ck *ck, struct ck_f32 *p, double density, bool fixed)
     if (!p->rows) {
         static const size_t kernels[] = { 1, 1, 3, 9 };
         p->taps = kernels[ck_rand(ck, 4)];
-        p->rows = 1 + ck_rand(ck, 33);
+        p->rows = 1 + ck_rand(ck, ck_rand(ck, 8) ? 33 : 130);
         p->k = p->taps * (1 + ck_rand(ck, ck_rand(ck, 8) ? 40 : 700 / p->taps));
         p->n = WN_COLS * (1 + ck_rand(ck, 20));
     }
