@@ -151,8 +151,19 @@ static bool made_by_product(struct wn_graph *g, wn_vid v)
     return false;
 }
 
-/* `quant` can move up past `from`, which nobody else reads: past what reorders elements always (they are fewer bytes
- * then), past a factor only where a layer will take it in. */
+/* v is what attention in f32 gives, perhaps reordered: attention.c takes its Transpose in, which a quantization between
+ * them would hide. */
+static bool made_by_attention(struct wn_graph *g, wn_vid v)
+{
+    const struct wn_node *node = wn_graph_producer(g, v);
+    for (int i = 0; i < 16 && node && reorders_elements(node); i++)
+        node = wn_graph_producer(g, node->in[0]);
+    return node && wn_node_is(node, "MatMul") && !wn_const_in(g, node, 0) && !wn_const_in(g, node, 1) &&
+           !wn_fused_is(wn_graph_producer(g, node->in[0]), "Dequantize");
+}
+
+/* `quant` can move up past `from`, which nobody else reads: past what reorders elements nearly always (they are fewer
+ * bytes then), past a factor only where a layer will take it in. */
 static bool may_lift(struct wn_graph *g, const struct wn_node *quant, const struct wn_node *from, wn_vid *ret_x,
                      double *ret_factor)
 {
@@ -160,9 +171,10 @@ static bool may_lift(struct wn_graph *g, const struct wn_node *quant, const stru
     *ret_factor = 1;
     if (wn_graph_n_uses(g, quant->in[0]) != 1)
         return false;
-    return reorders_elements(from) ||
-           (wn_scaled_by(g, from, ret_x, ret_factor) && *ret_factor > 0 && isfinite(*ret_factor) &&
-            wn_same_shape(g, *ret_x, from->out[0]) && made_by_product(g, quant->in[0]));
+    if (reorders_elements(from))
+        return !made_by_attention(g, from->in[0]);
+    return wn_scaled_by(g, from, ret_x, ret_factor) && *ret_factor > 0 && isfinite(*ret_factor) &&
+           wn_same_shape(g, *ret_x, from->out[0]) && made_by_product(g, quant->in[0]);
 }
 
 static bool all_dequantized(struct wn_graph *g, const struct wn_node *cat)

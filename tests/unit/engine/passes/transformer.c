@@ -481,6 +481,21 @@ Test(transformer, attention_in_every_spelling)
             }
 }
 
+Test(transformer, attention_takes_its_transpose_from_under_a_quantization)
+{
+    for (int guard = 0; guard < 2; guard++) {
+        start(5, 17);
+        wn_vid x = tokens(K), scale = net_f32(&n, 1 / 64.0f), zp = net_u8(&n, 128);
+        struct spelling s = { NO_MASK, DIV_SCORES, 17, false, ONCE, guard };
+        wn_vid q = net_op(&n, "QuantizeLinear", NET_IN(attention(x, x, &s), scale, zp));
+        net_output(&n, net_op(&n, "DequantizeLinear", NET_IN(q, scale, zp)));
+        optimise();
+        cr_expect_eq(net_count(&n, "wn", "Attention"), 1, "guard %d", guard);
+        cr_expect_eq(net_count(&n, "", "Transpose"), 0, "guard %d", guard);
+        net_done(&n);
+    }
+}
+
 Test(transformer, weights_that_others_read_stay)
 {
     start(5, 17);
