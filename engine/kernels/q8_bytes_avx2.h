@@ -40,12 +40,19 @@ WN_Q8_INLINE void wn_q8_widen(__m256i b, __m256i *v)
     v[3] = _mm256_unpackhi_epi16(hi, zero);
 }
 
+/** Add the zero point, clamp: bytes of 32 integers. */
+WN_Q8_INLINE __m256i wn_q8_narrow_i32(const struct wn_q8_avx2 *e, const __m256i *i)
+{
+    __m256i lo = _mm256_packs_epi32(i[0], i[1]), hi = _mm256_packs_epi32(i[2], i[3]);
+    return wn_q8_avx2_clamp(e, _mm256_packus_epi16(_mm256_adds_epi16(lo, e->y_zp), _mm256_adds_epi16(hi, e->y_zp)));
+}
+
 /** Round, add the zero point, clamp: wn_q8_byte() of 32 floats. */
 WN_Q8_INLINE __m256i wn_q8_narrow(const struct wn_q8_avx2 *e, const __m256 *f)
 {
-    __m256i lo = _mm256_packs_epi32(wn_q8_avx2_rne(e, f[0]), wn_q8_avx2_rne(e, f[1]));
-    __m256i hi = _mm256_packs_epi32(wn_q8_avx2_rne(e, f[2]), wn_q8_avx2_rne(e, f[3]));
-    return wn_q8_avx2_clamp(e, _mm256_packus_epi16(_mm256_adds_epi16(lo, e->y_zp), _mm256_adds_epi16(hi, e->y_zp)));
+    const __m256i i[4] = { wn_q8_avx2_rne(e, f[0]), wn_q8_avx2_rne(e, f[1]), wn_q8_avx2_rne(e, f[2]),
+                           wn_q8_avx2_rne(e, f[3]) };
+    return wn_q8_narrow_i32(e, i);
 }
 
 /** wn_q8_live() of bytes i..i+31 (i a multiple of 32) of a run of `bytes`, as a byte mask. */

@@ -89,32 +89,56 @@ void wn_move_q8_range_32__avx2(const float *x, size_t x_stride, size_t n, size_t
 
 struct quantizer {
     struct wn_q8_avx2 e;
-    __m256 scale;
+    __m256 scale, inverse, half;
 };
 
 static struct quantizer quantizer_of(const struct wn_move_q8 *args)
 {
     const struct wn_q8_args q = { .y_zp = args->zp, .q_lo = args->q_lo, .q_hi = args->q_hi };
-    return (struct quantizer){ wn_q8_avx2_begin(&q), _mm256_set1_ps(args->scale) };
+    const float inverse = 1 / args->scale;
+    return (struct quantizer){ wn_q8_avx2_begin(&q), _mm256_set1_ps(args->scale), _mm256_set1_ps(inverse),
+                               _mm256_set1_ps(wn_move_q8_half(args->scale, inverse)) };
+}
+
+/* rne(x / scale) of 32 columns as the reference has it. NaN counts as 0. */
+static __attribute__((noinline)) __m256i divided(const struct quantizer *q, const float *p)
+{
+    __m256 f[4];
+    for (unsigned k = 0; k < 4; k++) {
+        __m256 v = _mm256_div_ps(_mm256_loadu2_m128(p + 4 * k + 16, p + 4 * k), q->scale);
+        f[k] = _mm256_and_ps(v, _mm256_cmp_ps(v, v, _CMP_ORD_Q));
+    }
+    return wn_q8_narrow(&q->e, f);
+}
+
+/* The bytes of 32 columns; the division is done only where one of them lies beside a tie (move_q8.h). */
+WN_Q8_INLINE __m256i quantized(const struct quantizer *q, const float *p)
+{
+    const __m256 sign = _mm256_set1_ps(-0.0f);
+    __m256 near = _mm256_castsi256_ps(_mm256_set1_epi32(-1)); /* all distances from integers are */
+    __m256i i[4];
+    WN_UNROLL
+    for (unsigned k = 0; k < 4; k++) {
+        const __m256 v = _mm256_mul_ps(_mm256_loadu2_m128(p + 4 * k + 16, p + 4 * k), q->inverse);
+        i[k] = _mm256_cvtps_epi32(v);
+        const __m256 d = _mm256_andnot_ps(sign, _mm256_sub_ps(v, _mm256_cvtepi32_ps(i[k])));
+        near = _mm256_and_ps(near, _mm256_cmp_ps(d, q->half, _CMP_LE_OQ)); /* not of NaN and infinities */
+    }
+    if (WN_UNLIKELY(_mm256_movemask_ps(near) != 0xff))
+        return divided(q, p);
+    return wn_q8_narrow_i32(&q->e, i);
 }
 
 /* n columns of one row. */
 static void quantize_row(const struct quantizer *q, const float *x, size_t n, uint8_t *y)
 {
-    for (size_t i = 0; i < n; i += 32) {
+    size_t i = 0;
+    for (; i + 32 <= n; i += 32)
+        _mm256_storeu_si256((__m256i *)(y + i), quantized(q, x + i));
+    if (i < n) {
         float part[32] = { 0 };
-        const float *p = x + i;
-        if (n - i < 32) {
-            memcpy(part, p, (n - i) * sizeof *p);
-            p = part;
-        }
-        __m256 f[4];
-        for (unsigned k = 0; k < 4; k++) {
-            __m256 v = _mm256_loadu2_m128(p + 4 * k + 16, p + 4 * k);
-            v = _mm256_div_ps(v, q->scale);
-            f[k] = _mm256_and_ps(v, _mm256_cmp_ps(v, v, _CMP_ORD_Q));
-        }
-        wn_q8_store32(y + i, wn_q8_narrow(&q->e, f), n - i);
+        memcpy(part, x + i, (n - i) * sizeof *part);
+        wn_q8_store32(y + i, quantized(q, part), n - i);
     }
 }
 

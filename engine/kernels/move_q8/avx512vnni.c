@@ -1,13 +1,7 @@
 /* avx512vnni.c: quantization of columns, one or four channels by 64 columns. What is no multiple of 16 columns
- * (contiguous tensors) goes through the AVX2 kernel.
- *
- * A quotient is only needed rounded, and x times 1 / scale rounds to the same integer unless it lies beside a tie; so
- * the division is done only for the 64 columns that hold such a number: with t = x / scale and p = x * (1 / scale),
- * both in floats, |p - t| < 2^-22 |t| + 2^-148, which is at most 2^-13 where |t| <= 512; beyond that every sum with a
- * zero point leaves the bytes, whatever the rounding. */
+ * (contiguous tensors) goes through the AVX2 kernel. The division is done only for the 64 columns that hold a number beside a
+ * tie (wn_move_q8_half()). */
 #include "engine/kernels/q8_columns_avx512.h"
-
-#define NEAR 0x1p-13f
 
 struct job {
     v512f scale, inverse;
@@ -49,11 +43,11 @@ void wn_move_q8_quantize_16__avx512vnni(const struct wn_move_q8 *args, size_t c0
         wn_move_q8_quantize_32__avx2(args, c0, c1);
         return;
     }
-    const float inverse = 1 / args->scale, half = 0.5f - NEAR;
+    const float inverse = 1 / args->scale, half = wn_move_q8_half(args->scale, inverse);
     int32_t bits;
     memcpy(&bits, &half, sizeof bits);
     const struct job j = { v512f_set1(args->scale), v512f_set1(inverse),
-                           v512i_set1_i32(isnormal(inverse) && isnormal(args->scale) ? bits : -1) };
+                           v512i_set1_i32(half < 0 ? -1 : bits) };
     struct wn_q8_columns cols;
     wn_q8_columns_init(&cols, args, args->x);
     wn_q8_columns_run(&cols, quotients, &j, c0, c1);

@@ -35,6 +35,15 @@ wn_move_q8_fn wn_move_q8_dequantize_run;
 wn_move_q8_fn wn_move_q8_to_planes_run;
 wn_move_q8_fn wn_move_q8_to_quads_run;
 
+/** A quotient is only needed rounded, and x times 1 / scale rounds to the same integer unless it lies beside a tie: with
+ * t = x / scale and p = x * (1 / scale), both in floats, |p - t| < 2^-22 |t| + 2^-148, which is at most 2^-13 where |t| <= 512;
+ * beyond that every sum with a zero point leaves the bytes, whatever the rounding. So p decides where it is at most this
+ * far from an integer; below 0: nowhere. For the kernels of quantize. */
+static inline float wn_move_q8_half(float scale, float inverse)
+{
+    return isnormal(inverse) && isnormal(scale) ? 0.5f - 0x1p-13f : -1.0f;
+}
+
 /** range[0] and range[1] become the least and the greatest of themselves and all x (n columns of channels c0..c1-1,
  *  f32 planes; NaN is passed over, nothing is over-read). For DynamicQuantizeLinear, from 0 and 0. */
 typedef void wn_move_q8_range_fn(const float *x, size_t x_stride, size_t n, size_t c0, size_t c1, float range[2]);
