@@ -251,10 +251,11 @@ WN_INLINE vf vf_round(vf x)
 {
     return _mm256_round_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
 }
+/* x and the result are normal (or x NaN and n, too): the exponent may simply be added to. */
 WN_INLINE vf vf_scale2(vf x, vf n)
 {
-    const __m256i e = _mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)), 23);
-    return _mm256_mul_ps(x, _mm256_castsi256_ps(e));
+    const __m256i e = _mm256_slli_epi32(_mm256_cvtps_epi32(n), 23);
+    return _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(x), e));
 }
 WN_INLINE vf vf_select_gt(vf x, vf y, vf a, vf b)
 {

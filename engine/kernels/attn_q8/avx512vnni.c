@@ -8,7 +8,7 @@
 #define KR      6
 #define CENTRED 0
 #define OFFSET  128
-#define CELL    4 /* bytes that a lane of a quad takes */
+#define CELL    4
 
 typedef v512i vi;
 #define vi_load  v512i_load
@@ -48,7 +48,7 @@ WN_INLINE vi dot(vi acc, struct quad x, struct quad w)
 }
 
 /* Quads of queries, less 128. */
-WN_INLINE void keep_queries(uint8_t *to, const uint8_t *q, int32_t zp)
+WN_INLINE void keep_queries(uint8_t *to, const uint8_t *q)
 {
     v512i_store(to, v512i_xor(v512i_load(q), v512i_set1_i8(-128)));
 }

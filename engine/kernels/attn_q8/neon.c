@@ -8,7 +8,7 @@
 #define KR      4
 #define CENTRED 0
 #define OFFSET  0
-#define CELL    4 /* bytes that a lane of a quad takes */
+#define CELL    4
 
 typedef int32x4x2_t vi;
 #define VI_OP2(name, op)                                                                                               \
@@ -99,7 +99,7 @@ WN_INLINE vi dot(vi acc, struct quad x, struct quad w)
 }
 
 /* Quads of queries. */
-WN_INLINE void keep_queries(uint8_t *to, const uint8_t *q, int32_t zp)
+WN_INLINE void keep_queries(uint8_t *to, const uint8_t *q)
 {
     vst1q_u8(to, vld1q_u8(q));
     vst1q_u8(to + 16, vld1q_u8(q + 16));
