@@ -35,7 +35,7 @@ static enum winnow_status pack_group(struct wn_q8_pack *p, const int8_t *w, size
     case WN_Q8_CONV:
         return wn_q8_conv_pack(&p->arena, w, a->rows, a->channels, a->taps, &p->conv[g], err);
     case WN_Q8_B4:
-        return wn_q8_spmm_b4_pack(wn_q8_spmm_b4_stream_of(isa), w, a->rows, a->channels, a->taps, 255, &p->arena,
+        return wn_q8_spmm_b4_pack(wn_q8_spmm_b4_stream_of(isa), w, a->rows, a->channels, a->taps, &p->arena,
                                   &p->b4[g], err);
     case WN_Q8_GEMV:
         return wn_q8_gemv_pack(w, a->rows, a->channels, &p->arena, &p->gemv, err);
@@ -98,6 +98,7 @@ static void groups_image(struct wn_codec *im, const struct wn_codec_blocks *bloc
         wn_codec_into(im, blocks, (const void **)&p->conv[g].panels);
         wn_codec_into(im, blocks, (const void **)&p->conv[g].sums);
         wn_codec_into(im, blocks, (const void **)&b4->w);
+        wn_codec_into(im, blocks, (const void **)&b4->shift);
         wn_codec_into(im, blocks, (const void **)&b4->idx);
         wn_codec_into(im, blocks, (const void **)&b4->group);
         wn_codec_into(im, blocks, (const void **)&s->w);

@@ -10,9 +10,9 @@ static void check(struct ck *ck, const struct ck_kernel *kernel)
     wn_q8_spmm_b4_fn *fn = (wn_q8_spmm_b4_fn *)kernel->fn;
     struct ckq_product p = ckq_product(ck, densities, WN_COUNT(densities));
     struct wn_q8_spmm_b4 plain, mat;
-    if (wn_q8_spmm_b4_pack(WN_Q8_SPMM_B4_PLAIN, p.w, p.rows, p.channels, p.taps, 255, ck_arena(ck), &plain, NULL) !=
+    if (wn_q8_spmm_b4_pack(WN_Q8_SPMM_B4_PLAIN, p.w, p.rows, p.channels, p.taps, ck_arena(ck), &plain, NULL) !=
             WINNOW_OK ||
-        wn_q8_spmm_b4_pack(wn_q8_spmm_b4_stream_of(kernel->isa), p.w, p.rows, p.channels, p.taps, p.x_max, ck_arena(ck),
+        wn_q8_spmm_b4_pack(wn_q8_spmm_b4_stream_of(kernel->isa), p.w, p.rows, p.channels, p.taps, ck_arena(ck),
                            &mat, NULL) != WINNOW_OK) {
         ck_fail(ck, "packing failed");
         return;
@@ -32,7 +32,7 @@ static void bench_one(struct ck *ck, const struct ck_kernel *kernel, const struc
     struct wn_q8_args a = ckq_layer_args(ck, l, &koff);
     struct wn_q8_spmm_b4 mat;
     uint64_t t0 = wn_thread_cpu_ns();
-    if (wn_q8_spmm_b4_pack(wn_q8_spmm_b4_stream_of(kernel->isa), w, l->rows, l->channels, l->taps, 255, ck_arena(ck),
+    if (wn_q8_spmm_b4_pack(wn_q8_spmm_b4_stream_of(kernel->isa), w, l->rows, l->channels, l->taps, ck_arena(ck),
                            &mat, NULL) != WINNOW_OK) {
         ck_fail(ck, "packing failed");
         return;

@@ -4,12 +4,24 @@
 #include "engine/kernels/q8_epilogue_avx2.h"
 #include "engine/kernels/vnni256.h"
 
-WN_Q8_INLINE __m256i chain(__m256i acc, const uint8_t *const p[4], const __m256i w[4], __m256i ones, unsigned v,
+#define DWORDS        1
+#define SHIFT(mat, o) 0
+
+struct weights {
+    __m256i w;
+};
+
+WN_Q8_INLINE struct weights weights_at(const int32_t *w)
+{
+    return (struct weights){ _mm256_set1_epi32(w[0]) };
+}
+
+WN_Q8_INLINE __m256i chain(__m256i acc, const uint8_t *const *p, const struct weights *w, __m256i ones, unsigned v,
                            unsigned s)
 {
     WN_UNROLL
     for (unsigned i = 0; i < s; i++)
-        acc = wn_vnni256_dpbusd(acc, _mm256_loadu_si256((const __m256i *)(p[i] + 32 * v)), w[i]);
+        acc = wn_vnni256_dpbusd(acc, _mm256_loadu_si256((const __m256i *)(p[i] + 32 * v)), w[i].w);
     return acc;
 }
 

@@ -1,11 +1,15 @@
 /* pack.c: s8 weights into the streams of q8_spmm_b4.h.
  *
- * DESIGN  Without VNNI, vpmaddubsw sums two products in 16 bits and saturates. Blocks of a row may be summed in 16 bits
- *   before widening as long as no partial sum can leave int16, whatever the activations: 2 lanes x 2 signs = 4 budgets.
- *   A row's blocks may come in any order, so they are packed into chains of S: heaviest first, each into the open chain
- *   that it fills best. A group of four rows takes the S for which its chains cost least. Within a row the chains run
- *   in order of their first block, so that memory is walked forwards.
- *   Considered: other row orders. They gain nothing and would cost the fused four-row epilogue. */
+ * DESIGN  Without VNNI, vpmaddubsw multiplies unsigned by signed bytes, sums two products in 16 bits and saturates. With
+ *   the activations unsigned, two weights of one sign past 128 would need a step each, and of what pruning leaves half
+ *   do: twice the blocks were executed. So the weights are the unsigned side (their absolute values), the activations
+ *   take their signs, and the two products fit always.
+ *   Two blocks of a row may be summed in 16 bits before widening where the absolute weights of each lane sum to at most
+ *   255. A row's blocks may come in any order, so they are paired: heaviest first, each with the open one that it fills
+ *   best. A group of four rows takes chains of one or two, whichever costs less. Within a row the chains run in order
+ *   of their first block, so that memory is walked forwards.
+ *   Considered: other row orders. They gain nothing and would cost the fused four-row epilogue. Chains of three and four:
+ *   their masks and weights leave no registers for 64 columns. */
 #include "engine/kernels/q8_spmm_b4/q8_spmm_b4.h"
 
 #include <stdlib.h>
@@ -14,19 +18,21 @@
 
 #define OPEN_CHAINS 48u /* looked at for each block: keeps packing linear in the row */
 
-/* Quarter cycles of one chain of S over 64 columns at the loops' best rates on Zen 3: 30, 36, 38, 40 MAC a cycle. */
-static const unsigned chain_cost[WN_Q8_SPMM_B4_MAX_S + 1] = { 0, 34, 57, 81, 103 };
+#define BUDGET 255u /* times -128 .. 127 */
+
+/* Quarter cycles of one chain of S over 64 columns: four and seven operations for each vector on four pipes, loads beside. */
+static const unsigned chain_cost[WN_Q8_SPMM_B4_MAX_S + 1] = { 0, 36, 62 };
 
 struct block {
     uint32_t kq;
     int8_t w[4];
-    unsigned used[4]; /* [lane][sign] of the budget */
-    unsigned weight;  /* the largest of the four */
+    unsigned used[2]; /* [lane] of the budget */
+    unsigned weight;  /* the larger */
 };
 
 struct chain {
     uint32_t first; /* lowest quad */
-    unsigned used[4], n;
+    unsigned used[2], n;
     struct block *block[WN_Q8_SPMM_B4_MAX_S];
 };
 
@@ -47,11 +53,9 @@ static struct block measure(uint32_t kq, const int8_t w[4])
 {
     struct block b = { .kq = kq };
     memcpy(b.w, w, 4);
-    for (unsigned i = 0; i < 4; i++) {
-        unsigned *used = &b.used[i / 2 * 2 + (w[i] < 0)];
-        *used += (unsigned)abs(w[i]);
-        b.weight = WN_MAX(b.weight, *used);
-    }
+    for (unsigned i = 0; i < 4; i++)
+        b.used[i / 2] += (unsigned)abs(w[i]);
+    b.weight = WN_MAX(b.used[0], b.used[1]);
     return b;
 }
 
@@ -71,8 +75,9 @@ static int first_quad_first(const void *a, const void *b)
     return x->first < y->first ? -1 : x->first > y->first;
 }
 
-/* The row's blocks that are not zero, each within the budget alone. */
-static bool collect(struct row *row, const int8_t *q, size_t quads, unsigned budget, size_t *blocks)
+/* The row's blocks that are not zero, and what their sum lacks: weights that are not negative meet x - 128, the others
+ * 127 - x. */
+static bool collect(struct row *row, const int8_t *q, size_t quads, size_t *blocks, int32_t *shift)
 {
     row->blocks.n = 0;
     for (size_t kq = 0; kq < quads; kq++) {
@@ -80,13 +85,9 @@ static bool collect(struct row *row, const int8_t *q, size_t quads, unsigned bud
         if (!(w[0] | w[1] | w[2] | w[3]))
             continue;
         ++*blocks;
-        struct block b = measure((uint32_t)kq, w);
-        if (b.weight > budget) {
-            if (!wn_vec_push(&row->blocks, measure((uint32_t)kq, (const int8_t[4]){ w[0], 0, w[2], 0 })))
-                return false;
-            b = measure((uint32_t)kq, (const int8_t[4]){ 0, w[1], 0, w[3] });
-        }
-        if (!wn_vec_push(&row->blocks, b))
+        for (unsigned i = 0; i < 4; i++)
+            *shift += w[i] * (w[i] < 0 ? 127 : 128);
+        if (!wn_vec_push(&row->blocks, measure((uint32_t)kq, w)))
             return false;
     }
     if (row->blocks.n)
@@ -95,24 +96,22 @@ static bool collect(struct row *row, const int8_t *q, size_t quads, unsigned bud
 }
 
 /* What remains of the chain's tightest budget after b, or -1 when b does not fit. */
-static int room(const struct chain *c, const struct block *b, unsigned budget)
+static int room(const struct chain *c, const struct block *b)
 {
-    unsigned most = 0;
-    for (unsigned i = 0; i < 4; i++)
-        most = WN_MAX(most, c->used[i] + b->used[i]);
-    return most <= budget ? (int)(budget - most) : -1;
+    const unsigned most = WN_MAX(c->used[0] + b->used[0], c->used[1] + b->used[1]);
+    return most <= BUDGET ? (int)(BUDGET - most) : -1;
 }
 
 static void add_block(struct chain *c, struct block *b)
 {
-    for (unsigned i = 0; i < 4; i++)
+    for (unsigned i = 0; i < 2; i++)
         c->used[i] += b->used[i];
     c->first = WN_MIN(c->first, b->kq);
     c->block[c->n++] = b;
 }
 
 /* Best-fit decreasing into chains of at most s; false when out of memory. */
-static bool make_chains(struct row *row, unsigned s, unsigned budget)
+static bool make_chains(struct row *row, unsigned s)
 {
     size_t open0 = 0; /* chains before this one are full */
     row->chains[s].n = 0;
@@ -127,7 +126,7 @@ static bool make_chains(struct row *row, unsigned s, unsigned budget)
             if (at[j].n == s)
                 continue;
             looked++;
-            int left = room(&at[j], b, budget);
+            int left = room(&at[j], b);
             if (left >= 0 && left < best_room) {
                 best = &at[j];
                 best_room = left;
@@ -160,32 +159,46 @@ static bool put_step(struct out *out, const int8_t w[4], uint32_t kq)
     return wn_vec_push(&out->w, v) && wn_vec_push(&out->idx, kq);
 }
 
+/* A block's absolute weights and their mask. */
+static bool put_signed(struct out *out, const int8_t w[4], uint32_t kq)
+{
+    int8_t size[4];
+    uint8_t mask[4];
+    for (unsigned i = 0; i < 4; i++) {
+        size[i] = (int8_t)(uint8_t)abs(w[i]);
+        mask[i] = w[i] < 0 ? 0x7f : 0x80;
+    }
+    int32_t m;
+    memcpy(&m, mask, 4);
+    return put_step(out, size, kq) && wn_vec_push(&out->w, m);
+}
+
 static bool put_chains(struct out *out, const struct row *row, unsigned s)
 {
     static const int8_t nothing[4];
     for (size_t i = 0; i < row->chains[s].n; i++) {
         const struct chain *c = &row->chains[s].at[i];
         for (unsigned j = 0; j < s; j++)
-            if (!put_step(out, j < c->n ? c->block[j]->w : nothing, c->block[WN_MIN(j, c->n - 1)]->kq))
+            if (!put_signed(out, j < c->n ? c->block[j]->w : nothing, c->block[WN_MIN(j, c->n - 1)]->kq))
                 return false;
     }
     return true;
 }
 
-static bool pack_chain_group(const int8_t *q, size_t nrows, size_t quads, unsigned budget, struct row rows[4],
-                             struct wn_q8_spmm_b4_group *group, struct out *out, size_t *blocks)
+static bool pack_chain_group(const int8_t *q, size_t nrows, size_t quads, struct row rows[4],
+                             struct wn_q8_spmm_b4_group *group, struct out *out, size_t *blocks, int32_t *shift)
 {
     size_t cost[WN_Q8_SPMM_B4_MAX_S + 1] = { 0 };
     for (size_t r = 0; r < nrows; r++) {
-        if (!collect(&rows[r], q + 4 * r * quads, quads, budget, blocks))
+        if (!collect(&rows[r], q + 4 * r * quads, quads, blocks, &shift[r]))
             return false;
         for (unsigned s = 1; s <= WN_Q8_SPMM_B4_MAX_S; s++) {
-            if (!make_chains(&rows[r], s, budget))
+            if (!make_chains(&rows[r], s))
                 return false;
             cost[s] += chain_cost[s] * rows[r].chains[s].n;
         }
     }
-    group->at = (uint32_t)out->w.n;
+    group->at = (uint32_t)out->idx.n;
     group->s = 1;
     for (unsigned s = 2; s <= WN_Q8_SPMM_B4_MAX_S; s++)
         if (cost[s] < cost[group->s])
@@ -216,35 +229,38 @@ static bool pack_quad_group(const int8_t *q, size_t nrows, size_t quads, struct 
     return true;
 }
 
-static bool pack_groups(const int8_t *q, unsigned x_max, struct row rows[4], struct out *out, struct wn_arena *arena,
+static bool pack_groups(const int8_t *q, struct row rows[4], struct out *out, struct wn_arena *arena,
                         struct wn_q8_spmm_b4 *mat)
 {
+    const bool chains = mat->stream == WN_Q8_SPMM_B4_CHAIN;
     size_t groups = (mat->rows + 3) / 4;
     struct wn_q8_spmm_b4_group *group = wn_arena_calloc(arena, groups, sizeof *group);
-    if (!group)
+    int32_t *shift = chains ? wn_arena_calloc(arena, mat->rows, sizeof *shift) : NULL;
+    if (!group || (chains && !shift))
         return false;
     for (size_t g = 0; g < groups; g++) {
         const int8_t *qg = q + 16 * g * mat->quads;
         size_t nrows = WN_MIN(mat->rows - 4 * g, 4u);
-        bool ok = mat->stream == WN_Q8_SPMM_B4_CHAIN
-                      ? pack_chain_group(qg, nrows, mat->quads, 32767u / x_max, rows, &group[g], out, &mat->blocks)
-                      : pack_quad_group(qg, nrows, mat->quads, &group[g], out, &mat->blocks);
+        bool ok = chains ? pack_chain_group(qg, nrows, mat->quads, rows, &group[g], out, &mat->blocks, &shift[4 * g])
+                         : pack_quad_group(qg, nrows, mat->quads, &group[g], out, &mat->blocks);
         if (!ok)
             return false;
     }
     mat->group = group;
-    mat->steps = mat->noffs = out->w.n;
+    mat->shift = shift;
+    mat->steps = out->idx.n;
+    mat->noffs = mat->steps + WN_Q8_SPMM_B4_AHEAD;
     mat->w = wn_arena_memdup(arena, out->w.at, out->w.n * sizeof *out->w.at);
     mat->idx = wn_arena_memdup(arena, out->idx.at, out->idx.n * sizeof *out->idx.at);
-    mat->bytes = groups * sizeof *group + 8 * mat->steps;
+    mat->bytes = groups * sizeof *group + 4 * (out->w.n + out->idx.n + (chains ? mat->rows : 0));
     return mat->w && mat->idx;
 }
 
-static bool pack_stream(const int8_t *q, unsigned x_max, struct wn_arena *arena, struct wn_q8_spmm_b4 *mat)
+static bool pack_stream(const int8_t *q, struct wn_arena *arena, struct wn_q8_spmm_b4 *mat)
 {
     struct row rows[4] = { 0 };
     struct out out = { 0 };
-    bool ok = pack_groups(q, x_max, rows, &out, arena, mat);
+    bool ok = pack_groups(q, rows, &out, arena, mat);
     for (unsigned r = 0; r < 4; r++)
         row_done(&rows[r]);
     wn_vec_done(&out.w);
@@ -253,8 +269,8 @@ static bool pack_stream(const int8_t *q, unsigned x_max, struct wn_arena *arena,
 }
 
 enum winnow_status wn_q8_spmm_b4_pack(enum wn_q8_spmm_b4_stream stream, const int8_t *w, size_t rows, size_t channels,
-                                      size_t taps, unsigned x_max, struct wn_arena *arena,
-                                      struct wn_q8_spmm_b4 *ret_mat, struct winnow_err *err)
+                                      size_t taps, struct wn_arena *arena, struct wn_q8_spmm_b4 *ret_mat,
+                                      struct winnow_err *err)
 {
     size_t k, all;
     if (!wn_mul_size(channels, taps, &k) || k == 0 || k > WN_Q8_MAX_K || !wn_mul_size(rows, k, &all) ||
@@ -276,7 +292,7 @@ enum winnow_status wn_q8_spmm_b4_pack(enum wn_q8_spmm_b4_stream stream, const in
         WN_CLEANUP(wn_freep) int8_t *q = malloc(q_bytes);
         if (q) {
             wn_q8_quads_weights(w, rows, channels, taps, q);
-            ok = pack_stream(q, x_max, arena, &mat);
+            ok = pack_stream(q, arena, &mat);
         }
     }
     if (!ok)
@@ -287,6 +303,9 @@ enum winnow_status wn_q8_spmm_b4_pack(enum wn_q8_spmm_b4_stream stream, const in
 
 void wn_q8_spmm_b4_link(const struct wn_q8_spmm_b4 *mat, const int32_t *koff, int32_t *off)
 {
-    for (size_t i = 0; i < mat->noffs; i++)
+    const size_t n = mat->idx ? mat->steps : mat->noffs;
+    for (size_t i = 0; i < n; i++)
         off[i] = koff[mat->idx ? mat->idx[i] : i];
+    for (size_t i = n; i < mat->noffs; i++)
+        off[i] = 0;
 }

@@ -4,8 +4,8 @@
  * Unstructured weights of moderate sparsity are welcome too: their blocks are filled up with zeros.
  *
  * USE   1. pack once per model, into the model's arena (immutable afterwards, shared by all threads):
- *            wn_q8_spmm_b4_pack(wn_q8_spmm_b4_stream_of(wn_cpu_isa()), w, rows, channels, taps, 255, arena, &mat, err)
- *          Memory: 8 bytes per step (mat.steps) and 6 per row; mat.bytes says exactly.
+ *            wn_q8_spmm_b4_pack(wn_q8_spmm_b4_stream_of(wn_cpu_isa()), w, rows, channels, taps, arena, &mat, err)
+ *          Memory: 8 bytes per step (mat.steps; chain: 12) and 6 per row (10); mat.bytes says exactly.
  *       2. link once per concrete shape, into the plan's memory (mat.noffs int32):
  *            wn_q8_spmm_b4_link(&mat, koff, off)       koff[kq] from wn_q8_quads_koff()
  *       3. run, any number of threads at once, each on its own block:
@@ -14,10 +14,7 @@
  *          mul and w_zp start at row 0, and so do y and r, whatever row0 is.
  * IN    quad form. OUT quad, plane or f32, each with the full epilogue of wn_q8_args: residual, mask, w_zp * colsum.
  *       In quad form the lanes past the last row get y_zp.
- * COST  cycles per 64 columns. chain: 9.3 * mat.steps + 32 * rows, and 17 * rows more with a residual (least squares
- * over 21 shapes, Zen 3 at 3.1 GHz with the other core busy). Useful GMAC/s of one such core at 95 / 90 % sparsity:
- *       768x768 58 / 70, 768x3072 61 / 67, 3x3 512@7 74 / 80, 3x3 64@56 54 / 70, 1x1 64->256@56 15 / 23.
- *       At 0 % q8_gemm is faster.
+ * COST  cycles per 64 columns. chain: 9 to 10 for a chain of one, 16 for one of two, and 32 per row (17 more with a residual).
  *       quad: 2.3 * mat.steps + 8 * rows (from the loop's issue limits; never timed on a VNNI machine).
  * EXACT the same bits from every stream and ISA, for any weights (-128 included) and any activations. */
 #ifndef WN_Q8_SPMM_B4_H
@@ -27,13 +24,16 @@
 
 /** Forms of packed weights. Rows keep their order, and come in groups of four that share a chain length.
  *    plain  the dense matrix (rows, quads, 4): the scalar reference
- *    chain  AVX2. A chain is S = 1..4 blocks of a row whose products are summed in 16 bits before they are widened. In
- *           each of the two 16-bit lanes of a chain the positive weights sum to at most the budget, 32767 / the
- *           largest activation, and so do the negative ones. A block that breaks the budget alone is split in two.
- *           Short chains are filled up with zero weights.
+ *    chain  AVX2. Of each block the absolute weights as unsigned bytes, then a mask that turns the activations x into signed
+ *           bytes: x ^ 0x80 = x - 128 under a weight that is not negative, x ^ 0x7f = 127 - x under one that is. So
+ *           products are |w| times -128 .. 127, and two of them always fit 16 bits; what they add to w * x lies in
+ *           `shift`. A chain is S = 1 or 2 blocks of a row whose products are summed in 16 bits before they are widened:
+ *           in each of its two 16-bit lanes the absolute weights sum to at most 255. A chain of one where two are
+ *           meant is filled up with zero weights.
  *    quad   VNNI of 256 or 512 bits, NEON. The blocks, in order; S = 1 */
 enum wn_q8_spmm_b4_stream { WN_Q8_SPMM_B4_PLAIN, WN_Q8_SPMM_B4_CHAIN, WN_Q8_SPMM_B4_QUAD, WN_Q8_SPMM_B4_STREAMS };
-#define WN_Q8_SPMM_B4_MAX_S 4u
+#define WN_Q8_SPMM_B4_MAX_S 2u
+#define WN_Q8_SPMM_B4_AHEAD 8u /* offsets of nothing behind the last: kernels fetch activations so many steps ahead */
 
 /** Four rows: their steps follow each other from `at` on, row r has chains[r] * s of them. */
 struct wn_q8_spmm_b4_group {
@@ -47,10 +47,11 @@ struct wn_q8_spmm_b4 {
     enum wn_q8_spmm_b4_stream stream;
     size_t rows, quads;
     size_t blocks;                           /* that are not all zero */
-    size_t steps;                            /* executed: blocks, splits, fill */
-    size_t noffs;                            /* int32 offsets that linking fills */
+    size_t steps;                            /* executed: blocks, fill */
+    size_t noffs;                            /* int32 offsets that linking fills: steps + AHEAD */
     size_t bytes;                            /* taken from the arena */
-    const int32_t *w;                        /* [steps] four weights each; plain: (rows, quads) */
+    const int32_t *w;     /* [steps] four weights each (chain: and their mask); plain: (rows, quads) */
+    const int32_t *shift; /* chain: [rows] what a row's sum lacks; else NULL */
     const uint32_t *idx;                     /* [steps] their quads; plain: NULL */
     const struct wn_q8_spmm_b4_group *group; /* [ceil(rows / 4)]; plain: NULL */
     size_t channels;                         /* of the input, for choosing tiles */
@@ -61,14 +62,12 @@ struct wn_q8_spmm_b4 {
 enum wn_q8_spmm_b4_stream wn_q8_spmm_b4_stream_of(enum wn_isa isa);
 
 /** Pack w (rows, channels, taps) s8 into `arena`.
- *  @param x_max    the largest activation there can be, pad value included, 1..255: 127 packs better where the
- *                  producer promises it (chain); a larger one spoils the columns that read it, nothing else
  *  @param ret_mat  set on success only
  *  @return WINNOW_OK, WINNOW_E_NOMEM, WINNOW_E_TOO_LARGE (channels * taps past WN_Q8_MAX_K, or more than 2^31 weights)
  */
 enum winnow_status wn_q8_spmm_b4_pack(enum wn_q8_spmm_b4_stream stream, const int8_t *w, size_t rows, size_t channels,
-                                      size_t taps, unsigned x_max, struct wn_arena *arena,
-                                      struct wn_q8_spmm_b4 *ret_mat, struct winnow_err *err);
+                                      size_t taps, struct wn_arena *arena, struct wn_q8_spmm_b4 *ret_mat,
+                                      struct winnow_err *err);
 
 /** Offsets of every step from koff [quads], bytes, may be negative. */
 void wn_q8_spmm_b4_link(const struct wn_q8_spmm_b4 *mat, const int32_t *koff, int32_t *off);

@@ -26,45 +26,52 @@ static void use(unsigned used[4], int32_t quad)
         used[i / 2 * 2 + (w[i] < 0)] += (unsigned)abs(w[i]);
 }
 
-static void add(int *row, uint32_t kq, int32_t quad)
+/* A step of a chain: absolute weights and the mask that gives activations their signs. */
+static void add(int *row, unsigned used[2], uint32_t kq, const int32_t step[2], int32_t *shift)
 {
-    int8_t w[4];
-    memcpy(w, &quad, 4);
-    for (unsigned i = 0; i < 4; i++)
-        row[4 * kq + i] += w[i];
+    uint8_t size[4], mask[4];
+    memcpy(size, &step[0], 4);
+    memcpy(mask, &step[1], 4);
+    for (unsigned i = 0; i < 4; i++) {
+        cr_assert(mask[i] == 0x80 || mask[i] == 0x7f);
+        row[4 * kq + i] += mask[i] == 0x80 ? size[i] : -size[i];
+        *shift += mask[i] == 0x80 ? 128 * size[i] : -127 * size[i];
+        used[i / 2] += size[i];
+    }
 }
 
 Test(q8_pack, chains_keep_their_budgets)
 {
     enum { ROWS = 7, C = 90, TAPS = 3 };
-    static const unsigned x_max[] = { 255, 127 };
     int8_t w[ROWS * C * TAPS];
     for (unsigned round = 0; round < 2; round++) {
         struct wn_arena arena = { 0 };
         struct wn_q8_spmm_b4 mat;
         size_t quads = wn_q8_quads(C, TAPS);
         fill(w, sizeof w, round);
-        cr_assert_eq(wn_q8_spmm_b4_pack(WN_Q8_SPMM_B4_CHAIN, w, ROWS, C, TAPS, x_max[round], &arena, &mat, NULL),
-                     WINNOW_OK);
+        cr_assert_eq(wn_q8_spmm_b4_pack(WN_Q8_SPMM_B4_CHAIN, w, ROWS, C, TAPS, &arena, &mat, NULL), WINNOW_OK);
         int8_t *natural = malloc(ROWS * 4 * quads);
         wn_q8_quads_weights(w, ROWS, C, TAPS, natural);
         for (size_t o = 0; o < ROWS; o++) {
             const struct wn_q8_spmm_b4_group *g = &mat.group[o / 4];
             int *sum = calloc(4 * quads, sizeof *sum);
+            int32_t shift = 0;
             size_t at = g->at;
             for (size_t r = 0; r < o % 4; r++)
                 at += g->chains[r] * g->s;
             for (size_t i = 0; i < g->chains[o % 4]; i++) {
-                unsigned used[4] = { 0 };
+                unsigned used[2] = { 0 };
+                unsigned blocks = 0;
                 for (unsigned s = 0; s < g->s; s++, at++) {
-                    use(used, mat.w[at]);
-                    add(sum, mat.idx[at], mat.w[at]);
+                    blocks += mat.w[2 * at] != 0;
+                    add(sum, used, mat.idx[at], mat.w + 2 * at, &shift);
                 }
-                for (unsigned b = 0; b < 4; b++)
-                    cr_assert_leq(used[b] * x_max[round], 32767u);
+                for (unsigned b = 0; b < 2; b++)
+                    cr_assert_leq(used[b], blocks > 1 ? 255u : 256u); /* -128 twice, alone, is -32768 at least */
             }
             for (size_t k = 0; k < 4 * quads; k++)
                 cr_assert_eq(sum[k], natural[o * 4 * quads + k]);
+            cr_assert_eq(shift, mat.shift[o]);
             free(sum);
         }
         free(natural);
@@ -111,7 +118,7 @@ Test(q8_pack, limits_are_refused)
     struct wn_q8_stem stem;
     struct winnow_err err;
     enum winnow_status big = WINNOW_E_TOO_LARGE;
-    cr_assert_eq(wn_q8_spmm_b4_pack(WN_Q8_SPMM_B4_CHAIN, w, 1, WN_Q8_MAX_K + 1, 1, 255, &arena, &b4, &err), big);
+    cr_assert_eq(wn_q8_spmm_b4_pack(WN_Q8_SPMM_B4_CHAIN, w, 1, WN_Q8_MAX_K + 1, 1, &arena, &b4, &err), big);
     cr_assert_eq(wn_q8_gemm_pack(WN_Q8_GEMM_PAIR, w, 1, WN_Q8_MAX_K + 1, 1, 255, &arena, &gemm, &err), big);
     cr_assert_eq(wn_q8_gemm_pack(WN_Q8_GEMM_PAIR, w, 0, 4, 1, 255, &arena, &gemm, &err), big);
     cr_assert_eq(wn_q8_gemm_pack(WN_Q8_GEMM_QUAD, w, SIZE_MAX / 2, 4, 1, 255, &arena, &gemm, &err), big);
@@ -119,7 +126,7 @@ Test(q8_pack, limits_are_refused)
     cr_assert_eq(wn_q8_stem_pack(WN_Q8_GEMM_PAIR, w, 4, WN_Q8_STEM_MAX_K + 1, 255, &arena, &stem, &err), big);
     wn_arena_init(&tight, 64);
     cr_assert_eq(wn_q8_gemm_pack(WN_Q8_GEMM_PAIR, w, 4, 1024, 1, 255, &tight, &gemm, &err), WINNOW_E_NOMEM);
-    cr_assert_eq(wn_q8_spmm_b4_pack(WN_Q8_SPMM_B4_PLAIN, w, 4, 1024, 1, 255, &tight, &b4, &err), WINNOW_E_NOMEM);
+    cr_assert_eq(wn_q8_spmm_b4_pack(WN_Q8_SPMM_B4_PLAIN, w, 4, 1024, 1, &tight, &b4, &err), WINNOW_E_NOMEM);
     wn_arena_done(&tight);
     wn_arena_done(&arena);
 }
@@ -130,9 +137,9 @@ Test(q8_pack, all_zero_weights_pack)
     struct wn_arena arena = { 0 };
     struct wn_q8_spmm_b4 mat;
     for (int s = WN_Q8_SPMM_B4_CHAIN; s <= WN_Q8_SPMM_B4_QUAD; s++) {
-        cr_assert_eq(wn_q8_spmm_b4_pack((enum wn_q8_spmm_b4_stream)s, w, 5, 64, 1, 255, &arena, &mat, NULL), WINNOW_OK);
+        cr_assert_eq(wn_q8_spmm_b4_pack((enum wn_q8_spmm_b4_stream)s, w, 5, 64, 1, &arena, &mat, NULL), WINNOW_OK);
         cr_assert_eq(mat.steps, 0);
-        cr_assert_eq(mat.noffs, 0);
+        cr_assert_eq(mat.noffs, WN_Q8_SPMM_B4_AHEAD);
     }
     wn_arena_done(&arena);
 }
