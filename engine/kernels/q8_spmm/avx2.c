@@ -78,6 +78,9 @@ WN_Q8_INLINE void step(__m256i *acc, const uint8_t *x, const uint32_t *w, const 
 {
     const __m256i ones = _mm256_set1_epi16(1);
     WN_UNROLL
+    for (unsigned i = 0; i < 4 * s; i++) /* most tiles leave L1 */
+        __builtin_prefetch(x + off[WN_Q8_SPMM_AHEAD + i]);
+    WN_UNROLL
     for (unsigned v = 0; v < nv; v++) {
         struct half m = half_chain(x + 32 * v, w, off, s), n = half_chain(x + 32 * v, w + s, off + 2 * s, s);
         widen(&acc[4 * v], &acc[4 * v + 1], m.lo, n.lo, ones);

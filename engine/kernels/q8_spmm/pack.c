@@ -276,6 +276,10 @@ static enum winnow_status pack_stream(const int8_t *w, struct wn_arena *arena, s
             return wn_fail(err, WINNOW_E_TOO_LARGE, "%zu x %zu int8 weights: more than %u packed dwords", mat->rows,
                            mat->k, STREAM_MAX);
     }
+    const uint32_t last = p.idx.n ? p.idx.at[p.idx.n - 1] : 0;
+    for (unsigned i = 0; mat->stream == WN_Q8_SPMM_PAIR && i < WN_Q8_SPMM_AHEAD && p.w.n; i++)
+        if (!wn_vec_push(&p.idx, last))
+            return no_memory(err, mat->rows, mat->k);
     mat->row = row;
     mat->noffs = p.idx.n;
     mat->w = wn_arena_memdup(arena, p.w.n ? p.w.at : (const uint32_t[]){ 0 }, p.w.n * sizeof *p.w.at);
