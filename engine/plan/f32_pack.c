@@ -106,7 +106,7 @@ enum winnow_status wn_f32_pack_link(struct wn_lower *lo, const struct wn_f32_pac
     *ret_off = koff;
     if (pack->family == WN_FAMILY_f32_gemm || pack->family == WN_FAMILY_f32_conv)
         return WINNOW_OK;
-    int32_t *off = wn_arena_calloc(&lo->plan->arena, pack->spmm[g].stored + 16, sizeof *off);
+    int32_t *off = wn_arena_calloc(&lo->plan->arena, pack->spmm[g].stored + WN_F32_SPMM_AHEAD, sizeof *off);
     if (!off)
         return wn_fail(lo->err, WINNOW_E_NOMEM, "plan");
     wn_f32_spmm_link(&pack->spmm[g], koff, off);

@@ -67,7 +67,7 @@ enum winnow_status wn_f32_unpack(const void *pack, void *ret_w, struct winnow_er
     WN_CLEANUP(wn_freep) float *x = room(p->k * COLS * sizeof *x);
     WN_CLEANUP(wn_freep) float *y = room(p->rows * COLS * sizeof *y);
     WN_CLEANUP(wn_freep) int32_t *koff = room(p->k * sizeof *koff);
-    WN_CLEANUP(wn_freep) int32_t *off = room((stored + 16) * sizeof *off);
+    WN_CLEANUP(wn_freep) int32_t *off = room((stored + WN_F32_SPMM_AHEAD) * sizeof *off);
     if (!x || !y || !koff || !off)
         return wn_fail(err, WINNOW_E_NOMEM, "unpacking weights");
     for (size_t k = 0; k < p->k; k++)

@@ -9,7 +9,7 @@ static bool pack(struct ck *ck, const struct ck_f32 *p, struct wn_f32_spmm *mat,
         ck_fail(ck, "pack");
         return false;
     }
-    *off = ck_buf(ck, mat->stored * sizeof **off);
+    *off = ck_buf(ck, (mat->stored + WN_F32_SPMM_AHEAD) * sizeof **off);
     wn_f32_spmm_link(mat, p->koff, *off);
     return true;
 }

@@ -6,7 +6,7 @@
  *            wn_f32_spmm_pack(arena, w, rows, k, taps, block, &mat, err)
  *          with w (O, I * kh * kw), k = (i * kh + y) * kw + x, and taps = kh * kw (1 for a linear layer): how many
  *          successive k read the same input plane.
- *       2. link once per concrete shape, into the plan's memory (mat.stored int32, aligned to 64):
+ *       2. link once per concrete shape, into the plan's memory (mat.stored + WN_F32_SPMM_AHEAD int32, aligned to 64):
  *            wn_f32_spmm_link(&mat, koff, off)       koff[k] = byte offset of k's first element from args.x:
  *            i * plane stride + the tap's offset, in floats, times 4
  *       3. run, any number of threads at once, each on its own block:
@@ -21,6 +21,9 @@
 
 #include "base/arena.h"
 #include "engine/kernels/kernels.h"
+
+/** Offsets of nothing behind the last: kernels fetch what they read so many positions later. */
+#define WN_F32_SPMM_AHEAD 8
 
 /** A packed matrix of blocks of 1, 2 or 4 rows. A position is a k at which some row of the block is not zero. The k
  * axis is cut into chunks whose input tile fits a cache; within a chunk the positions lie block by block, k ascending.

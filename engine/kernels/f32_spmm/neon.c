@@ -2,4 +2,5 @@
 #define NAME_1 wn_f32_spmm_1x48__neon
 #define NAME_2 wn_f32_spmm_2x32__neon
 #define NAME_4 wn_f32_spmm_4x24__neon
+#define AHEAD  0
 #include "engine/kernels/f32_spmm/kernel.inc"

@@ -105,4 +105,6 @@ void wn_f32_spmm_link(const struct wn_f32_spmm *mat, const int32_t *koff, int32_
 {
     for (size_t i = 0; i < mat->stored; i++)
         off[i] = koff[mat->idx[i]];
+    for (size_t i = 0; i < WN_F32_SPMM_AHEAD; i++)
+        off[mat->stored + i] = 0;
 }
