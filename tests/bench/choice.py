@@ -134,7 +134,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--fit", action="store_true")
     parser.add_argument("--only", default="", metavar="REGEX", help="of cells as they are printed")
-    parser.add_argument("--quick", action="store_true", help="dense, 80 % and 95 % only")
+    parser.add_argument("--quick", action="store_true", help="dense, 80 %% and 95 %% only")
     args = parser.parse_args()
     clock = float(re.search(r"clock ([\d.]+)", subprocess.run([BUILD / "tests/checkkern", "--bench", "--filter", "-"],
                                                               capture_output=True, text=True).stdout).group(1))

@@ -1,4 +1,5 @@
-/* avx2.c: 32 bytes per step. A table of 256 is sixteen shuffles, of which each answers the bytes of one high nibble. */
+/* avx2.c: 32 bytes per step. A table of 256 is sixteen shuffles by the low nibble, among which the bits of the
+ * high one choose. */
 #include "engine/kernels/eltwise_q8/eltwise_q8.h"
 
 #include "engine/kernels/q8_bytes_avx2.h"
@@ -46,18 +47,28 @@ static struct table load_table(const uint8_t *t)
     return r;
 }
 
-/* The sixteenth i answers bytes of high nibble i: (v ^ 16 i) + 0x70, saturating, has the top bit set unless the high
- * nibble was i, and keeps the low nibble where it matters. */
+/* Of two, four or eight sixteenths from `part` on, each of which answers the low nibble, the one that bits 4 and up choose;
+ * bit[i] has bit 4 + i at the top of every byte. */
+WN_Q8_INLINE __m256i one_of_2(const __m256i *part, __m256i low, const __m256i *bit)
+{
+    return _mm256_blendv_epi8(_mm256_shuffle_epi8(part[0], low), _mm256_shuffle_epi8(part[1], low), bit[0]);
+}
+
+WN_Q8_INLINE __m256i one_of_4(const __m256i *part, __m256i low, const __m256i *bit)
+{
+    return _mm256_blendv_epi8(one_of_2(part, low, bit), one_of_2(part + 2, low, bit), bit[1]);
+}
+
+WN_Q8_INLINE __m256i one_of_8(const __m256i *part, __m256i low, const __m256i *bit)
+{
+    return _mm256_blendv_epi8(one_of_4(part, low, bit), one_of_4(part + 4, low, bit), bit[2]);
+}
+
 WN_Q8_INLINE __m256i lookup(const struct table *t, __m256i v)
 {
-    const __m256i guard = _mm256_set1_epi8(0x70);
-    __m256i y = _mm256_setzero_si256();
-    WN_UNROLL
-    for (unsigned i = 0; i < 16; i++) {
-        __m256i at = _mm256_adds_epu8(_mm256_xor_si256(v, _mm256_set1_epi8((char)(16 * i))), guard);
-        y = _mm256_or_si256(y, _mm256_shuffle_epi8(t->part[i], at));
-    }
-    return y;
+    const __m256i low = _mm256_and_si256(v, _mm256_set1_epi8(0x0f));
+    const __m256i bit[3] = { _mm256_slli_epi16(v, 3), _mm256_slli_epi16(v, 2), _mm256_slli_epi16(v, 1) };
+    return _mm256_blendv_epi8(one_of_8(t->part, low, bit), one_of_8(t->part + 8, low, bit), v);
 }
 
 void wn_elt_q8_lookup_32__avx2(const struct wn_elt_q8 *args, size_t c0, size_t c1)
