@@ -9,20 +9,45 @@ WN_INLINE vf vf_neg(vf x)
     return vf_sub(vf_zero(), x);
 }
 
-/** e^x for x in [-87.3, 88.3]. Cody-Waite reduction and a polynomial (Cephes expf), error below 2 ulp. */
+/** x[0..n-1] become e^x, for x in [-87.3, 88.3]; n <= 4 is a constant. Cody-Waite reduction and a polynomial (Cephes expf),
+ * error below 2 ulp. */
+WN_INLINE void vf_exps_within(const int n, vf *x)
+{
+    static const float coef[5] = { 1.3981999507e-3f, 8.3334519073e-3f, 4.1665795894e-2f, 1.6666665459e-1f,
+                                   5.0000001201e-1f };
+    vf by[4], p[4];
+    WN_UNROLL
+    for (int i = 0; i < n; i++)
+        by[i] = vf_round(vf_mul(x[i], vf_set1(1.44269504f)));
+    vf_settle(n, by);
+    WN_UNROLL
+    for (int i = 0; i < n; i++)
+        x[i] = vf_fma(by[i], vf_set1(-0.693359375f), x[i]);
+    vf_settle(n, x);
+    WN_UNROLL
+    for (int i = 0; i < n; i++) {
+        x[i] = vf_fma(by[i], vf_set1(2.12194440e-4f), x[i]);
+        p[i] = vf_set1(1.9875691500e-4f);
+    }
+    WN_UNROLL
+    for (int k = 0; k < 5; k++) {
+        vf_settle(n, k ? p : x);
+        WN_UNROLL
+        for (int i = 0; i < n; i++)
+            p[i] = vf_fma(p[i], x[i], vf_set1(coef[k]));
+    }
+    vf_settle(n, p);
+    WN_UNROLL
+    for (int i = 0; i < n; i++) {
+        p[i] = vf_fma(vf_mul(x[i], x[i]), p[i], vf_add(x[i], vf_set1(1.0f)));
+        x[i] = vf_scale2(p[i], by[i]);
+    }
+}
+
 WN_INLINE vf vf_exp_within(vf x)
 {
-    const vf n = vf_round(vf_mul(x, vf_set1(1.44269504f)));
-    vf r = vf_fma(n, vf_set1(-0.693359375f), x);
-    r = vf_fma(n, vf_set1(2.12194440e-4f), r);
-    vf p = vf_set1(1.9875691500e-4f);
-    p = vf_fma(p, r, vf_set1(1.3981999507e-3f));
-    p = vf_fma(p, r, vf_set1(8.3334519073e-3f));
-    p = vf_fma(p, r, vf_set1(4.1665795894e-2f));
-    p = vf_fma(p, r, vf_set1(1.6666665459e-1f));
-    p = vf_fma(p, r, vf_set1(5.0000001201e-1f));
-    p = vf_fma(vf_mul(r, r), p, vf_add(r, vf_set1(1.0f)));
-    return vf_scale2(p, n);
+    vf_exps_within(1, &x);
+    return x;
 }
 
 /** e^x; x outside of [-87.3, 88.3] gives the nearest end's value. NaN stays. */
@@ -35,6 +60,15 @@ WN_INLINE vf vf_exp_clamped(vf x)
 WN_INLINE vf vf_exp_below(vf x)
 {
     return vf_exp_within(vf_max(x, vf_set1(-87.33654f)));
+}
+
+/** The same of x[0..n-1], side by side; n <= 4 is a constant. */
+WN_INLINE void vf_exps_below(const int n, vf *x)
+{
+    WN_UNROLL
+    for (int i = 0; i < n; i++)
+        x[i] = vf_max(x[i], vf_set1(-87.33654f));
+    vf_exps_within(n, x);
 }
 
 /** e^x for x <= 0, as softmax needs it: 0 below -87.3 (also for -infinity). NaN stays. */

@@ -263,6 +263,17 @@ WN_INLINE vf vf_select_gt(vf x, vf y, vf a, vf b)
 }
 #endif
 
+/** n vectors are computed before what follows, n > 1: gcc would make one chain of steps after the other, and the CPU sees
+ * too few of them at a time. */
+WN_INLINE void vf_settle(const int n, vf *x)
+{
+#if defined(__AVX2__) && !defined(WN_F32_VEC512)
+    WN_UNROLL
+    for (int i = 0; i < n && n > 1; i++)
+        __asm__("" : "+x"(x[i]));
+#endif
+}
+
 /** clamp; NaN passes through. */
 WN_INLINE vf vf_clamp(vf x, vf lo, vf hi)
 {
