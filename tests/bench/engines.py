@@ -37,8 +37,8 @@ class Io(ctypes.Structure):  # the beginning of struct winnow_io
 
 
 class Winnow:
-    def __init__(self, path, threads=1, batch=1, length=128):
-        self.lib = ctypes.CDLL(str(BUILD / "libwinnow.so"))
+    def __init__(self, path, threads=1, batch=1, length=128, library=BUILD / "libwinnow.so"):
+        self.lib = ctypes.CDLL(str(library))
         self.lib.winnow_model_input.restype = ctypes.POINTER(Io)
         for name in ("version", "cpu_isa"):
             getattr(self.lib, f"winnow_{name}").restype = ctypes.c_char_p
