@@ -62,6 +62,8 @@ static void make(struct ck *ck, struct wn_attn_q8 *a)
     a->y_mul = (a->out == WN_OUT_F32 ? 1e-4f : 5e-3f) * (float)(1 + ck_rand(ck, 9));
     if (ck_rand(ck, 16) == 0) { /* far beyond bytes, and 2^31 */
         a->p_scale *= 1e-12f;
+        if (ck_rand(ck, 2))
+            a->mul = 0; /* every weight the greatest there is */
         a->y_mul *= 1e8f;
     }
     if (ck_rand(ck, 3)) {
