@@ -206,9 +206,9 @@ struct wn_quant_opts {
     unsigned n_ignore;
     bool tables;   /* encoders: tables of embeddings too, one scale each */
     bool products; /* encoders: both sides of products of two activations (attention) too */
-    /* encoders: what GELU, sums of a layer and its residual, and layer norms of such sums read too. With all of them and `products`
-     * activations stay bytes between layers in the engine. One of them that shares an input with an operator that
-     * reads f32 stays f32 itself */
+    /* encoders: what GELU, sums of a layer and its residual, and layer norms of such sums read too. With all of them and
+     * `products` activations stay bytes between layers in the engine. One of them that shares an input with an operator
+     * that reads f32 stays f32 itself */
     bool gelu, sums, norms;
 };
 

@@ -14,7 +14,8 @@
  *          args.x, y and r point at element (0, 0) of the group's first channel, whatever the block is; args.n is not
  *          used. args.mask: not NULL writes 0 to the columns that are no pixels; NULL leaves them as they are.
  * Padding around x is not read, and need not be there.
- * AVX2 has no kernel: 6 pixels x 16 channels was measured on Zen 3 and is slower than f32_gemm from a copy, padding included. */
+ * AVX2 has no kernel: 6 pixels x 16 channels was measured on Zen 3 and is slower than f32_gemm from a copy, its padding
+ * included. */
 #ifndef WN_F32_CONV_H
 #define WN_F32_CONV_H
 
