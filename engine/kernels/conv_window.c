@@ -19,7 +19,7 @@ bool wn_conv_window_make(struct wn_arena *arena, const struct wn_conv_shape *sha
 {
     const struct wn_conv_shape *s = shape;
     const size_t kw = (size_t)s->kw, taps = (size_t)s->kh * kw;
-    int32_t *koff = wn_arena_calloc(arena, taps * s->channels + 2 * kw + 1, sizeof *koff);
+    int32_t *koff = wn_arena_calloc(arena, taps * s->channels + 2 * kw + WN_CONV_AHEAD, sizeof *koff);
     if (!koff)
         return false;
     int32_t *lo = koff + taps * s->channels, *hi = lo + kw;

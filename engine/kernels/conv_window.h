@@ -10,6 +10,7 @@
 #define WN_CONV_LANES  16u /* rows of a panel of weights, on every instruction set */
 #define WN_CONV_ROWS   32u /* rows that a step of the widest kernel takes */
 #define WN_CONV_STRIDE 2
+#define WN_CONV_AHEAD  6 /* steps that inputs are fetched ahead */
 
 /** A window over planes. Extents and distances in elements. */
 struct wn_conv_shape {
@@ -25,7 +26,8 @@ struct wn_conv_shape {
 
 struct wn_conv_window {
     struct wn_conv_shape shape;
-    const int32_t *koff; /* [taps][channels] bytes from the window's first tap in the group's first channel */
+    const int32_t *koff; /* [taps][channels] bytes from the window's first tap in the group's first channel;
+                          * WN_CONV_AHEAD more can be read */
     const int32_t *lo;   /* [kw] the outputs of a row whose tap kx is inside x: lo .. hi - 1 */
     const int32_t *hi;
     int32_t left, right; /* the outputs of a row all of whose taps are inside: left .. right - 1 */

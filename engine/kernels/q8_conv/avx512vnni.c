@@ -150,11 +150,28 @@ WN_INLINE void put_quads(const int np, const bool wide, const struct wn_q8_v512 
     }
 }
 
+WN_INLINE size_t quads_at(const struct job *j, const struct place *at)
+{
+    return j->row / 4 * j->a->e.y_stride + 4 * ((size_t)at->oy * j->win->shape.y_pitch + (size_t)at->ox);
+}
+
+/* Quads only. */
+SIZED void fetch(const int np, const struct job *j, const struct place *at)
+{
+    const struct wn_q8_v512 *e = &j->a->e;
+    if (e->out != WN_OUT_QUAD)
+        return;
+    const size_t from = quads_at(j, at) + 4 * ((size_t)np - 1), planes = (j->rows + 3) / 4;
+    fetch_planes(e->y + from, e->y_stride, planes);
+    if (e->r)
+        fetch_planes(e->r + from, e->y_stride, planes);
+}
+
 SIZED void finish_quads(const int np, const int nv, const bool wide, const struct job *j, const struct place *at,
                         vec acc[NP][NV])
 {
     const struct wn_q8_v512 *e = &j->a->e;
-    const size_t from = j->row / 4 * e->y_stride + 4 * ((size_t)at->oy * j->win->shape.y_pitch + (size_t)at->ox);
+    const size_t from = quads_at(j, at);
     const size_t step = L / 4 * e->y_stride; /* from vector to vector */
     const int whole = np / 4 * 4;
     const bool both = nv == 2 && (np - whole == 1 || np - whole == 2);
