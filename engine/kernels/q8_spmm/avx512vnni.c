@@ -15,6 +15,7 @@
 #define WIDE     64u /* columns of one step */
 #define HALF     32u /* columns of half a vector, where a tile ends with that many or fewer */
 #define MAX_SUMS 16u /* vectors of sums: R * nv * 4 */
+#define AHEAD    8u  /* rows ahead of the one at work, whose lines are fetched */
 
 struct kernel;
 
@@ -161,6 +162,15 @@ WN_Q8_INLINE void rows_u8(const struct job *j, const struct rows *rows, unsigned
     const uint8_t *r = rows->r;
     for (size_t o = rows->o; o < end; o += R) {
         v512i acc[MAX_SUMS];
+        WN_UNROLL
+        for (unsigned i = 0; i < R; i++) {
+            WN_UNROLL
+            for (unsigned v = 0; v < nv; v++) {
+                __builtin_prefetch(y + (AHEAD + i) * y_stride + WIDE * v, 1);
+                if (what & RESIDUAL)
+                    __builtin_prefetch(r + (AHEAD + i) * r_stride + WIDE * v);
+            }
+        }
         block_sums(j, o, R, halves, acc);
         WN_UNROLL
         for (unsigned i = 0; i < R; i++) {
