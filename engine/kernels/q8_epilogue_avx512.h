@@ -86,6 +86,19 @@ WN_Q8_INLINE bool wn_q8_v512_tame(const struct wn_q8_v512 *e, size_t o)
     return WN_LIKELY(fabsf(e->a->mul[o]) < e->tame);
 }
 
+/** Has one of the rows row0..row1-1 a zero point, or is it not tame? */
+WN_Q8_INLINE bool wn_q8_v512_wild(const struct wn_q8_v512 *e, size_t row0, size_t row1)
+{
+    const v512f tame = v512f_set1(e->tame);
+    const v512i yes = v512i_set1_i32(-1);
+    v512i all = yes;
+    for (size_t o = row0; o < row1; o += 16) {
+        v512f mul = v512f_load_part(e->a->mul + o, (unsigned)WN_MIN(row1 - o, 16u));
+        all = v512i_and(all, v512f_gt(tame, v512f_max(v512f_sub(v512f_zero(), mul), mul))); /* a NaN is not tame */
+    }
+    return e->w_zp || v512i_any_gt_i32(all, yes);
+}
+
 /** `f` rounded as the layer's own tensor, in its units. */
 WN_Q8_INLINE v512f wn_q8_v512_own(const struct wn_q8_v512 *e, v512f f)
 {
@@ -277,6 +290,32 @@ WN_Q8_INLINE void wn_q8_v512_put_f32(const struct wn_q8_v512 *e, size_t o, size_
     if (e->mask)
         f = v512f_keep(v512i_load(e->mask + c), f);
     v512f_store(e->y + at, f);
+}
+
+/** The sums of rows o..o+3 (o a multiple of 4; nrows of them exist), columns c..c+15, in whichever form. */
+WN_Q8_INLINE void wn_q8_v512_put_four(const struct wn_q8_v512 *e, size_t o, size_t nrows, size_t c, v512i acc0,
+                                      v512i acc1, v512i acc2, v512i acc3)
+{
+    const v512i acc[4] = { acc0, acc1, acc2, acc3 };
+    if (e->out == WN_OUT_F32) {
+        WN_UNROLL
+        for (size_t r = 0; r < 4; r++)
+            if (r < nrows)
+                wn_q8_v512_put_f32(e, o + r, c, acc[r]);
+        return;
+    }
+    v512i i[4];
+    WN_UNROLL
+    for (size_t r = 0; r < 4; r++)
+        i[r] = r < nrows ? wn_q8_v512_round(e, o + r, c, acc[r]) : v512i_zero();
+    if (e->out == WN_OUT_QUAD) {
+        wn_q8_v512_put_quad(e, o, nrows, c, i[0], i[1], i[2], i[3]);
+        return;
+    }
+    WN_UNROLL
+    for (size_t r = 0; r < 4; r++)
+        if (r < nrows)
+            wn_q8_v512_put_plane(e, o + r, c, i[r]);
 }
 
 #endif

@@ -9,31 +9,6 @@
 
 #define MAX_V 3u
 
-/* Rows o..o+3 of the sums s[4][V]. */
-WN_Q8_INLINE void finish(const struct wn_q8_v512 *e, size_t o, size_t nrows, size_t c, const v512i s[4][MAX_V],
-                         unsigned v)
-{
-    if (e->out == WN_OUT_F32) {
-        WN_UNROLL
-        for (size_t r = 0; r < 4; r++)
-            if (r < nrows)
-                wn_q8_v512_put_f32(e, o + r, c, s[r][v]);
-        return;
-    }
-    v512i p[4];
-    WN_UNROLL
-    for (size_t r = 0; r < 4; r++)
-        p[r] = r < nrows ? wn_q8_v512_round(e, o + r, c, s[r][v]) : v512i_zero();
-    if (e->out == WN_OUT_QUAD) {
-        wn_q8_v512_put_quad(e, o, nrows, c, p[0], p[1], p[2], p[3]);
-        return;
-    }
-    WN_UNROLL
-    for (size_t r = 0; r < 4; r++)
-        if (r < nrows)
-            wn_q8_v512_put_plane(e, o + r, c, p[r]);
-}
-
 /* G groups of four rows from row o on, V vectors of columns from c on; G and V are constants after inlining. */
 WN_Q8_INLINE void block(const struct wn_q8_gemm *mat, const int32_t *off, const struct wn_q8_v512 *e, size_t o,
                         size_t c, unsigned G, unsigned V)
@@ -64,7 +39,8 @@ WN_Q8_INLINE void block(const struct wn_q8_gemm *mat, const int32_t *off, const 
     for (unsigned g = 0; g < G; g++) {
         WN_UNROLL
         for (unsigned v = 0; v < V; v++)
-            finish(e, o + 4 * g, WN_MIN(mat->rows - o - 4 * g, 4u), c + 16 * v, (const v512i(*)[MAX_V])s + 4 * g, v);
+            wn_q8_v512_put_four(e, o + 4 * g, WN_MIN(mat->rows - o - 4 * g, 4u), c + 16 * v, s[4 * g][v],
+                                s[4 * g + 1][v], s[4 * g + 2][v], s[4 * g + 3][v]);
     }
 }
 

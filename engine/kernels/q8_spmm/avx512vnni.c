@@ -260,20 +260,6 @@ static const struct kernel kernels[] = {
     [4] = { { U8(4, 1, 2), U8(4, 2, 2) }, { block_f32_4_1 } },
 };
 
-/* Of rows row0..row1-1. */
-static unsigned what_of(const struct wn_q8_v512 *e, size_t row0, size_t row1)
-{
-    const v512f tame = v512f_set1(e->tame);
-    const v512i yes = v512i_set1_i32(-1);
-    v512i all = yes;
-    for (size_t o = row0; o < row1; o += 16) {
-        v512f mul = v512f_load_part(e->a->mul + o, (unsigned)WN_MIN(row1 - o, 16u));
-        all = v512i_and(all, v512f_gt(tame, v512f_max(v512f_sub(v512f_zero(), mul), mul))); /* a NaN is not tame */
-    }
-    const bool wild = e->w_zp || v512i_any_gt_i32(all, yes);
-    return (wild ? WILD_ROWS : 0) | (e->r ? RESIDUAL : 0);
-}
-
 /* ---- four rows of bytes <-> 64 columns of quads, of which n are touched ---- */
 WN_Q8_INLINE void bytes_to_quads(const uint8_t *b, uint8_t *y, size_t n)
 {
@@ -368,7 +354,7 @@ WN_Q8_INLINE void run(const struct wn_q8_spmm *mat, const int32_t *off, const st
 {
     assert(mat->stream == WN_Q8_SPMM_QUAD && mat->block == R && row0 % 4 == 0 && args->n % WN_COLS == 0);
     struct job j = { .e = wn_q8_v512_begin(args), .mat = mat, .off = off, .kernel = &kernels[R] };
-    j.what = what_of(&j.e, row0, row1);
+    j.what = (wn_q8_v512_wild(&j.e, row0, row1) ? WILD_ROWS : 0) | (j.e.r ? RESIDUAL : 0);
     for (size_t c = 0; c < args->n; c += width)
         tile(&j, row0, row1, c, WN_MIN(args->n - c, width));
 }

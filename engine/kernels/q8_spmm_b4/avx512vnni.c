@@ -8,117 +8,107 @@
 
 #include "engine/kernels/q8_epilogue_avx512.h"
 
-#define MAX_V 8u /* vectors: 128 columns */
+#define MAX_V 4u /* vectors: 64 columns */
+#define AHEAD 2u /* groups ahead of the one at work, whose lines are fetched */
 
-/* One tile of columns at work: finished bytes of the group's rows, for the quad form. */
-struct tile {
-    const struct wn_q8_v512 *e;
-    const uint8_t *x; /* of the tile's first column */
-    size_t c;
-    v512i bytes[MAX_V / 4][4];
+/* What the rows of a call need; constants after inlining. */
+enum what {
+    QUADS,        /* whole groups to quads; nothing but scaling and rounding, all rows tame */
+    QUADS_ADDING, /* the same with a residual */
+    ANYTHING,
+    WHATS
 };
 
-/* Finish row o, whose sums are given; V is a constant after inlining. */
-WN_Q8_INLINE void put_row(struct tile *t, size_t o, const v512i *sum, unsigned V)
+/* Four rows of 16 columns; QUADS or QUADS_ADDING. */
+WN_Q8_INLINE void put_quads(const struct wn_q8_v512 *e, size_t o, size_t c, const v512i acc[4], enum what what)
 {
-    const struct wn_q8_v512 e = *t->e; /* a copy: storing bytes cannot change it */
-    if (e.out == WN_OUT_QUAD) {
-        WN_UNROLL
-        for (unsigned v = 0; v < V; v += 4)
-            t->bytes[v / 4][o % 4] = wn_q8_v512_row_bytes(&e, o, t->c + 16 * v, sum + v, V - v < 4 ? V - v : 4);
-        return;
-    }
+    const size_t at = o / 4 * e->y_stride + 4 * c;
+    v512f f[4], r[4];
     WN_UNROLL
-    for (unsigned v = 0; v < V; v++) {
-        if (e.out == WN_OUT_F32)
-            wn_q8_v512_put_f32(&e, o, t->c + 16 * v, sum[v]);
-        else
-            wn_q8_v512_put_plane(&e, o, t->c + 16 * v, wn_q8_v512_round(&e, o, t->c + 16 * v, sum[v]));
-    }
-}
-
-/* Row o over the tile's V vectors with SETS sets of sums: sum and finish. V and SETS are constants after inlining. */
-WN_Q8_INLINE void row(struct tile *t, size_t o, const int32_t *w, const int32_t *off, size_t steps, unsigned V,
-                      unsigned SETS)
-{
-    const struct wn_q8_v512 *e = t->e;
-    const uint8_t *x = t->x;
-    v512i acc[4][MAX_V];
-    WN_UNROLL
-    for (unsigned s = 0; s < SETS; s++) {
+    for (size_t k = 0; k < 4; k++)
+        f[k] = v512f_mul(v512i_to_f32(acc[k]), v512f_set1(e->a->mul[o + k]));
+    if (what == QUADS_ADDING) {
+        const v512i q = v512i_load_once(e->r + at), ones = v512i_set1_i32(WN_Q8_V512_ONES);
         WN_UNROLL
-        for (unsigned v = 0; v < V; v++)
-            acc[s][v] = s ? v512i_zero() : v512i_set1_i32(e->a->bias[o]);
-    }
-    for (; steps >= SETS; steps -= SETS, w += SETS, off += SETS) {
-        WN_UNROLL
-        for (unsigned s = 0; s < SETS; s++) {
-            v512i b = v512i_bcast32(w + s);
-            const uint8_t *p = x + off[s];
-            WN_UNROLL
-            for (unsigned v = 0; v < V; v++)
-                acc[s][v] = v512i_dpbusd(acc[s][v], v512i_load(p + 64 * v), b);
+        for (size_t k = 0; k < 4; k++) {
+            const v512i pick = v512i_add_i32(e->pick, v512i_set1_i32((int32_t)k));
+            r[k] = v512i_as_f(v512i_or(v512i_shuffle_i8(q, pick), ones));
         }
+        wn_q8_v512_sums(e, true, f, r);
     }
-    for (; steps; steps--, w++, off++) {
-        v512i b = v512i_bcast32(w);
-        const uint8_t *p = x + off[0];
-        WN_UNROLL
-        for (unsigned v = 0; v < V; v++)
-            acc[0][v] = v512i_dpbusd(acc[0][v], v512i_load(p + 64 * v), b);
-    }
-    WN_UNROLL
-    for (unsigned s = 1; s < SETS; s++) {
-        WN_UNROLL
-        for (unsigned v = 0; v < V; v++)
-            acc[0][v] = v512i_add_i32(acc[0][v], acc[s][v]);
-    }
-    put_row(t, o, acc[0], V);
+    v512i_store(e->y + at, v512i_shuffle_i8(wn_q8_v512_bytes(e, true, f), e->transpose));
 }
 
-typedef void row_fn(struct tile *t, size_t o, const int32_t *w, const int32_t *off, size_t steps);
-#define ROW(V, SETS)                                                                                                   \
-    static void row_##V(struct tile *t, size_t o, const int32_t *w, const int32_t *off, size_t steps)                  \
-    {                                                                                                                  \
-        row(t, o, w, off, steps, V, SETS);                                                                             \
-    }
-ROW(1, 4)
-ROW(2, 4)
-ROW(3, 2)
-ROW(4, 2)
-ROW(5, 2)
-ROW(6, 1)
-ROW(7, 1)
-ROW(8, 1)
-static row_fn *const row_fns[MAX_V] = { row_1, row_2, row_3, row_4, row_5, row_6, row_7, row_8 };
-
-static void tile_rows(const struct wn_q8_spmm_b4 *mat, const int32_t *off, struct tile *t, size_t nv, size_t row0,
-                      size_t row1)
+/* Groups of four rows, row0..row1-1, over V vectors of columns from c on; V and what are constants after inlining. */
+WN_Q8_INLINE void strip(const struct wn_q8_spmm_b4 *mat, const int32_t *off, const struct wn_q8_v512 *begun, size_t row0,
+                        size_t row1, size_t c, unsigned V, enum what what)
 {
-    row_fn *fn = row_fns[nv - 1];
+    const struct wn_q8_v512 e = *begun; /* a copy: storing bytes cannot change it */
+    const uint8_t *x = e.a->x + 4 * c;
     for (size_t o = row0; o < row1; o += 4) {
         const struct wn_q8_spmm_b4_group *g = &mat->group[o / 4];
-        size_t at = g->at, nrows = WN_MIN(mat->rows - o, 4u);
-        for (size_t r = 0; r < nrows; r++) {
-            fn(t, o + r, mat->w + at, off + at, g->chains[r]);
-            at += g->chains[r];
+        const int32_t *w = mat->w + g->at, *f = off + g->at;
+        v512i acc[MAX_V][4];
+        WN_UNROLL
+        for (unsigned v = 0; v < V && what != ANYTHING; v++) {
+            const size_t next = (o / 4 + AHEAD) * e.y_stride + 4 * (c + 16 * v);
+            __builtin_prefetch(e.y + next, 1);
+            if (what == QUADS_ADDING)
+                __builtin_prefetch(e.r + next);
         }
-        for (size_t v = 0; v < nv && t->e->out == WN_OUT_QUAD; v += 4)
-            wn_q8_v512_put_rows(t->e, o, nrows, t->c + 16 * v, t->bytes[v / 4], (unsigned)WN_MIN(nv - v, (size_t)4));
+        WN_UNROLL
+        for (size_t r = 0; r < 4; r++) {
+            const v512i bias = v512i_set1_i32(e.a->bias[WN_MIN(o + r, mat->rows - 1)]);
+            WN_UNROLL
+            for (unsigned v = 0; v < V; v++)
+                acc[v][r] = bias;
+            for (size_t n = g->chains[r]; n; n--, w++, f++) {
+                const v512i b = v512i_bcast32(w);
+                const uint8_t *p = x + *f;
+                WN_UNROLL
+                for (unsigned v = 0; v < V; v++)
+                    acc[v][r] = v512i_dpbusd(acc[v][r], v512i_load(p + 64 * v), b);
+            }
+        }
+        WN_UNROLL
+        for (unsigned v = 0; v < V; v++) {
+            if (what == ANYTHING)
+                wn_q8_v512_put_four(&e, o, WN_MIN(mat->rows - o, (size_t)4), c + 16 * v, acc[v][0], acc[v][1],
+                                    acc[v][2], acc[v][3]);
+            else
+                put_quads(&e, o, c + 16 * v, acc[v], what);
+        }
     }
 }
+
+typedef void strip_fn(const struct wn_q8_spmm_b4 *mat, const int32_t *off, const struct wn_q8_v512 *e, size_t row0,
+                      size_t row1, size_t c);
+#define STRIP(V, what)                                                                                                 \
+    __attribute__((noinline)) static void strip_##V##_##what(const struct wn_q8_spmm_b4 *mat, const int32_t *off,      \
+                                                             const struct wn_q8_v512 *e, size_t row0, size_t row1,     \
+                                                             size_t c)                                                 \
+    {                                                                                                                  \
+        strip(mat, off, e, row0, row1, c, V, what);                                                                    \
+    }
+#define STRIPS(V) STRIP(V, QUADS) STRIP(V, QUADS_ADDING) STRIP(V, ANYTHING)
+STRIPS(1) STRIPS(2) STRIPS(3) STRIPS(4)
+#define NAMES(V)                                                                                                       \
+    {                                                                                                                  \
+        strip_##V##_QUADS, strip_##V##_QUADS_ADDING, strip_##V##_ANYTHING                                              \
+    }
+static strip_fn *const strips[MAX_V][WHATS] = { NAMES(1), NAMES(2), NAMES(3), NAMES(4) };
 
 void wn_q8_spmm_b4_1x128__avx512vnni(const struct wn_q8_spmm_b4 *mat, const int32_t *off, const struct wn_q8_args *args,
                                      size_t row0, size_t row1)
 {
-    struct wn_q8_v512 e = wn_q8_v512_begin(args);
-    struct tile t = { .e = &e };
+    const struct wn_q8_v512 e = wn_q8_v512_begin(args);
+    const bool simple = e.out == WN_OUT_QUAD && row1 % 4 == 0 && !e.mask && !wn_q8_v512_wild(&e, row0, row1);
+    const enum what what = !simple ? ANYTHING : e.r ? QUADS_ADDING : QUADS;
     size_t left = args->n / 16;
-    while (left) { /* shared out evenly: 9 are 5 + 4 rather than 8 + 1 */
-        size_t tiles = (left + MAX_V - 1) / MAX_V, nv = (left + tiles - 1) / tiles;
-        t.x = args->x + 4 * t.c;
-        tile_rows(mat, off, &t, nv, row0, row1);
-        t.c += 16 * nv;
+    for (size_t c = 0; left;) { /* shared out evenly: 5 are 3 + 2 rather than 4 + 1 */
+        const size_t tiles = (left + MAX_V - 1) / MAX_V, nv = (left + tiles - 1) / tiles;
+        strips[nv - 1][what](mat, off, &e, row0, row1, c);
+        c += 16 * nv;
         left -= nv;
     }
 }
