@@ -3,5 +3,5 @@
 #define NAME_1 wn_f32_spmm_1x128__avx512vnni
 #define NAME_2 wn_f32_spmm_2x96__avx512vnni
 #define NAME_4 wn_f32_spmm_4x64__avx512vnni
-#define AHEAD  0
+#define AHEAD  WN_F32_SPMM_AHEAD
 #include "engine/kernels/f32_spmm/kernel.inc"
