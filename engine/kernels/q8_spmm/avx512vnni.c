@@ -16,6 +16,7 @@
 #define HALF     32u /* columns of half a vector, where a tile ends with that many or fewer */
 #define MAX_SUMS 16u /* vectors of sums: R * nv * 4 */
 #define AHEAD    8u  /* rows ahead of the one at work, whose lines are fetched */
+#define FETCH    12u /* offsets ahead of a step, whose planes are: three steps; at most WN_Q8_SPMM_AHEAD - 4 */
 
 struct kernel;
 
@@ -97,6 +98,17 @@ WN_Q8_INLINE void step(v512i *acc, const uint8_t *x, const uint32_t *w, const in
     }
 }
 
+/* The planes of a later step: the tile of all channels mostly leaves L1. (Single rows gain nothing by it.) */
+WN_Q8_INLINE void fetch(const uint8_t *x, const int32_t *off, unsigned nv)
+{
+    WN_UNROLL
+    for (unsigned k = 0; k < 4; k++) {
+        WN_UNROLL
+        for (unsigned v = 0; v < nv; v++)
+            __builtin_prefetch(x + WIDE * v + off[k]);
+    }
+}
+
 /* Sums of the block that begins with row o. Rows past the last have no bias, and weights of 0. */
 WN_Q8_INLINE void block_sums(const struct job *j, size_t o, unsigned R, unsigned halves, v512i *acc)
 {
@@ -112,8 +124,11 @@ WN_Q8_INLINE void block_sums(const struct job *j, size_t o, unsigned R, unsigned
         for (unsigned i = 0; i < 4 * nv; i++)
             acc[4 * nv * r + i] = bias;
     }
-    for (unsigned i = row->steps[0]; i; i--, w += R, off += 4)
+    for (unsigned i = row->steps[0]; i; i--, w += R, off += 4) {
+        if (R > 1)
+            fetch(x, off + FETCH, nv);
         step(acc, x, w, off, R, halves);
+    }
 }
 
 /* ---- finishing ---- */

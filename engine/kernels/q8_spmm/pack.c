@@ -277,7 +277,7 @@ static enum winnow_status pack_stream(const int8_t *w, struct wn_arena *arena, s
                            mat->k, STREAM_MAX);
     }
     const uint32_t last = p.idx.n ? p.idx.at[p.idx.n - 1] : 0;
-    for (unsigned i = 0; mat->stream == WN_Q8_SPMM_PAIR && i < WN_Q8_SPMM_AHEAD && p.w.n; i++)
+    for (unsigned i = 0; i < WN_Q8_SPMM_AHEAD && p.w.n; i++)
         if (!wn_vec_push(&p.idx, last))
             return no_memory(err, mat->rows, mat->k);
     mat->row = row;

@@ -33,7 +33,7 @@ enum wn_q8_spmm_stream { WN_Q8_SPMM_PLAIN, WN_Q8_SPMM_PAIR, WN_Q8_SPMM_QUAD, WN_
 #define WN_Q8_SPMM_BUDGET    128
 #define WN_Q8_SPMM_MAX_S     3u
 #define WN_Q8_SPMM_MAX_BLOCK 4u
-#define WN_Q8_SPMM_AHEAD     16u /* offsets ahead of a step of pairs, whose planes it fetches */
+#define WN_Q8_SPMM_AHEAD     16u /* offsets behind the last, which repeat it: kernels fetch planes so far ahead at most */
 
 /** A block of output rows: where its dwords start, and how many steps of each kind follow, the longest kind first.
  *    pair   steps[s - 1] of kind s; dwords from w + at, offsets from 2 * at
@@ -50,7 +50,7 @@ struct wn_q8_spmm {
     unsigned block; /* rows per block: 1, 2 or 4; the last may be short of rows, whose weights are then 0 */
     size_t rows, k;
     size_t nnz;                       /* weights that are not zero */
-    size_t noffs;                     /* int32 offsets that linking fills; pair: the last is there AHEAD times more */
+    size_t noffs;                     /* int32 offsets that linking fills; pair, quad: the last is there AHEAD times more */
     const uint32_t *w;                /* pair, quad: dwords of weights, in row order */
     const uint32_t *idx;              /* [noffs] weight column of every offset; padding repeats a neighbour's */
     const struct wn_q8_spmm_row *row; /* [ceil(rows / block)] */
