@@ -119,16 +119,25 @@ static struct table load_table(const uint8_t *t)
     return r;
 }
 
+/* The low four bits choose in all sixteen parts, the high ones, bit by bit, between them: 16 shuffles, half of them over the
+ * others, and 7 blends. */
 WN_Q8_INLINE v512i lookup(const struct table *t, v512i v)
 {
-    const v512i guard = v512i_set1_i8(0x70);
-    v512i y = v512i_zero();
+    const v512i at = v512i_and(v, v512i_set1_i8(15));
+    __mmask64 bit[4]; /* 4 .. 7 */
+    for (unsigned i = 0; i < 4; i++, v = v512i_add_i16(v, v))
+        bit[3 - i] = WN_V512(movepi8_mask)(v);
+    v512i y[8];
     WN_UNROLL
-    for (unsigned i = 0; i < 16; i++) {
-        v512i at = v512i_adds_u8(v512i_xor(v, v512i_set1_i8((int8_t)(16 * i))), guard);
-        y = v512i_or(y, v512i_shuffle_i8(t->part[i], at));
+    for (unsigned i = 0; i < 8; i++)
+        y[i] = WN_V512(mask_shuffle_epi8)(v512i_shuffle_i8(t->part[2 * i], at), bit[0], t->part[2 * i + 1], at);
+    WN_UNROLL
+    for (unsigned n = 4, level = 1; n; n /= 2, level++) {
+        WN_UNROLL
+        for (unsigned i = 0; i < n; i++)
+            y[i] = WN_V512(mask_blend_epi8)(bit[level], y[2 * i], y[2 * i + 1]);
     }
-    return y;
+    return y[0];
 }
 
 typedef v512i lookup_fn(const struct table *t, v512i v);
