@@ -17,8 +17,8 @@ void wn_elt_q8_add_32__avx2(const struct wn_elt_q8 *args, size_t c0, size_t c1)
     const __m256i a_zp = _mm256_set1_epi32(args->a_zp), b_zp = _mm256_set1_epi32(args->b_zp);
     const __m256 a_mul = _mm256_set1_ps(args->a_mul), b_mul = _mm256_set1_ps(args->b_mul);
     for (size_t c = c0; c < c1; c += lanes) {
-        const uint8_t *a = args->a + c / lanes * args->a_stride, *b = args->b + c / lanes * args->b_stride;
-        uint8_t *y = args->y + c / lanes * args->y_stride;
+        const uint8_t *a = args->a + wn_q8_plane_of(args->form, c) * args->a_stride, *b = args->b + wn_q8_plane_of(args->form, c) * args->b_stride;
+        uint8_t *y = args->y + wn_q8_plane_of(args->form, c) * args->y_stride;
         for (size_t i = 0; i < bytes; i += 32) {
             __m256i va[4], vb[4];
             __m256 f[4];
@@ -77,8 +77,8 @@ void wn_elt_q8_lookup_32__avx2(const struct wn_elt_q8 *args, size_t c0, size_t c
     const struct wn_q8_avx2 e = begin(args);
     const struct table t = load_table(args->table);
     for (size_t c = c0; c < c1; c += lanes) {
-        const uint8_t *a = args->a + c / lanes * args->a_stride;
-        uint8_t *y = args->y + c / lanes * args->y_stride;
+        const uint8_t *a = args->a + wn_q8_plane_of(args->form, c) * args->a_stride;
+        uint8_t *y = args->y + wn_q8_plane_of(args->form, c) * args->y_stride;
         for (size_t i = 0; i < bytes; i += 32) {
             __m256i keep = wn_q8_keep32(args->form, c, args->channels, args->mask, i, bytes);
             __m256i v = lookup(&t, wn_q8_load32(a + i, bytes - i));

@@ -23,9 +23,8 @@ struct keep {
 static void keep_block(struct keep *k, const struct wn_elt_q8 *args, size_t from, size_t n)
 {
     k->all = !args->mask;
-    size_t lanes = wn_q8_lanes(args->form);
     for (size_t i = 0; !k->all && i < n; i++)
-        k->byte[i] = args->mask[(from + i) / lanes] ? 0xff : 0;
+        k->byte[i] = args->mask[wn_q8_plane_of(args->form, from + i)] ? 0xff : 0;
 }
 
 /* y with the pad value where byte i.. of channel c.. is none. */
@@ -89,9 +88,9 @@ void wn_elt_q8_add_64__avx512vnni(const struct wn_elt_q8 *args, size_t c0, size_
         size_t n = WN_MIN(bytes - from, (size_t)BLOCK);
         keep_block(&keep, args, from, n);
         for (size_t c = c0; c < c1; c += lanes) {
-            const uint8_t *a = args->a + c / lanes * args->a_stride + from;
-            const uint8_t *b = args->b + c / lanes * args->b_stride + from;
-            uint8_t *y = args->y + c / lanes * args->y_stride + from;
+            const uint8_t *a = args->a + wn_q8_plane_of(args->form, c) * args->a_stride + from;
+            const uint8_t *b = args->b + wn_q8_plane_of(args->form, c) * args->b_stride + from;
+            uint8_t *y = args->y + wn_q8_plane_of(args->form, c) * args->y_stride + from;
             size_t rows = rows_of(args, c), i = 0;
             for (; i + STEP <= n; i += STEP) {
                 v512i v = sum(&e, tame, &oa, &ob, v512i_load(a + i), v512i_load(b + i));
@@ -152,8 +151,8 @@ WN_Q8_INLINE void look_up(const struct wn_elt_q8 *args, size_t c0, size_t c1, co
         size_t n = WN_MIN(bytes - from, (size_t)BLOCK);
         keep_block(&keep, args, from, n);
         for (size_t c = c0; c < c1; c += lanes) {
-            const uint8_t *a = args->a + c / lanes * args->a_stride + from;
-            uint8_t *y = args->y + c / lanes * args->y_stride + from;
+            const uint8_t *a = args->a + wn_q8_plane_of(args->form, c) * args->a_stride + from;
+            uint8_t *y = args->y + wn_q8_plane_of(args->form, c) * args->y_stride + from;
             size_t rows = rows_of(args, c), i = 0;
             for (; i + STEP <= n; i += STEP)
                 v512i_store(y + i, padded(&e, &keep, i, rows, of(t, v512i_load(a + i))));

@@ -15,8 +15,8 @@ void wn_elt_q8_add_16__neon(const struct wn_elt_q8 *args, size_t c0, size_t c1)
     const struct wn_q8_args q = { .y_zp = args->y_zp, .q_lo = args->q_lo, .q_hi = args->q_hi };
     const struct wn_q8_neon e = wn_q8_neon_begin(&q);
     for (size_t c = c0; c < c1; c += lanes) {
-        const uint8_t *a = args->a + c / lanes * args->a_stride, *b = args->b + c / lanes * args->b_stride;
-        uint8_t *y = args->y + c / lanes * args->y_stride;
+        const uint8_t *a = args->a + wn_q8_plane_of(args->form, c) * args->a_stride, *b = args->b + wn_q8_plane_of(args->form, c) * args->b_stride;
+        uint8_t *y = args->y + wn_q8_plane_of(args->form, c) * args->y_stride;
         for (size_t i = 0; i < bytes; i += 16) {
             int32x4_t va[4], vb[4];
             float32x4_t f[4];
@@ -39,8 +39,8 @@ void wn_elt_q8_lookup_16__neon(const struct wn_elt_q8 *args, size_t c0, size_t c
     for (unsigned i = 0; i < 16; i++)
         t[i / 4].val[i % 4] = vld1q_u8(args->table + 16 * i);
     for (size_t c = c0; c < c1; c += lanes) {
-        const uint8_t *a = args->a + c / lanes * args->a_stride;
-        uint8_t *y = args->y + c / lanes * args->y_stride;
+        const uint8_t *a = args->a + wn_q8_plane_of(args->form, c) * args->a_stride;
+        uint8_t *y = args->y + wn_q8_plane_of(args->form, c) * args->y_stride;
         for (size_t i = 0; i < bytes; i += 16) {
             const uint8x16_t v = wn_q8_load16(a + i, bytes - i);
             uint8x16_t r = vqtbl4q_u8(t[0], v);

@@ -283,8 +283,8 @@ static void max_lines(const struct wn_pool_q8 *p, const struct wn_q8_avx2 *e, si
 {
     size_t lanes = wn_q8_lanes(p->form), pitch = lanes * (size_t)p->out.pitch;
     size_t live = WN_MIN(p->channels - c, lanes);
-    const uint8_t *x = p->x + c / lanes * p->x_stride;
-    uint8_t *y = p->y + c / lanes * p->y_stride + pitch * (size_t)oy;
+    const uint8_t *x = p->x + wn_q8_plane_of(p->form, c) * p->x_stride;
+    uint8_t *y = p->y + wn_q8_plane_of(p->form, c) * p->y_stride + pitch * (size_t)oy;
     __m256i keep = wn_q8_keep32(p->form, c, p->channels, NULL, 0, 32);
     for (size_t i = 0; i < n; i++) {
         const uint8_t *at = x + line[i].from - (ptrdiff_t)lanes * p->pad_l;
@@ -372,8 +372,8 @@ static void max_by_lines(const struct wn_pool_q8 *p, const struct wn_q8_avx2 *e,
     for (size_t i = 0; i < l->n; i++)
         memset(l->at + i * l->bytes, 0, l->before);
     for (size_t c = c0; c < c1; c += lanes) {
-        const uint8_t *x = p->x + c / lanes * p->x_stride;
-        uint8_t *y = p->y + c / lanes * p->y_stride;
+        const uint8_t *x = p->x + wn_q8_plane_of(p->form, c) * p->x_stride;
+        uint8_t *y = p->y + wn_q8_plane_of(p->form, c) * p->y_stride;
         const __m256i keep = wn_q8_keep32(p->form, c, p->channels, NULL, 0, 32);
         for (size_t from = 0, n; from < (size_t)p->out.h; from += n) {
             n = WN_MIN((size_t)p->out.h - from, l->n);
@@ -395,8 +395,8 @@ static void max_by_lines(const struct wn_pool_q8 *p, const struct wn_q8_avx2 *e,
 static void pool_row(const struct wn_pool_q8 *p, const struct wn_q8_avx2 *e, size_t c, int32_t oy, struct row *r)
 {
     size_t lanes = wn_q8_lanes(p->form), bytes = lanes * r->n;
-    const uint8_t *x = p->x + c / lanes * p->x_stride;
-    uint8_t *y = p->y + c / lanes * p->y_stride + lanes * ((size_t)oy * (size_t)p->out.pitch + (size_t)r->ox);
+    const uint8_t *x = p->x + wn_q8_plane_of(p->form, c) * p->x_stride;
+    uint8_t *y = p->y + wn_q8_plane_of(p->form, c) * p->y_stride + lanes * ((size_t)oy * (size_t)p->out.pitch + (size_t)r->ox);
     struct wn_pool_q8_axis v =
         wn_pool_q8_axis_at(oy, p->kh, p->stride_h, p->dil_h, p->pad_t, p->pad_b, p->in.h, p->count_include_pad);
     plan_row(p, v, r);
@@ -438,7 +438,7 @@ void wn_pool_q8_32__avx2(const struct wn_pool_q8 *p, size_t c0, size_t c1)
     for (size_t c = c0; c < c1; c += lanes)
         for (size_t i = 0; i < h; i++) {
             size_t end = i * pitch + w, next = i + 1 < h ? (i + 1) * pitch : p->out.cols;
-            uint8_t *pad = p->y + c / lanes * p->y_stride + lanes * end;
+            uint8_t *pad = p->y + wn_q8_plane_of(p->form, c) * p->y_stride + lanes * end;
             if (next - end == 1 && lanes == 1) /* as a rule */
                 *pad = (uint8_t)p->y_zp;
             else
@@ -501,8 +501,8 @@ void wn_pool_q8_global_32__avx2(const struct wn_pool_q8_global *p, size_t c0, si
 {
     size_t lanes = wn_q8_lanes(p->form);
     for (size_t c = c0; c < c1; c += lanes) {
-        const uint8_t *x = p->x + c / lanes * p->x_stride;
-        uint8_t *y = p->y + c / lanes * p->y_stride;
+        const uint8_t *x = p->x + wn_q8_plane_of(p->form, c) * p->x_stride;
+        uint8_t *y = p->y + wn_q8_plane_of(p->form, c) * p->y_stride;
         uint32_t sum[4];
         (lanes == 4 ? sum_quads : sum_plane)(p, x, sum);
         memset(y, p->y_zp, lanes * p->y_cols);

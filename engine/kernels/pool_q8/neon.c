@@ -148,8 +148,8 @@ static void finish_row(const struct wn_pool_q8 *p, const struct wn_q8_neon *e, c
 static void pool_row(const struct wn_pool_q8 *p, const struct wn_q8_neon *e, size_t c, int32_t oy, struct row *r)
 {
     const size_t lanes = wn_q8_lanes(p->form), bytes = lanes * r->n;
-    const uint8_t *x = p->x + c / lanes * p->x_stride;
-    uint8_t *y = p->y + c / lanes * p->y_stride + lanes * ((size_t)oy * (size_t)p->out.pitch + (size_t)r->ox);
+    const uint8_t *x = p->x + wn_q8_plane_of(p->form, c) * p->x_stride;
+    uint8_t *y = p->y + wn_q8_plane_of(p->form, c) * p->y_stride + lanes * ((size_t)oy * (size_t)p->out.pitch + (size_t)r->ox);
     const struct wn_pool_q8_axis v =
         wn_pool_q8_axis_at(oy, p->kh, p->stride_h, p->dil_h, p->pad_t, p->pad_b, p->in.h, p->count_include_pad);
     plan_row(p, &v, r);
@@ -181,7 +181,7 @@ void wn_pool_q8_16__neon(const struct wn_pool_q8 *p, size_t c0, size_t c1)
         for (size_t i = 0; i < h; i++) { /* columns that are no pixels */
             const size_t from = i * pitch + w, to = i + 1 < h ? (i + 1) * pitch : p->out.cols;
             if (from < to)
-                memset(p->y + c / lanes * p->y_stride + lanes * from, p->y_zp, lanes * (to - from));
+                memset(p->y + wn_q8_plane_of(p->form, c) * p->y_stride + lanes * from, p->y_zp, lanes * (to - from));
         }
 }
 
@@ -213,8 +213,8 @@ void wn_pool_q8_global_16__neon(const struct wn_pool_q8_global *p, size_t c0, si
 {
     const size_t lanes = wn_q8_lanes(p->form);
     for (size_t c = c0; c < c1; c += lanes) {
-        const uint8_t *x = p->x + c / lanes * p->x_stride;
-        uint8_t *y = p->y + c / lanes * p->y_stride;
+        const uint8_t *x = p->x + wn_q8_plane_of(p->form, c) * p->x_stride;
+        uint8_t *y = p->y + wn_q8_plane_of(p->form, c) * p->y_stride;
         uint32_t sum[4] = { 0 };
         for (int32_t i = 0; i < p->in.h; i++)
             add_columns(x + lanes * (size_t)i * (size_t)p->in.pitch, lanes, (size_t)p->in.w, sum);
