@@ -13,7 +13,7 @@
 
 /* What the rows of a call need; constants after inlining. */
 enum what {
-    QUADS,        /* whole groups to quads; nothing but scaling and rounding, all rows tame */
+    QUADS,        /* whole groups to quads; nothing but scaling, rounding and a mask, all rows tame */
     QUADS_ADDING, /* the same with a residual */
     ANYTHING,
     WHATS
@@ -36,7 +36,7 @@ WN_Q8_INLINE void put_quads(const struct wn_q8_v512 *e, size_t o, size_t c, cons
         }
         wn_q8_v512_sums(e, true, f, r);
     }
-    v512i_store(e->y + at, v512i_shuffle_i8(wn_q8_v512_bytes(e, true, f), e->transpose));
+    wn_q8_v512_store_quads(e, o, 4, c, v512i_shuffle_i8(wn_q8_v512_bytes(e, true, f), e->transpose));
 }
 
 /* Groups of four rows, row0..row1-1, over V vectors of columns from c on; V and what are constants after inlining. */
@@ -102,7 +102,7 @@ void wn_q8_spmm_b4_1x128__avx512vnni(const struct wn_q8_spmm_b4 *mat, const int3
                                      size_t row0, size_t row1)
 {
     const struct wn_q8_v512 e = wn_q8_v512_begin(args);
-    const bool simple = e.out == WN_OUT_QUAD && row1 % 4 == 0 && !e.mask && !wn_q8_v512_wild(&e, row0, row1);
+    const bool simple = e.out == WN_OUT_QUAD && row1 % 4 == 0 && !wn_q8_v512_wild(&e, row0, row1);
     const enum what what = !simple ? ANYTHING : e.r ? QUADS_ADDING : QUADS;
     size_t left = args->n / 16;
     for (size_t c = 0; left;) { /* shared out evenly: 5 are 3 + 2 rather than 4 + 1 */
