@@ -178,6 +178,18 @@ void wn_advise_huge(void *p, size_t n)
         madvise((void *)from, to - from, MADV_HUGEPAGE);
 }
 
+void *wn_alloc_huge(size_t n)
+{
+    const size_t page = (size_t)2 << 20, align = n >= page / 2 ? page : 64;
+    if (n > SIZE_MAX - page)
+        return NULL;
+    const size_t bytes = wn_round_up(n, align);
+    void *p = aligned_alloc(align, bytes);
+    if (p)
+        wn_advise_huge(p, bytes);
+    return p;
+}
+
 bool wn_give_back(void *p, size_t n)
 {
     const uintptr_t page = 4096, from = ((uintptr_t)p + page - 1) / page * page, to = ((uintptr_t)p + n) / page * page;

@@ -80,6 +80,9 @@ static inline size_t wn_round_up(size_t x, size_t to)
 /** Ask for huge pages under p, n bytes: for what is large, read often and never given back in parts. Weights of a
  *  megabyte or more take up to a quarter less time to stream with them (fewer TLB misses). Only advice. */
 void wn_advise_huge(void *p, size_t n);
+/** n bytes, aligned to 64; from 1 MiB on in whole huge pages of 2 MiB, as far as the system gives them. For memory that is
+ *  walked plane by plane. free() frees it. NULL: none left. */
+void *wn_alloc_huge(size_t n);
 
 /** Give the whole pages within p, n bytes, back to the system: what stood there is lost. Memory from malloc or an arena
  *  that nobody reads any more and that is not freed yet. False when there was no page to give. */

@@ -149,7 +149,7 @@ static void exec_done(struct wn_exec *exec)
 
 static enum winnow_status exec_init(struct wn_exec *exec, const winnow_scratch *s, struct winnow_err *err)
 {
-    exec->act = aligned_alloc(64, s->act_bytes);
+    exec->act = wn_alloc_huge(s->act_bytes);
     exec->in = calloc(s->model->n_inputs + 1, sizeof *exec->in);
     exec->out = calloc(s->model->n_outputs + 1, sizeof *exec->out);
     exec->late = calloc(s->model->n_outputs + 1, sizeof *exec->late);
@@ -157,7 +157,6 @@ static enum winnow_status exec_init(struct wn_exec *exec, const winnow_scratch *
         exec_done(exec);
         return wn_fail(err, WINNOW_E_NOMEM, "%zu bytes of activations", s->act_bytes);
     }
-    wn_advise_huge(exec->act, s->act_bytes);
     memset(exec->act, 0, s->act_bytes);
     return WINNOW_OK;
 }
