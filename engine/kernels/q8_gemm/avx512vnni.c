@@ -8,6 +8,7 @@
 #include "engine/kernels/q8_epilogue_avx512.h"
 
 #define MAX_V 3u
+#define AHEAD 8u /* steps ahead of which activations are fetched: planes are too far apart for the CPU to foresee */
 
 /* G groups of four rows from row o on, V vectors of columns from c on; G and V are constants after inlining. */
 WN_Q8_INLINE void block(const struct wn_q8_gemm *mat, const int32_t *off, const struct wn_q8_v512 *e, size_t o,
@@ -23,10 +24,13 @@ WN_Q8_INLINE void block(const struct wn_q8_gemm *mat, const int32_t *off, const 
             s[r][v] = v512i_set1_i32(o + r < mat->rows ? e->a->bias[o + r] : 0);
     }
     for (size_t kq = 0; kq < mat->quads; kq++, w += 4, w1 += 4) {
+        const uint8_t *p = x + off[kq], *ahead = x + off[WN_MIN(kq + AHEAD, mat->quads - 1)];
         v512i a[MAX_V];
         WN_UNROLL
-        for (unsigned v = 0; v < V; v++)
-            a[v] = v512i_load(x + off[kq] + 64 * v);
+        for (unsigned v = 0; v < V; v++) {
+            a[v] = v512i_load(p + 64 * v);
+            __builtin_prefetch(ahead + 64 * v);
+        }
         WN_UNROLL
         for (size_t r = 0; r < 4 * G; r++) {
             v512i b = v512i_bcast32(r < 4 ? w + r : w1 + (r - 4));
