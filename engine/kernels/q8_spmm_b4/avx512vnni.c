@@ -1,9 +1,11 @@
-/* avx512vnni.c: 1x4 blocks with VNNI: one row by up to 8 vectors of 16 columns at a time.
+/* avx512vnni.c: 1x4 blocks with VNNI: four rows by up to 4 vectors of 16 columns at a time.
  *
- * vpdpbusd accumulates exactly, so a stored block is one broadcast and a load with vpdpbusd for every vector. The
- * latency of 4 on two pipes wants 8 independent sums: narrow tiles keep several sets of them and take as many blocks at
- * once. Narrower tiles whose activations fit L1 were measured (Zen 4, 12 layers, 32 to 128 columns): wide ones are as
- * fast or up to 1.2 times faster everywhere. */
+ * vpdpbusd accumulates exactly, so a stored block is one broadcast and a load with vpdpbusd for every vector. The rows of a
+ * group are summed one after the other, 4 sums each for a latency of 4 or 5 on two pipes, and finished together: quads of
+ * four rows leave by packing alone. Finishing is most of the work where rows are short (64 inputs at 95 % have one block), so
+ * what it may need is decided before, and each variant holds its constants in registers.
+ * Measured on Cascade Lake: one row by 8 vectors, finished alone, is 1.04 (768 to 3072 inputs) to 1.2 times as slow; fetching
+ * activations ahead 1.1, for L2's rate is the limit. */
 #include "engine/kernels/q8_spmm_b4/q8_spmm_b4.h"
 
 #include "engine/kernels/q8_epilogue_avx512.h"
@@ -98,8 +100,8 @@ STRIPS(1) STRIPS(2) STRIPS(3) STRIPS(4)
     }
 static strip_fn *const strips[MAX_V][WHATS] = { NAMES(1), NAMES(2), NAMES(3), NAMES(4) };
 
-void wn_q8_spmm_b4_1x128__avx512vnni(const struct wn_q8_spmm_b4 *mat, const int32_t *off, const struct wn_q8_args *args,
-                                     size_t row0, size_t row1)
+void wn_q8_spmm_b4_4x64__avx512vnni(const struct wn_q8_spmm_b4 *mat, const int32_t *off, const struct wn_q8_args *args,
+                                    size_t row0, size_t row1)
 {
     const struct wn_q8_v512 e = wn_q8_v512_begin(args);
     const bool simple = e.out == WN_OUT_QUAD && row1 % 4 == 0 && !wn_q8_v512_wild(&e, row0, row1);

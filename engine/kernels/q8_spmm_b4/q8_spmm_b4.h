@@ -15,7 +15,7 @@
  * IN    quad form. OUT quad, plane or f32, each with the full epilogue of wn_q8_args: residual, mask, w_zp * colsum.
  *       In quad form the lanes past the last row get y_zp.
  * COST  cycles per 64 columns. chain: 9 to 10 for a chain of one, 16 for one of two, and 32 per row (17 more with a residual).
- *       quad: 2.3 * mat.steps + 8 * rows (from the loop's issue limits; never timed on a VNNI machine).
+ *       quad: engine/plan/cost.def has what was fitted.
  * EXACT the same bits from every stream and ISA, for any weights (-128 included) and any activations. */
 #ifndef WN_Q8_SPMM_B4_H
 #define WN_Q8_SPMM_B4_H
